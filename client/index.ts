@@ -1,0 +1,13 @@
+/** Countersign, machine authentication: the typed client. */
+export type { EventType } from '../server/domain/event-types.ts';
+export { CountersignError, ERRORS, type ErrorCode } from '../server/errors.ts';
+export {
+  type Countersign,
+  createCountersign,
+  type Inputs,
+  type Outputs,
+  type VerifyInput,
+  type VerifyResult,
+} from './countersign.ts';
+export type { CountersignOptions } from './options.ts';
+export type { CallOptions } from './procedure-calls.ts';

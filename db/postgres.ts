@@ -1,0 +1,161 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { drizzle } from 'drizzle-orm/node-postgres';
+import { migrate } from 'drizzle-orm/node-postgres/migrator';
+import pg from 'pg';
+import { pgKit } from './kit.ts';
+import { migrationsFolder } from './migrations.ts';
+import { buildTables } from './schema.ts';
+import { type Db, type Rows, type Store, StoreError, type StoreOptions } from './store.ts';
+
+const tables = buildTables(pgKit);
+
+/** Any constant will do, as long as every process uses the same: "countersi" in ASCII, cut to 62 bits. */
+const MIGRATION_LOCK = '4062863521187857417';
+
+const ATTEMPTS_MAX = 4;
+
+/** A transaction whose process went silent in the middle holds its locks, and everyone who waits for them, no longer. */
+const IDLE_IN_TRANSACTION_MS_MAX = 10_000;
+
+export function openPostgres({ location, poolSize = 10, lockTimeoutMs = 5_000 }: StoreOptions): Store {
+  // Two pools: writers that wait for each other's locks must not keep verification from its connections.
+  const writers = openPool(location, Math.ceil(poolSize / 2), lockTimeoutMs);
+  const readers = openPool(location, Math.floor(poolSize / 2), lockTimeoutMs);
+  const accepted = new Set<Promise<unknown>>();
+  let closed = false;
+
+  function tx<T>(work: (tx: Rows) => Promise<T>): Promise<T> {
+    if (closed) return Promise.reject(new StoreError('unavailable', 'Cannot write: the store is closed'));
+    const running = retryDeadlocks(() => transact(writers, work));
+    accepted.add(running);
+    const forget = () => accepted.delete(running);
+    running.then(forget, forget);
+    return running;
+  }
+
+  return {
+    dialect: 'postgres',
+    read: { db: drizzle(readers) as unknown as Db, tables },
+    tx,
+    exclusively: (work) => exclusively(location, lockTimeoutMs, work),
+    migrate: () => migrateDatabase(location, lockTimeoutMs),
+    async close() {
+      closed = true;
+      // A pool that is ending serves nobody who still waits for a connection.
+      await Promise.allSettled(accepted);
+      await Promise.all([writers.end(), readers.end()]);
+    },
+  };
+}
+
+function openPool(location: string, max: number, lockTimeoutMs: number): pg.Pool {
+  const pool = new pg.Pool({
+    connectionString: location,
+    max,
+    connectionTimeoutMillis: lockTimeoutMs,
+    application_name: 'countersign',
+    lock_timeout: lockTimeoutMs,
+    idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_MS_MAX,
+    // The server ends what waits for a lock; this ends what waits for a server that no longer answers.
+    query_timeout: lockTimeoutMs + IDLE_IN_TRANSACTION_MS_MAX,
+  });
+  // A connection that the server ends, idle or in use, is replaced at the next query; without a listener it would end us.
+  pool.on('error', () => {});
+  pool.on('connect', (client) => client.on('error', () => {}));
+  return pool;
+}
+
+/** On a connection of its own, without the limits of a query: a migration may take its time. */
+async function migrateDatabase(location: string, connectionTimeoutMillis: number): Promise<void> {
+  const pool = new pg.Pool({
+    connectionString: location,
+    max: 1,
+    connectionTimeoutMillis,
+    application_name: 'countersign migration',
+  });
+  try {
+    await migrate(drizzle(pool), {
+      migrationsFolder: migrationsFolder('postgres'),
+      migrationsSchema: 'public',
+    });
+  } finally {
+    await pool.end();
+  }
+}
+
+/** One `db` for each connection, so that what is prepared on it is prepared once (see statement.ts). */
+const databases = new WeakMap<pg.PoolClient, Db>();
+
+function databaseOf(client: pg.PoolClient): Db {
+  const known = databases.get(client);
+  if (known) return known;
+  const db = drizzle(client) as unknown as Db;
+  databases.set(client, db);
+  return db;
+}
+
+/** Drizzle's own `transaction` loses a connection on which BEGIN fails, and the error on which ROLLBACK does. */
+async function transact<T>(pool: pg.Pool, work: (tx: Rows) => Promise<T>): Promise<T> {
+  const client = await pool.connect();
+  let broken = false;
+  try {
+    await client.query('BEGIN ISOLATION LEVEL READ COMMITTED');
+    const value = await work({ db: databaseOf(client), tables });
+    const { command } = await client.query('COMMIT');
+    // So it answers, without an error, when a statement had failed and `work` went on regardless.
+    if (command === 'ROLLBACK')
+      throw new Error('A transaction went on after one of its statements had failed');
+    return value;
+  } catch (error) {
+    await client.query('ROLLBACK').catch(() => {
+      broken = true;
+    });
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
+
+async function retryDeadlocks<T>(run: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await run();
+    } catch (error) {
+      if (attempt === ATTEMPTS_MAX || !isRetryable(error)) throw error;
+      // PostgreSQL may end both parties to a deadlock: each waits for a time of its own, or they would meet again.
+      await sleep(Math.random() * 20 * attempt);
+    }
+  }
+}
+
+/** 40001 serialization_failure, 40P01 deadlock_detected (PostgreSQL, appendix A). */
+function isRetryable(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    const code = (cause as { code?: unknown }).code;
+    if (code === '40001' || code === '40P01') return true;
+  }
+  return false;
+}
+
+/** A session lock on a connection of its own: PostgreSQL lets go of it when its holder dies. */
+async function exclusively<T>(
+  location: string,
+  connectionTimeoutMillis: number,
+  work: () => Promise<T>,
+): Promise<T> {
+  const client = new pg.Client({
+    connectionString: location,
+    connectionTimeoutMillis,
+    application_name: 'countersign migration lock',
+  });
+  // It is idle while `work` runs; should it break, the lock is gone and the next query on it says so.
+  client.on('error', () => {});
+  await client.connect();
+  try {
+    await client.query("SET lock_timeout = '60s'");
+    await client.query('SELECT pg_advisory_lock($1)', [MIGRATION_LOCK]);
+    return await work();
+  } finally {
+    await client.end();
+  }
+}

@@ -1,0 +1,21 @@
+import { sqliteKit } from './kit.ts';
+import { buildTables } from './schema.ts';
+
+/** What drizzle-kit reads to write the SQLite migrations. */
+export const {
+  installation,
+  wrappedKeys,
+  eventHead,
+  events,
+  secrets,
+  secretKeys,
+  machines,
+  machineScopes,
+  m2mTokens,
+  apiKeys,
+  signingKeys,
+  webhookEndpoints,
+  webhookCursor,
+  deliveries,
+  usage,
+} = buildTables(sqliteKit);

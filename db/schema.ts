@@ -1,0 +1,37 @@
+import type { Kit } from './kit.ts';
+import { apiKeysTable } from './tables/api-keys.ts';
+import { deliveriesTable } from './tables/deliveries.ts';
+import { eventHeadTable, eventsTable } from './tables/events.ts';
+import { installationTable, wrappedKeysTable } from './tables/installation.ts';
+import { m2mTokensTable } from './tables/m2m-tokens.ts';
+import { machineScopesTable } from './tables/machine-scopes.ts';
+import { machinesTable } from './tables/machines.ts';
+import { secretKeysTable } from './tables/secret-keys.ts';
+import { secretsTable } from './tables/secrets.ts';
+import { signingKeysTable } from './tables/signing-keys.ts';
+import { usageTable } from './tables/usage.ts';
+import { webhookCursorTable, webhookEndpointsTable } from './tables/webhook-endpoints.ts';
+
+/** Every table, built with one dialect's kit. */
+export function buildTables(k: Kit) {
+  const machines = machinesTable(k);
+  return {
+    installation: installationTable(k),
+    wrappedKeys: wrappedKeysTable(k),
+    eventHead: eventHeadTable(k),
+    events: eventsTable(k),
+    secrets: secretsTable(k),
+    secretKeys: secretKeysTable(k),
+    machines,
+    machineScopes: machineScopesTable(k, machines),
+    m2mTokens: m2mTokensTable(k),
+    apiKeys: apiKeysTable(k),
+    signingKeys: signingKeysTable(k),
+    webhookEndpoints: webhookEndpointsTable(k),
+    webhookCursor: webhookCursorTable(k),
+    deliveries: deliveriesTable(k),
+    usage: usageTable(k),
+  };
+}
+
+export type Tables = ReturnType<typeof buildTables>;

@@ -1,0 +1,110 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import Database from 'better-sqlite3';
+import { drizzle } from 'drizzle-orm/better-sqlite3';
+import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
+import { sqliteKit } from './kit.ts';
+import { migrationsFolder } from './migrations.ts';
+import { buildTables, type Tables } from './schema.ts';
+import { type Db, type Rows, type Store, StoreError, type StoreOptions, storeFailure } from './store.ts';
+import { WriteQueue, type Writer } from './write-queue.ts';
+
+const tables = buildTables(sqliteKit);
+
+export function openSqlite({ location, lockTimeoutMs = 5_000, onCommit }: StoreOptions): Store {
+  const queue = new WriteQueue(() => openWriter(location, lockTimeoutMs), lockTimeoutMs, onCommit);
+  const reader = tuned(new Database(location, { readonly: true, timeout: lockTimeoutMs }));
+
+  return {
+    dialect: 'sqlite',
+    read: rows(reader),
+    tx: (work, lane = 'normal') => queue.add(work, lane),
+    exclusively: (work) => exclusively(`${location}.lock`, work),
+    migrate: async () => migrateFile(location, lockTimeoutMs),
+    async close() {
+      await queue.close();
+      reader.close();
+    },
+  };
+}
+
+function openWriter(location: string, lockTimeoutMs: number): Writer {
+  const connection = tuned(new Database(location, { timeout: lockTimeoutMs }));
+  connection.pragma('journal_mode = WAL');
+  connection.pragma('synchronous = FULL');
+  connection.pragma('foreign_keys = ON');
+  // From here on the queue waits asynchronously, never SQLite on the event loop.
+  connection.pragma('busy_timeout = 0');
+  return { connection, rows: rows(withinTransactionsOnly(connection)) };
+}
+
+function tuned(connection: Database.Database): Database.Database {
+  connection.pragma('cache_size = -65536');
+  return connection;
+}
+
+/**
+ * Refuses a statement while no transaction is open. SQLite ends one by itself when the disk is full, and the next
+ * statement of the same callback would then commit alone, although the callback's transaction is refused.
+ */
+function withinTransactionsOnly(connection: Database.Database): Database.Database {
+  const prepare = connection.prepare.bind(connection);
+  connection.prepare = ((source: string) => {
+    const prepared = prepare(source);
+    for (const method of ['run', 'get', 'all'] as const) {
+      const execute = prepared[method].bind(prepared) as (...parameters: unknown[]) => never;
+      prepared[method] = (...parameters: unknown[]) => {
+        if (connection.inTransaction) return execute(...parameters);
+        throw new StoreError('unavailable', 'Cannot write: the transaction has already ended');
+      };
+    }
+    return prepared;
+  }) as typeof connection.prepare;
+  return connection;
+}
+
+/** Foreign keys are off meanwhile: rebuilding a table with them on would empty what refers to it. */
+function migrateFile(location: string, lockTimeoutMs: number): void {
+  const connection = new Database(location, { timeout: lockTimeoutMs });
+  try {
+    connection.pragma('foreign_keys = OFF');
+    migrate(drizzle(connection), { migrationsFolder: migrationsFolder('sqlite') });
+    const broken = connection.pragma('foreign_key_check') as unknown[];
+    if (broken.length > 0) throw new Error(`Migration left ${broken.length} rows without their parent`);
+  } finally {
+    connection.close();
+  }
+}
+
+function rows(connection: Database.Database): Rows {
+  return { db: drizzle(connection) as unknown as Db, tables: tables as Tables };
+}
+
+/** A lock across processes that the kernel lets go of when its holder dies: an exclusive lock on a file of its own. */
+async function exclusively<T>(path: string, work: () => Promise<T>, waitMs = 60_000): Promise<T> {
+  const lock = new Database(path, { timeout: 0 });
+  try {
+    const deadline = performance.now() + waitMs;
+    while (!tryLock(lock)) {
+      if (performance.now() > deadline) {
+        throw new StoreError(
+          'unavailable',
+          `Cannot lock '${path}': another process has held it for ${waitMs} ms`,
+        );
+      }
+      await sleep(20);
+    }
+    return await work();
+  } finally {
+    lock.close();
+  }
+}
+
+function tryLock(lock: Database.Database): boolean {
+  try {
+    lock.exec('BEGIN EXCLUSIVE');
+    return true;
+  } catch (error) {
+    if (storeFailure(error) === 'unavailable') return false;
+    throw error;
+  }
+}

@@ -1,0 +1,105 @@
+import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core';
+import { openPostgres } from './postgres.ts';
+import type { Tables } from './schema.ts';
+import { openSqlite } from './sqlite.ts';
+
+/** PostgreSQL's query builder is the canonical type on both dialects (see kit.ts). */
+export type Db = PgDatabase<PgQueryResultHKT, Record<string, never>>;
+
+/** Something rows can be read and written through: the store outside a transaction, or one transaction. */
+export interface Rows {
+  readonly db: Db;
+  readonly tables: Tables;
+}
+
+/**
+ * Which transactions go first when several wait for the one writer of SQLite. Revocations overtake everything;
+ * minting, which may come in floods, comes last.
+ */
+export type Lane = 'revocation' | 'normal' | 'minting';
+
+export interface Store {
+  readonly dialect: 'sqlite' | 'postgres';
+  /** For reading outside a transaction; on SQLite its connection cannot write. */
+  readonly read: Rows;
+  /**
+   * Runs `work` in a transaction and answers once it is durable. `work` may await nothing but the database, and
+   * may run again from its start after a deadlock.
+   */
+  tx<T>(work: (tx: Rows) => Promise<T>, lane?: Lane): Promise<T>;
+  /** Runs `work` while no other process on this database runs any: migrations and bootstrap. */
+  exclusively<T>(work: () => Promise<T>): Promise<T>;
+  /** Brings the schema up to date. Call it within `exclusively`. */
+  migrate(): Promise<void>;
+  /** Waits for transactions already accepted, then closes every connection. */
+  close(): Promise<void>;
+}
+
+export interface StoreOptions {
+  /** `postgres://…`, or the path of a SQLite file. */
+  location: string;
+  /** PostgreSQL connections of this process. */
+  poolSize?: number;
+  /** How long a write waits for another process's lock before it is refused. */
+  lockTimeoutMs?: number;
+  /** Told of each SQLite commit: how many transactions it carried. */
+  onCommit?: (transactions: number) => void;
+}
+
+export function openStore(options: StoreOptions): Store {
+  return isPostgres(options.location) ? openPostgres(options) : openSqlite(options);
+}
+
+export const isPostgres = (location: string) => /^postgres(ql)?:\/\//.test(location);
+
+/** The database could not do what was asked; nothing of the transaction was kept. */
+export class StoreError extends Error {
+  override readonly name = 'StoreError';
+  readonly code: 'unavailable' | 'full';
+  constructor(code: 'unavailable' | 'full', message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+const FULL = new Set(['SQLITE_FULL', 'ENOSPC', '53100']);
+const UNAVAILABLE =
+  /^(SQLITE_(BUSY|LOCKED|IOERR|CANTOPEN|CORRUPT|NOTADB|READONLY|PROTOCOL|NOMEM)|ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN|08|53|55P03|57P|28|3D000)/;
+
+/** Which of the store's two failures an error means, or null when it is none of the database's doing. */
+export function storeFailure(error: unknown): 'unavailable' | 'full' | null {
+  for (let cause = error, depth = 0; cause instanceof Error && depth < 8; cause = cause.cause, depth++) {
+    if (cause instanceof StoreError) return cause.code;
+    const code = (cause as { code?: unknown }).code;
+    if (typeof code === 'string') {
+      if (FULL.has(code)) return 'full';
+      if (UNAVAILABLE.test(code)) return 'unavailable';
+    }
+    if (
+      /timeout exceeded when trying to connect|Connection terminated|Cannot use a pool after/.test(
+        cause.message,
+      )
+    ) {
+      return 'unavailable';
+    }
+  }
+  return null;
+}
+
+/** Whether a unique index refused a row: SQLite's extended codes, and 23505 unique_violation (PostgreSQL, appendix A). */
+export function isUniqueViolation(error: unknown): boolean {
+  for (let cause = error, depth = 0; cause instanceof Error && depth < 8; cause = cause.cause, depth++) {
+    const code = String((cause as { code?: unknown }).code);
+    if (code === '23505' || /^SQLITE_CONSTRAINT_(UNIQUE|PRIMARYKEY)$/.test(code)) return true;
+  }
+  return false;
+}
+
+/** Whether a table is not there: SQLite says so in words only; 42P01 undefined_table (PostgreSQL, appendix A). */
+export function isMissingTable(error: unknown): boolean {
+  for (let cause = error, depth = 0; cause instanceof Error && depth < 8; cause = cause.cause, depth++) {
+    const code = String((cause as { code?: unknown }).code);
+    if (code === '42P01' || (code === 'SQLITE_ERROR' && /^no such table/.test(cause.message))) return true;
+  }
+  return false;
+}

@@ -1,0 +1,32 @@
+import { sql } from 'drizzle-orm';
+import type { Kit } from '../kit.ts';
+
+/** One event owed to one webhook endpoint. Retry state lives here, never in a queue. */
+export const deliveriesTable = (k: Kit) =>
+  k.table(
+    'deliveries',
+    {
+      id: k.str('id').primaryKey(),
+      event_seq: k.int('event_seq').notNull(),
+      endpoint_id: k.str('endpoint_id').notNull(),
+      state: k.str('state').$type<'pending' | 'delivered' | 'dead'>().notNull(),
+      /** Revocations go ahead of everything else: 0 for them, 1 for the rest. */
+      priority: k.int('priority').notNull(),
+      /** Attempts claimed so far, also those of which nothing was heard again: it tells a late outcome from ours. */
+      attempt: k.int('attempt').notNull(),
+      /** Attempts that failed: these, and not what was lost on our side, use up the schedule. */
+      failures: k.int('failures').notNull().default(0),
+      /** When the next attempt is due; while one is under way, when it counts as lost. */
+      next_at: k.ts('next_at').notNull(),
+      created_at: k.ts('created_at').notNull(),
+      first_attempt_at: k.ts('first_attempt_at'),
+      delivered_at: k.ts('delivered_at'),
+      last_status: k.int('last_status'),
+      last_error: k.str('last_error'),
+    },
+    (t) => [
+      k.uniqueIndex('deliveries_event_endpoint').on(t.event_seq, t.endpoint_id),
+      k.index('deliveries_due').on(t.priority, t.next_at).where(sql`state = 'pending'`),
+      k.index('deliveries_endpoint').on(t.endpoint_id, t.event_seq),
+    ],
+  );

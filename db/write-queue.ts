@@ -1,0 +1,220 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Database } from 'better-sqlite3';
+import { type Lane, type Rows, StoreError, storeFailure } from './store.ts';
+
+/** A batch takes no further transaction after this long, so that the first in it does not wait for a crowd. */
+const BATCH_MS_MAX = 2;
+
+interface Waiting {
+  work: (tx: Rows) => Promise<unknown>;
+  resolve: (value: unknown) => void;
+  reject: (error: unknown) => void;
+}
+
+type Outcome = { value: unknown } | { error: unknown };
+
+interface Done {
+  waiting: Waiting;
+  outcome: Outcome;
+}
+
+/** The connection that writes, and what transactions see of it. */
+export interface Writer {
+  readonly connection: Database;
+  readonly rows: Rows;
+}
+
+/**
+ * The one writer of a SQLite file. Transactions that wait at the same time run one after the other, each in a
+ * savepoint, are committed once, and only then answered: one fsync serves them all.
+ */
+export class WriteQueue {
+  readonly #lanes: Record<Lane, Waiting[]> = { revocation: [], normal: [], minting: [] };
+  readonly #open: () => Writer;
+  readonly #lockTimeoutMs: number;
+  readonly #onCommit: ((transactions: number) => void) | undefined;
+  #writer: Writer | undefined;
+  #draining: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(open: () => Writer, lockTimeoutMs: number, onCommit?: (transactions: number) => void) {
+    this.#open = open;
+    this.#writer = open();
+    this.#lockTimeoutMs = lockTimeoutMs;
+    this.#onCommit = onCommit;
+  }
+
+  add<T>(work: (tx: Rows) => Promise<T>, lane: Lane): Promise<T> {
+    if (this.#closed)
+      return Promise.reject(new StoreError('unavailable', 'Cannot write: the store is closed'));
+    return new Promise<T>((resolve, reject) => {
+      this.#lanes[lane].push({ work, resolve: resolve as (value: unknown) => void, reject });
+      this.#draining ??= this.#drain();
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.#draining;
+    this.#discardWriter();
+  }
+
+  #next(): Waiting | undefined {
+    return this.#lanes.revocation.shift() ?? this.#lanes.normal.shift() ?? this.#lanes.minting.shift();
+  }
+
+  async #drain(): Promise<void> {
+    for (;;) {
+      // A turn of the event loop: everything that arrives in it joins the batch, and others get their share of the loop.
+      await new Promise(setImmediate);
+      if (this.#waiting() === 0) break;
+      try {
+        await this.#batch(await this.#begin());
+      } catch (error) {
+        for (let waiting = this.#next(); waiting; waiting = this.#next()) waiting.reject(error);
+      }
+    }
+    this.#draining = undefined;
+  }
+
+  #waiting(): number {
+    return this.#lanes.revocation.length + this.#lanes.normal.length + this.#lanes.minting.length;
+  }
+
+  /** Takes SQLite's write lock, waiting for another process to let go of it. */
+  async #begin(): Promise<Writer> {
+    const deadline = performance.now() + this.#lockTimeoutMs;
+    for (;;) {
+      try {
+        if (!this.#writer?.connection.open) this.#writer = this.#open();
+        this.#writer.connection.exec('BEGIN IMMEDIATE');
+        return this.#writer;
+      } catch (error) {
+        if (!isBusy(error)) throw refused(error);
+        if (performance.now() > deadline) {
+          throw new StoreError(
+            'unavailable',
+            `Cannot write: the database was locked for ${this.#lockTimeoutMs} ms`,
+            { cause: error },
+          );
+        }
+      }
+      await sleep(1 + Math.random() * 4);
+    }
+  }
+
+  async #batch(writer: Writer): Promise<void> {
+    const started = performance.now();
+    const done: Done[] = [];
+    const guard = new LoopGuard();
+    try {
+      for (let waiting = this.#next(); waiting; ) {
+        done.push({ waiting, outcome: await runMember(writer, waiting.work, guard) });
+        if (!writer.connection.inTransaction || guard.tripped) break;
+        waiting = performance.now() - started < BATCH_MS_MAX ? this.#next() : undefined;
+      }
+      commit(writer.connection, done);
+    } catch (error) {
+      this.#rollBack(writer.connection);
+      for (const { waiting, outcome } of done)
+        waiting.reject('error' in outcome ? outcome.error : refused(error));
+      return;
+    } finally {
+      guard.stop();
+      // What tripped it goes on running: on a connection that is closed, its later statements can do no harm.
+      if (guard.tripped) this.#discardWriter();
+    }
+    for (const { waiting, outcome } of done) {
+      if ('error' in outcome) waiting.reject(outcome.error);
+      else waiting.resolve(outcome.value);
+    }
+    this.#onCommit?.(done.length);
+  }
+
+  #rollBack(connection: Database): void {
+    try {
+      if (connection.inTransaction) connection.exec('ROLLBACK');
+    } catch {
+      // Closing it rolls back too.
+      this.#discardWriter();
+    }
+  }
+
+  /** The next batch opens another connection. */
+  #discardWriter(): void {
+    this.#writer?.connection.close();
+    this.#writer = undefined;
+  }
+}
+
+async function runMember(writer: Writer, work: Waiting['work'], guard: LoopGuard): Promise<Outcome> {
+  const { connection, rows } = writer;
+  try {
+    connection.exec('SAVEPOINT member');
+    const value = await guard.watch(work(rows));
+    connection.exec('RELEASE member');
+    return { value };
+  } catch (error) {
+    rollBackMember(connection);
+    return { error };
+  }
+}
+
+/** Where a member cannot be undone alone, the whole batch is, by closing the connection; `commit` then refuses it. */
+function rollBackMember(connection: Database): void {
+  try {
+    if (connection.inTransaction) connection.exec('ROLLBACK TO member; RELEASE member');
+  } catch {
+    connection.close();
+  }
+}
+
+/** SQLITE_FULL, for one, ends the whole transaction and not just the statement: then nothing of the batch is there. */
+function commit(connection: Database, done: readonly Done[]): void {
+  if (connection.inTransaction) {
+    connection.exec('COMMIT');
+    return;
+  }
+  const last = done.at(-1)?.outcome;
+  const cause = last && 'error' in last ? last.error : undefined;
+  throw new StoreError(
+    storeFailure(cause) ?? 'unavailable',
+    'Cannot write: the database rolled back what was to be committed together',
+    { cause },
+  );
+}
+
+/**
+ * Trips when the event loop turns while a transaction is open: SQLite answers within the turn, so the callback awaited
+ * something else and would hold the writer, and with it everyone, for as long as that takes.
+ */
+class LoopGuard {
+  tripped = false;
+  #trip: ((error: Error) => void) | undefined;
+  readonly #immediate = setImmediate(() => {
+    this.tripped = true;
+    this.#trip?.(new Error('A transaction may await nothing but the database'));
+  });
+
+  watch<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#trip = reject;
+      work.then(resolve, reject);
+    });
+  }
+
+  stop(): void {
+    clearImmediate(this.#immediate);
+  }
+}
+
+function isBusy(error: unknown): boolean {
+  return /^SQLITE_(BUSY|LOCKED)/.test(String((error as { code?: unknown }).code));
+}
+
+function refused(error: unknown): unknown {
+  const failure = storeFailure(error);
+  return failure && !(error instanceof StoreError)
+    ? new StoreError(failure, 'Cannot write: the database refused', { cause: error })
+    : error;
+}

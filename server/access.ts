@@ -1,0 +1,91 @@
+import type { Principal, Role } from './deps.ts';
+
+/** Whom a procedure lets in: secret keys by role, machines by their own secret. */
+export type Who = Role | 'machine';
+
+const ADMIN: readonly Who[] = ['admin'];
+const READERS: readonly Who[] = ['admin', 'read'];
+const ISSUERS: readonly Who[] = ['admin', 'issuer'];
+const ISSUERS_AND_READERS: readonly Who[] = ['admin', 'issuer', 'read'];
+const TOKEN_READERS: readonly Who[] = ['admin', 'issuer', 'read', 'machine'];
+const TOKEN_REVOKERS: readonly Who[] = ['admin', 'issuer', 'machine'];
+const VERIFIERS: readonly Who[] = ['admin', 'verify', 'machine'];
+
+/**
+ * Who may call what, on every transport. A procedure that is not here may be called by nobody. What a machine may see
+ * of the procedures that let it in is its own; the domain sees to that.
+ */
+export const ACCESS = {
+  'machines.create': ADMIN,
+  'machines.get': READERS,
+  'machines.list': READERS,
+  'machines.update': ADMIN,
+  'machines.enable': ADMIN,
+  'machines.disable': ADMIN,
+  'machines.rotateSecret': ISSUERS,
+  'machines.rotateOwnSecret': ['machine'],
+  'machines.cancelRotation': ISSUERS,
+  'machines.completeRotation': ISSUERS,
+  'machines.delete': ADMIN,
+  'machineScopes.create': ADMIN,
+  'machineScopes.list': READERS,
+  'machineScopes.update': ADMIN,
+  'machineScopes.delete': ADMIN,
+  'm2mTokens.create': ['machine'],
+  'm2mTokens.get': TOKEN_READERS,
+  'm2mTokens.list': TOKEN_READERS,
+  'm2mTokens.revoke': TOKEN_REVOKERS,
+  'm2mTokens.revokeByValue': TOKEN_REVOKERS,
+  'm2mTokens.revokeAll': TOKEN_REVOKERS,
+  'apiKeys.create': ISSUERS,
+  'apiKeys.get': ISSUERS_AND_READERS,
+  'apiKeys.list': ISSUERS_AND_READERS,
+  'apiKeys.update': ISSUERS,
+  'apiKeys.enable': ISSUERS,
+  'apiKeys.disable': ISSUERS,
+  'apiKeys.rotate': ISSUERS,
+  'apiKeys.cancelRotation': ISSUERS,
+  'apiKeys.completeRotation': ISSUERS,
+  'apiKeys.revoke': ISSUERS,
+  'apiKeys.revokeByValue': ISSUERS,
+  'apiKeys.revokeAll': ISSUERS,
+  'apiKeys.delete': ISSUERS,
+  'credentials.verify': VERIFIERS,
+  'credentials.verifyBatch': VERIFIERS,
+  'secretKeys.create': ADMIN,
+  'secretKeys.list': READERS,
+  'secretKeys.rotate': ADMIN,
+  'secretKeys.cancelRotation': ADMIN,
+  'secretKeys.completeRotation': ADMIN,
+  'secretKeys.revoke': ADMIN,
+  'signingKeys.create': ADMIN,
+  'signingKeys.list': READERS,
+  'signingKeys.activate': ADMIN,
+  'signingKeys.retire': ADMIN,
+  'signingKeys.emergencyRetire': ADMIN,
+  'webhookEndpoints.create': ADMIN,
+  'webhookEndpoints.list': READERS,
+  'webhookEndpoints.delete': ADMIN,
+  'deliveries.list': READERS,
+  'events.list': READERS,
+} as const satisfies Record<string, readonly Who[]>;
+
+/** The same for what is reached over HTTP and is no procedure. */
+const HTTP_ACCESS = {
+  'metrics.read': READERS,
+} as const satisfies Record<string, readonly Who[]>;
+
+const ALL = new Map<string, readonly Who[]>(Object.entries({ ...ACCESS, ...HTTP_ACCESS }));
+
+export function mayCall(principal: Principal, path: string): boolean {
+  const who = ALL.get(path);
+  if (!who) return false;
+  switch (principal.kind) {
+    case 'secret_key':
+      return who.includes(principal.role);
+    case 'machine':
+      return who.includes('machine');
+    case 'system':
+      return false;
+  }
+}

@@ -1,0 +1,391 @@
+/** Everything HTTP: what every request gets, the hot routes, and behind them Express with the rest. */
+import { randomUUID } from 'node:crypto';
+import {
+  createServer,
+  type RequestListener,
+  type Server,
+  type ServerResponse,
+  STATUS_CODES,
+} from 'node:http';
+import type { Duplex } from 'node:stream';
+import { createExpressMiddleware } from '@trpc/server/adapters/express';
+import { TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
+import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler } from 'express';
+import helmet from 'helmet';
+import { ACCESS } from './access.ts';
+import { authenticate } from './authenticate.ts';
+import { clientAddress, createProxyList } from './client-address.ts';
+import type { Config } from './config.ts';
+import type { Deps } from './deps.ts';
+import { CountersignError, ERRORS, type ErrorCode } from './errors.ts';
+import { createHotRoutes } from './hot.ts';
+import type { Logger } from './logger.ts';
+import type { Metrics } from './metrics.ts';
+import { renderPage, STYLE_SOURCE } from './page.ts';
+import { createReadiness, type Readiness } from './readiness.ts';
+import { toErrorEnvelope } from './rest/errors.ts';
+import { translate } from './translate.ts';
+import type { ErrorData, RequestContext } from './trpc/base.ts';
+import { appRouter } from './trpc/router.ts';
+
+export interface AppOptions {
+  deps: Deps;
+  config: Pick<Config, 'publicUrl' | 'corsOrigins' | 'trustedProxies'>;
+  logger: Logger;
+  metrics: Metrics;
+  /** What works less well than it should, or null. */
+  degraded: () => string | null;
+  /** Whether the process is on its way out: it answers what comes, and asks for no more. */
+  isDraining: () => boolean;
+}
+
+/** What is known of one request on its way through. */
+interface Exchange {
+  requestId: string;
+  /** The pattern that took the request, for logs and metrics: never the path as it was sent. */
+  route: string;
+}
+
+const exchanges = new WeakMap<ServerResponse, Exchange>();
+
+const HEADER_BYTES_MAX = 32 * 1024;
+const HEADERS_MS_MAX = 10_000;
+const REQUEST_MS_MAX = 30_000;
+const BODY_BYTES_MAX = 1024 * 1024;
+const BATCH_SIZE_MAX = 50;
+/** Asked for every few seconds by machines: worth a line only when somebody looks closely. */
+const PROBES = new Set(['/healthz', '/readyz', '/metrics']);
+
+/** A server that no slow or endless sender can hold up. It listens nowhere yet. */
+export function createHttpServer(listener: RequestListener): Server {
+  const server = createServer(
+    {
+      maxHeaderSize: HEADER_BYTES_MAX,
+      headersTimeout: HEADERS_MS_MAX,
+      requestTimeout: REQUEST_MS_MAX,
+      connectionsCheckingInterval: 5_000,
+      // Longer than the minute that proxies keep an idle connection, or they would write to one we are closing.
+      keepAliveTimeout: 65_000,
+    },
+    listener,
+  );
+  server.on('clientError', refuseUnread);
+  return server;
+}
+
+/** What Node says of a request that it gives up reading, as one of our codes. */
+const UNREAD: Record<string, { code: ErrorCode; message: string }> = {
+  HPE_HEADER_OVERFLOW: {
+    code: 'headers_too_large',
+    message: `Wanted a URL and headers of at most ${HEADER_BYTES_MAX} bytes`,
+  },
+  ERR_HTTP_REQUEST_TIMEOUT: {
+    code: 'request_timeout',
+    message: `Wanted the headers within ${HEADERS_MS_MAX} ms and all of the request within ${REQUEST_MS_MAX} ms`,
+  },
+};
+
+/** Answers what never became a request, and ends the connection: where the next request would begin is unknown. */
+function refuseUnread(error: NodeJS.ErrnoException, socket: Duplex) {
+  if (!socket.writable || error.code === 'ECONNRESET') {
+    socket.destroy();
+    return;
+  }
+  const { code, message } = UNREAD[error.code ?? ''] ?? {
+    code: 'malformed_request',
+    message: 'Cannot read the request: wanted HTTP/1.1',
+  };
+  const requestId = newRequestId();
+  const { status } = ERRORS[code];
+  const text = JSON.stringify(toErrorEnvelope(new CountersignError(code, message), requestId));
+  socket.end(
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nConnection: close\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nX-Request-Id: ${requestId}\r\nContent-Length: ${Buffer.byteLength(text)}\r\n\r\n${text}`,
+  );
+}
+
+/** What is answered from the moment the port is taken until the database is open. */
+export const answerStarting: RequestListener = (request, response) => {
+  const { requestId } = begin(response);
+  const isAlive = pathnameOf(request.url) === '/healthz';
+  const told = new CountersignError('unavailable', 'The server is starting');
+  sendJson(
+    response,
+    isAlive ? 200 : told.status,
+    isAlive ? { status: 'ok' } : toErrorEnvelope(told, requestId),
+  );
+};
+
+/** Answers every request. */
+export function createRequestListener(options: AppOptions): RequestListener {
+  const { deps, config, logger, isDraining } = options;
+  const observe = createObserver(options);
+  const allowOrigin = createCors(config.corsOrigins);
+  const hot = createHotRoutes(deps, (failure) =>
+    logger.error({ err: failure.cause, requestId: failure.requestId }, failure.message),
+  );
+  const app = createApp(options);
+
+  return (request, response) => {
+    const exchange = begin(response);
+    observe(request, response, exchange);
+    response.setHeader('Cache-Control', 'no-store');
+    if (isDraining()) response.setHeader('Connection', 'close');
+    if (allowOrigin(request, response)) {
+      exchange.route = 'preflight';
+      return;
+    }
+    if (hot(request, response, exchange.requestId)) {
+      exchange.route = pathnameOf(request.url);
+      return;
+    }
+    app(request, response);
+  };
+}
+
+function begin(response: ServerResponse): Exchange {
+  const exchange = { requestId: newRequestId(), route: 'none' };
+  exchanges.set(response, exchange);
+  response.setHeader('X-Request-Id', exchange.requestId);
+  return exchange;
+}
+
+const newRequestId = () => `req_${randomUUID().replaceAll('-', '')}`;
+
+type Observe = (...args: [...Parameters<RequestListener>, Exchange]) => void;
+
+/** Times each request, counts it, and writes its line: never a query, a header or a body. */
+function createObserver({ config, logger, metrics }: AppOptions): Observe {
+  const proxies = createProxyList(config.trustedProxies);
+  return (request, response, exchange) => {
+    const started = performance.now();
+    const client = clientAddress(
+      request.socket.remoteAddress ?? '',
+      request.headers['x-forwarded-for']?.toString(),
+      proxies,
+    );
+    response.once('close', () => {
+      const ms = performance.now() - started;
+      const { route, requestId } = exchange;
+      const method = request.method ?? '';
+      metrics.httpRequest(route, method, response.statusCode, ms / 1000);
+      logger[PROBES.has(route) ? 'debug' : 'info'](
+        {
+          method,
+          route,
+          status: response.statusCode,
+          ms: Math.round(ms * 1000) / 1000,
+          client,
+          requestId,
+          ...(response.writableFinished ? {} : { aborted: true }),
+        },
+        'request',
+      );
+    });
+  };
+}
+
+type Cors = (...args: Parameters<RequestListener>) => boolean;
+
+/** Lets listed origins read answers, never with credentials. Answers preflights itself, and true when it did. */
+function createCors(origins: readonly string[]): Cors {
+  if (origins.length === 0) return () => false;
+  const allowed = new Set(origins);
+  return (request, response) => {
+    const { origin } = request.headers;
+    response.setHeader('Vary', 'Origin');
+    if (origin === undefined || !allowed.has(origin)) return false;
+    response.setHeader('Access-Control-Allow-Origin', origin);
+    response.setHeader('Access-Control-Expose-Headers', 'X-Request-Id, Retry-After');
+    const wanted = request.headers['access-control-request-method'];
+    if (request.method !== 'OPTIONS' || wanted === undefined) return false;
+    response.setHeader('Access-Control-Allow-Methods', 'GET, POST');
+    response.setHeader('Access-Control-Allow-Headers', 'Authorization, Content-Type');
+    response.setHeader('Access-Control-Max-Age', '600');
+    response.writeHead(204).end();
+    return true;
+  };
+}
+
+function createApp(options: AppOptions): Express {
+  const { deps, config, logger, metrics } = options;
+  const readiness = createReadiness(options);
+  const app = express();
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.set('query parser', false);
+  app.enable('strict routing');
+  app.enable('case sensitive routing');
+  app.use(createHelmet(config.publicUrl));
+  app.use('/trpc', createTrpcGate(), createTrpc(deps, logger));
+  get(app, '/', async (_request, response) => {
+    response.type('html').send(renderPage({ publicUrl: config.publicUrl, ...(await readiness()) }));
+  });
+  get(app, '/healthz', (_request, response) => sendJson(response, 200, { status: 'ok' }));
+  get(app, '/readyz', async (_request, response) => sendReadiness(response, await readiness()));
+  get(app, '/metrics', async (request, response) => {
+    await authenticate(deps, request.headers.authorization, 'metrics.read', requestIdOf(response));
+    response.type(metrics.contentType).send(await metrics.text());
+  });
+  app.use(() => {
+    throw new CountersignError('not_found', 'Nothing has this path');
+  });
+  app.use(createErrorHandler(logger));
+  return app;
+}
+
+function createHelmet(publicUrl: string): RequestHandler {
+  return helmet({
+    contentSecurityPolicy: {
+      useDefaults: false,
+      directives: {
+        defaultSrc: ["'none'"],
+        styleSrc: [STYLE_SOURCE],
+        baseUri: ["'none'"],
+        formAction: ["'none'"],
+        frameAncestors: ["'none'"],
+      },
+    },
+    strictTransportSecurity: publicUrl.startsWith('https:'),
+  });
+}
+
+/** A route that takes GET, with HEAD, and says so to other methods. */
+function get(app: Express, path: string, handler: RequestHandler) {
+  const named: RequestHandler = (_request, response, next) => {
+    nameRoute(response, path);
+    next();
+  };
+  app.get(path, named, handler);
+  app.all(path, named, (_request, response) => {
+    response.setHeader('Allow', 'GET, HEAD');
+    throw new CountersignError('method_not_allowed', 'Wanted the method GET');
+  });
+}
+
+function sendReadiness(response: ServerResponse, { ready, degraded }: Readiness) {
+  sendJson(response, ready ? 200 : 503, { status: ready ? 'ready' : 'not_ready', degraded });
+}
+
+/** Refuses what is no tRPC call of ours before anything of it is read; so it also has its own request id in the answer. */
+function createTrpcGate(): RequestHandler {
+  return (request, response, next) => {
+    nameRoute(response, trpcRoute(request));
+    const refusal = refuseTrpc(request);
+    if (!refusal) {
+      next();
+      return;
+    }
+    if (refusal.code === 'method_not_allowed') response.setHeader('Allow', 'POST');
+    sendTrpcError(response, refusal);
+  };
+}
+
+/** `application/json`, in UTF-8 where it names a character set (RFC 8259, section 8.1). */
+const JSON_TYPE = /^application\/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?$/i;
+
+function refuseTrpc(request: Request): CountersignError | null {
+  if (request.method !== 'POST') return new CountersignError('method_not_allowed', 'Wanted the method POST');
+  if (!JSON_TYPE.test(request.headers['content-type'] ?? '')) {
+    return new CountersignError(
+      'unsupported_media_type',
+      "Wanted the header 'Content-Type: application/json'",
+    );
+  }
+  if (Number(request.headers['content-length'] ?? 0) > BODY_BYTES_MAX) {
+    return new CountersignError('payload_too_large', `Wanted a body of at most ${BODY_BYTES_MAX} bytes`);
+  }
+  const calls = procedurePaths(request)?.length;
+  if (calls === undefined) {
+    return new CountersignError('invalid_input', 'Cannot read the path: wanted percent-encoded UTF-8');
+  }
+  if (calls > BATCH_SIZE_MAX) {
+    return new CountersignError(
+      'batch_too_large',
+      `Wanted at most ${BATCH_SIZE_MAX} calls in one request, found ${calls}`,
+    );
+  }
+  return null;
+}
+
+/** The procedures a path names, several in a batch; undefined when it cannot be decoded. */
+function procedurePaths(request: Request): string[] | undefined {
+  try {
+    return decodeURIComponent(request.path.slice(1)).split(',');
+  } catch {
+    return undefined;
+  }
+}
+
+function trpcRoute(request: Request): string {
+  const paths = procedurePaths(request) ?? [];
+  const [path = ''] = paths;
+  if (paths.length > 1) return '/trpc (batch)';
+  return Object.hasOwn(ACCESS, path) ? `/trpc/${path}` : '/trpc';
+}
+
+function createTrpc(deps: Deps, logger: Logger): RequestHandler {
+  return createExpressMiddleware({
+    router: appRouter,
+    allowMethodOverride: true,
+    maxBatchSize: BATCH_SIZE_MAX,
+    maxBodySize: BODY_BYTES_MAX,
+    createContext: ({ req, res }): RequestContext => ({
+      deps,
+      authorization: req.headers.authorization,
+      requestId: requestIdOf(res),
+    }),
+    onError({ error, path, ctx }) {
+      const { requestId = '' } = (ctx ?? {}) as Partial<RequestContext>;
+      const told = translate(error, requestId);
+      if (told.status >= 500) logger.error({ err: error.cause ?? error, path, requestId }, told.message);
+    },
+  });
+}
+
+/** A refusal in the shape that tRPC's own errors have. */
+function sendTrpcError(response: ServerResponse, { code, status, message }: CountersignError) {
+  const data: ErrorData = {
+    code,
+    httpStatus: status,
+    requestId: requestIdOf(response),
+    path: null,
+    field: null,
+  };
+  sendJson(response, status, { error: { message, code: TRPC_ERROR_CODES_BY_KEY.BAD_REQUEST, data } });
+}
+
+/** The last word on whatever was thrown: Express' own would answer with a stack outside production. */
+function createErrorHandler(logger: Logger): ErrorRequestHandler {
+  return (error: unknown, _request, response, _next) => {
+    const requestId = requestIdOf(response);
+    const told = translate(error, requestId);
+    if (told.status >= 500) logger.error({ err: error, requestId }, told.message);
+    if (response.headersSent) {
+      response.destroy();
+      return;
+    }
+    if (told.code === 'unauthenticated') response.setHeader('WWW-Authenticate', 'Bearer');
+    sendJson(response, told.status, toErrorEnvelope(told, requestId));
+  };
+}
+
+function sendJson(response: ServerResponse, status: number, body: unknown) {
+  const text = JSON.stringify(body);
+  response.writeHead(status, {
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(text),
+  });
+  response.end(text);
+}
+
+const requestIdOf = (response: ServerResponse) => exchanges.get(response)?.requestId ?? '';
+
+function nameRoute(response: ServerResponse, route: string) {
+  const exchange = exchanges.get(response);
+  if (exchange) exchange.route = route;
+}
+
+function pathnameOf(url = ''): string {
+  const query = url.indexOf('?');
+  return query === -1 ? url : url.slice(0, query);
+}

@@ -1,0 +1,46 @@
+import { mayCall } from './access.ts';
+import type { Caller, Deps, Principal } from './deps.ts';
+import { findCaller } from './domain/secrets.ts';
+import { CountersignError } from './errors.ts';
+
+/** RFC 6750, section 2.1; the scheme's name is matched in any case (RFC 9110, section 11.1). */
+const BEARER = /^bearer +([\x21-\x7e]{1,16384})$/i;
+
+/** The one place a caller's credential is taken from. */
+export function bearerValue(authorization: string | undefined): string | null {
+  return BEARER.exec(authorization ?? '')?.[1] ?? null;
+}
+
+/** The caller behind an `Authorization` header, if it may call the procedure; throws `unauthenticated` or `forbidden`. */
+export async function authenticate(
+  deps: Deps,
+  authorization: string | undefined,
+  path: string,
+  requestId: string,
+): Promise<Caller> {
+  const value = bearerValue(authorization);
+  const principal = value === null ? null : await findCaller(deps, value);
+  const authorized = authorize(principal, path, value !== null);
+  // Verifying counts its caller itself, once for each credential.
+  if (authorized.kind !== 'system' && !path.startsWith('credentials.'))
+    deps.usage.count(authorized.kind, authorized.id, true, deps.now());
+  return { principal: authorized, requestId };
+}
+
+/** The same judgement on a principal that was read together with what it asks about. */
+export function authorize(principal: Principal | null, path: string, presented: boolean): Principal {
+  if (!principal) {
+    throw new CountersignError(
+      'unauthenticated',
+      presented
+        ? "The credential in the 'Authorization' header is not a live secret key or machine secret key"
+        : "Wanted the header 'Authorization: Bearer' with a secret key or machine secret key, found none",
+    );
+  }
+  if (!mayCall(principal, path)) {
+    const who =
+      principal.kind === 'secret_key' ? `A secret key with the role '${principal.role}'` : 'A machine';
+    throw new CountersignError('forbidden', `${who} may not call '${path}'`);
+  }
+  return principal;
+}

@@ -1,0 +1,279 @@
+/** The command line: commands made from the router, carried out by a running server. */
+import { type Command, createCli, FailedToExitError } from 'trpc-cli';
+import { z } from 'zod';
+import { type Countersign, CountersignError, createCountersign } from '../client/index.ts';
+import { type ApplyReport, applyMachines, type Change } from './apply.ts';
+import { CREDENTIAL_FIELDS, command, commandRouter, holdsCredential, inputSchema } from './commands.ts';
+import { PREFIXES } from './crypto/format.ts';
+import { toTable } from './table.ts';
+
+/** The process as a command sees it. */
+export interface Terminal {
+  env: Readonly<Record<string, string | undefined>>;
+  stdin: AsyncIterable<Buffer | string> & { isTTY?: boolean };
+  stdout: Output;
+  stderr: Output;
+  version: string;
+}
+
+interface Output {
+  write(text: string): unknown;
+  isTTY?: boolean;
+}
+
+const EXIT = { ok: 0, refused: 1, usage: 2 } as const;
+
+const URL_DEFAULT = 'http://127.0.0.1:4400';
+const STDIN_BYTES_MAX = 64 * 1024;
+
+/** The command was not given as it has to be. */
+class UsageError extends Error {}
+
+interface GlobalOptions {
+  output?: string;
+  secretKeyStdin?: boolean;
+}
+
+/** Runs one command and answers the exit code: 0 done, 1 refused or failed, 2 wrong usage. */
+export async function runCommand(argv: string[], terminal: Terminal): Promise<number> {
+  const { stdout, stderr } = terminal;
+  if (argv.some(holdsCredential)) {
+    stderr.write(
+      'Cannot take a credential as an argument: other users of this machine see arguments, and the shell keeps them. Pass it on standard input\n',
+    );
+    return EXIT.usage;
+  }
+  const session = createSession(terminal, () => root.opts<GlobalOptions>());
+  const cli = createCli({
+    router: commandRouter(session.call, { apply: applyCommand(session) }),
+    name: 'countersign',
+    version: terminal.version,
+    description: 'Administers a running Countersign server, machine authentication',
+    jsonInput: 'auto',
+  });
+  const run = {
+    argv,
+    prompts: false,
+    logger: {
+      // Help and version come as text, answers as they are.
+      info: (told: unknown) => stdout.write(typeof told === 'string' ? told : session.show(told)),
+      error: (told: unknown) => stderr.write(`${String(told).trimEnd()}\n`),
+    },
+    formatError: describeError,
+    process: { exit: () => undefined as never },
+  };
+  const root = cli.buildProgram(run) as Command;
+  addGlobalOptions(root);
+  for (const group of root.commands) exitByThrowing(group as Command, terminal);
+  const ended = await cli.run(run, root).then(
+    () => undefined,
+    (error: unknown) => error,
+  );
+  return exitCodeOf(ended, session.negative());
+}
+
+function addGlobalOptions(root: Command) {
+  root
+    .option('--output <format>', "'json' or 'table'; by default a table on a terminal and JSON elsewhere")
+    .option('--secret-key-stdin', 'take the key from the first line of standard input')
+    .addHelpText(
+      'after',
+      `
+Environment:
+  COUNTERSIGN_URL                 the server, by default ${URL_DEFAULT}
+  COUNTERSIGN_SECRET_KEY          an administrator's key, or
+  COUNTERSIGN_MACHINE_SECRET_KEY  a machine's own
+
+Credentials are read from standard input or the environment, never from arguments.
+
+Examples:
+  countersign machines create billing
+  countersign verify < key.txt
+  countersign apply machines.json --write-env ./secrets`,
+    );
+}
+
+/** Groups of commands would end the process by themselves. */
+function exitByThrowing(group: Command, { stdout, stderr }: Terminal) {
+  if (group.commands.length === 0) return;
+  group.configureOutput({
+    writeOut: (text) => void stdout.write(text),
+    writeErr: (text) => void stderr.write(text),
+  });
+  group.exitOverride((cause) => {
+    throw new FailedToExitError('', { exitCode: cause.exitCode, cause });
+  });
+}
+
+function exitCodeOf(ended: unknown, negative: boolean): number {
+  if (!(ended instanceof FailedToExitError)) throw ended;
+  if (ended.exitCode === 0) return negative ? EXIT.refused : EXIT.ok;
+  return ended.cause instanceof UsageError || isRefusedUsage(ended.cause) ? EXIT.usage : EXIT.refused;
+}
+
+/** Commander's own errors: an unknown option, a missing argument. */
+const isRefusedUsage = (cause: unknown) =>
+  cause instanceof Error && 'code' in cause && String(cause.code).startsWith('commander.');
+
+/** Connects when the first call is made, and knows how answers are to be shown. */
+function createSession(terminal: Terminal, options: () => GlobalOptions) {
+  const { env, stderr } = terminal;
+  const input = createLines(terminal);
+  const url = env['COUNTERSIGN_URL'] || URL_DEFAULT;
+  let negative = false;
+
+  async function connect(): Promise<Countersign> {
+    assertFormat(options().output);
+    const secretKey = options().secretKeyStdin
+      ? await input.take('the secret key')
+      : env['COUNTERSIGN_SECRET_KEY'] || undefined;
+    const machineSecretKey = options().secretKeyStdin
+      ? undefined
+      : env['COUNTERSIGN_MACHINE_SECRET_KEY'] || undefined;
+    if (!secretKey && !machineSecretKey) {
+      throw new UsageError(
+        'Wanted a key in COUNTERSIGN_SECRET_KEY or COUNTERSIGN_MACHINE_SECRET_KEY, or --secret-key-stdin, found none',
+      );
+    }
+    try {
+      return createCountersign({
+        url,
+        ...(secretKey?.startsWith(PREFIXES.machineSecretKey)
+          ? { machineSecretKey: secretKey }
+          : { secretKey }),
+        ...(machineSecretKey !== undefined && { machineSecretKey }),
+      });
+    } catch (error) {
+      throw new UsageError(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  async function call(path: string, given: Record<string, unknown>): Promise<unknown> {
+    const countersign = await connect();
+    const field = CREDENTIAL_FIELDS[path];
+    const complete = field === undefined ? given : { ...given, [field]: await input.take('the credential') };
+    if (path === 'credentials.verify') {
+      const answer = await countersign.verify(complete as unknown as Parameters<Countersign['verify']>[0]);
+      negative = !answer.valid;
+      return answer;
+    }
+    const [noun = '', verb = ''] = path.split('.');
+    const nouns = countersign as unknown as Record<
+      string,
+      Record<string, (input: unknown) => Promise<unknown>>
+    >;
+    return nouns[noun]?.[verb]?.(complete);
+  }
+
+  return {
+    url,
+    connect,
+    call,
+    note: (text: string) => void stderr.write(`${text}\n`),
+    show: (answer: unknown) => {
+      const format = options().output ?? (terminal.stdout.isTTY ? 'table' : 'json');
+      return `${format === 'json' ? JSON.stringify(answer, null, 2) : toTable(answer)}\n`;
+    },
+    /** Whether the answer was a no, which is none of a failure and yet no success. */
+    negative: () => negative,
+  };
+}
+
+function assertFormat(output: string | undefined) {
+  if (output === undefined || output === 'json' || output === 'table') return;
+  throw new UsageError(`'--output' must be 'json' or 'table', got '${output}'`);
+}
+
+/** Standard input by lines, read once. */
+function createLines({ stdin, stderr }: Terminal) {
+  let lines: Promise<string[]> | undefined;
+  return {
+    async take(what: string): Promise<string> {
+      if (stdin.isTTY) stderr.write(`Reading ${what} from standard input; end with Ctrl-D\n`);
+      lines ??= readAll(stdin).then((text) => text.split(/\r?\n/).map((line) => line.trim()));
+      const line = (await lines).shift();
+      if (!line) throw new UsageError(`Wanted ${what} on standard input, found nothing`);
+      return line;
+    },
+  };
+}
+
+async function readAll(stdin: Terminal['stdin']): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of stdin) {
+    chunks.push(Buffer.from(chunk));
+    bytes += chunk.length;
+    if (bytes > STDIN_BYTES_MAX)
+      throw new UsageError(`Wanted at most ${STDIN_BYTES_MAX} bytes on standard input`);
+  }
+  return Buffer.concat(chunks).toString();
+}
+
+function describeError(error: unknown): string {
+  if (error instanceof CountersignError) {
+    const request = error.requestId === undefined ? '' : ` (request ${error.requestId})`;
+    return `${error.code}: ${error.message}${request}`;
+  }
+  return error instanceof Error ? error.message : String(error);
+}
+
+const applyInput = z.strictObject({
+  file: z.string().describe('JSON: { "machines": [{ "name", "calls": [{ "machine", "scopes" }] }] }').meta({
+    positional: true,
+  }),
+  writeEnv: z.string().optional().describe('the folder for <name>.env, one for each machine created'),
+  dryRun: z.boolean().optional().describe('say what would change, and change nothing'),
+  prune: z.boolean().optional().describe('take away what these machines may call beyond the file'),
+});
+
+function applyCommand(session: ReturnType<typeof createSession>) {
+  return command(
+    {
+      description:
+        'Bring machines, and whom they may call, to what a file says; a second time changes nothing',
+      examples: [
+        'countersign apply machines.json --write-env ./secrets',
+        'countersign apply machines.json --dry-run',
+      ],
+    },
+    inputSchema(applyInput),
+    async (input) => {
+      const countersign = await session.connect();
+      const report = await applyMachines(countersign, applyInput.parse(input), session.url, (change) =>
+        session.note(`Done: ${sentence(change)}`),
+      );
+      for (const text of notes(report)) session.note(text);
+      return report;
+    },
+  );
+}
+
+function notes({ dryRun, changes, withoutEnvFile, unlisted }: ApplyReport): string[] {
+  return [
+    ...(dryRun ? changes.map((change) => `Would do: ${sentence(change)}`) : []),
+    ...(changes.length === 0 ? ['Nothing to change'] : []),
+    ...withoutEnvFile.map(
+      (name) =>
+        `The machine '${name}' is there and has no file: its secret cannot be shown again; delete the machine and apply again for a new one`,
+    ),
+    ...unlisted.map(
+      ({ machine, to }) =>
+        `'${machine}' may call '${to}', which the file does not list; --prune takes it away`,
+    ),
+  ];
+}
+
+function sentence({ action, machine, to, fields = [], scopes = [] }: Change): string {
+  switch (action) {
+    case 'create':
+      return `create the machine '${machine}'`;
+    case 'update':
+      return `change ${fields.join(', ')} of the machine '${machine}'`;
+    case 'allow':
+    case 'change_scopes':
+      return `let '${machine}' call '${to}' with ${scopes.length > 0 ? `the scopes ${scopes.join(' ')}` : 'no scopes'}`;
+    case 'disallow':
+      return `no longer let '${machine}' call '${to}'`;
+  }
+}

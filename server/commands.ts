@@ -1,0 +1,125 @@
+/** The commands of the command line: one for each procedure of the router, and a few of its own. */
+import { type TrpcCliMeta, t } from 'trpc-cli';
+import { z } from 'zod';
+import { looksLikeJwt, PREFIXES, parseValue } from './crypto/format.ts';
+import type { ProcedureMeta } from './trpc/base.ts';
+import { appRouter } from './trpc/router.ts';
+
+/** Carries out a procedure on the server. */
+export type CallProcedure = (path: string, input: Record<string, unknown>) => Promise<unknown>;
+
+type JsonSchema = { properties?: Record<string, unknown>; required?: string[] } & Record<string, unknown>;
+type Command = ReturnType<typeof command>;
+type Commands = { [name: string]: Command | Commands };
+
+/** Inputs that are credentials: taken from standard input and never from an argument. */
+export const CREDENTIAL_FIELDS: Readonly<Record<string, string>> = {
+  'credentials.verify': 'credential',
+  'm2mTokens.revokeByValue': 'value',
+  'apiKeys.revokeByValue': 'value',
+};
+
+/** Commands with another name than their procedure, or none: a batch of credentials is for programs. */
+const NAMES: Readonly<Record<string, string | null>> = {
+  'credentials.verify': 'verify',
+  'credentials.verifyBatch': null,
+};
+
+const EXAMPLES: Readonly<Record<string, string[]>> = {
+  'machines.create': [
+    'countersign machines create billing',
+    'countersign machines create billing --may-verify',
+  ],
+  'machines.list': ['countersign machines list --limit 10', 'countersign machines list --query bill'],
+  'machineScopes.create': ['countersign machine-scopes create mch_… mch_… --scopes entries:write'],
+  'm2mTokens.create': ['countersign m2m-tokens create --format jwt --ttl-seconds 600'],
+  'm2mTokens.revokeByValue': ['countersign m2m-tokens revoke-by-value < token.txt'],
+  'apiKeys.create': ['countersign api-keys create "nightly export" user_42 --scopes invoices:read'],
+  'apiKeys.revokeByValue': ['countersign api-keys revoke-by-value < leaked.txt'],
+  'credentials.verify': [
+    'countersign verify < key.txt',
+    'countersign verify --scopes invoices:read --kinds api_key < key.txt',
+  ],
+};
+
+interface RouterProcedure {
+  _def: { type: 'query' | 'mutation'; inputs: z.ZodType[]; meta?: ProcedureMeta };
+}
+
+/** The router's procedures as commands, with `own` besides them. Not a tRPC router: in those no name may be `apply`. */
+export function commandRouter(call: CallProcedure, own: Commands) {
+  const commands: Commands = {};
+  const procedures = appRouter._def.procedures as unknown as Record<string, RouterProcedure>;
+  for (const [path, procedure] of Object.entries(procedures)) {
+    const name = NAMES[path] === undefined ? path : NAMES[path];
+    if (name !== null) place(commands, name.split('.'), procedureCommand(path, procedure, call));
+  }
+  return t.router({ ...commands, ...own });
+}
+
+function procedureCommand(path: string, { _def }: RouterProcedure, call: CallProcedure): Command {
+  const examples = EXAMPLES[path];
+  const meta = { description: _def.meta?.description ?? '', ...(examples && { examples }) };
+  return command(meta, inputSchema(_def.inputs[0], CREDENTIAL_FIELDS[path]), (input) => call(path, input));
+}
+
+/** A command, whose input the server judges: `schema` only says which arguments and options there are. */
+export function command(
+  meta: TrpcCliMeta,
+  schema: JsonSchema,
+  run: (input: Record<string, unknown>) => Promise<unknown>,
+) {
+  const unchecked = {
+    '~standard': {
+      vendor: 'countersign',
+      version: 1 as const,
+      validate: (value: unknown) => ({ value: value as Record<string, unknown> }),
+    },
+    toJsonSchema: () => schema,
+  };
+  return t.procedure
+    .meta(meta)
+    .input(unchecked)
+    .mutation(({ input }) => run(input));
+}
+
+/** What a command takes, as JSON Schema, without the field that holds a credential. */
+export function inputSchema(schema: z.ZodType | undefined, credentialField?: string): JsonSchema {
+  if (!schema) return { type: 'object', properties: {} };
+  const json = z.toJSONSchema(schema, {
+    io: 'input',
+    unrepresentable: 'any',
+    override: ({ zodSchema, jsonSchema }) => {
+      if (zodSchema._zod.def.type === 'optional') Object.assign(jsonSchema, { optional: true });
+      // `null` cannot be typed at a shell; with it in the type, a text would have to be typed as JSON.
+      const [only, ...more] = jsonSchema.anyOf?.filter((branch) => branch.type !== 'null') ?? [];
+      if (only === undefined || more.length > 0) return;
+      delete jsonSchema.anyOf;
+      Object.assign(jsonSchema, only);
+    },
+  }) as JsonSchema;
+  if (credentialField === undefined) return json;
+  const { [credentialField]: _, ...properties } = json.properties ?? {};
+  return { ...json, properties, required: json.required?.filter((field) => field !== credentialField) ?? [] };
+}
+
+function place(commands: Commands, [name = '', ...rest]: string[], leaf: Command): void {
+  if (rest.length === 0) {
+    commands[name] = leaf;
+    return;
+  }
+  const group = (commands[name] ?? {}) as Commands;
+  commands[name] = group;
+  place(group, rest, leaf);
+}
+
+/** Whether a credential stands anywhere in an argument. First keys of an operator's choice have no checksum. */
+export function holdsCredential(argument: string): boolean {
+  const words = argument.match(/[A-Za-z0-9_.-]+/g) ?? [];
+  return words.some((word) => parseValue(word) !== null || looksLikeJwt(word) || looksLikeKey(word));
+}
+
+const looksLikeKey = (word: string) =>
+  [PREFIXES.secretKey, PREFIXES.machineSecretKey].some((prefix) =>
+    new RegExp(`^${prefix}[A-Za-z0-9_]{40,}$`).test(word),
+  );

@@ -1,0 +1,340 @@
+/** What operators may set, read once and judged as a whole. The only reader of the environment. */
+import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
+import { join, resolve } from 'node:path';
+
+export interface Config {
+  /** Address or name to listen on. */
+  host: string;
+  /** 0 takes any free port. */
+  port: number;
+  /** Origin of every URL we emit, and `iss` of the JWTs we sign. */
+  publicUrl: string;
+  /** Absolute path of the folder for what is kept in files. */
+  dataDir: string;
+  /** The path of a SQLite file, or `postgres://…`, which may hold a password. */
+  databaseLocation: string;
+  /** May hold a password. */
+  redisUrl: string | undefined;
+  /** 32 bytes; undefined where none was given. */
+  masterKey: Buffer | undefined;
+  bootstrapKey: string | undefined;
+  signingAlg: (typeof SIGNING_ALGS)[number];
+  /** CIDR blocks whose `X-Forwarded-For` is believed. */
+  trustedProxies: readonly string[];
+  corsOrigins: readonly string[];
+  /** CIDR blocks that webhooks may be sent to although they are not public. */
+  webhookAllowSubnets: readonly string[];
+  console: boolean;
+  logLevel: (typeof LOG_LEVELS)[number];
+}
+
+/** One setting that is not as wanted. `found` never holds a secret. */
+export interface ConfigProblem {
+  name: string;
+  wanted: string;
+  found: string;
+}
+
+/** Everything that is wrong with the environment, at once. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly problems: readonly ConfigProblem[];
+  constructor(problems: readonly ConfigProblem[]) {
+    const lines = problems.map(({ name, wanted, found }) => `  ${name}: wanted ${wanted}, found ${found}`);
+    super(`Cannot start: ${problems.length} of the settings are not as wanted\n${lines.join('\n')}`);
+    this.problems = problems;
+  }
+}
+
+const SIGNING_ALGS = ['RS256', 'ES256', 'EdDSA'] as const;
+const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
+
+const PREFIX = 'COUNTERSIGN_';
+
+/** Settings by name. Those that are or may hold a secret leave the environment once read. */
+const SETTINGS = {
+  PORT: 'plain',
+  DATABASE_URL: 'secret',
+  REDIS_URL: 'secret',
+  COUNTERSIGN_HOST: 'plain',
+  COUNTERSIGN_PUBLIC_URL: 'plain',
+  COUNTERSIGN_DATA_DIR: 'plain',
+  COUNTERSIGN_MASTER_KEY: 'secret',
+  COUNTERSIGN_MASTER_KEY_FILE: 'plain',
+  COUNTERSIGN_BOOTSTRAP_KEY: 'secret',
+  COUNTERSIGN_BOOTSTRAP_KEY_FILE: 'plain',
+  COUNTERSIGN_SIGNING_ALG: 'plain',
+  COUNTERSIGN_TRUSTED_PROXIES: 'plain',
+  COUNTERSIGN_CORS_ORIGINS: 'plain',
+  COUNTERSIGN_ALLOW_INSECURE_HTTP: 'plain',
+  COUNTERSIGN_WEBHOOK_ALLOW_SUBNETS: 'plain',
+  COUNTERSIGN_CONSOLE: 'plain',
+  COUNTERSIGN_LOG_LEVEL: 'plain',
+} as const satisfies Record<string, 'plain' | 'secret'>;
+
+type SettingName = keyof typeof SETTINGS;
+
+/** Names with our prefix that others read: the client and the command line, and the test suite. */
+const NAMES_OF_OTHERS = new Set([
+  'COUNTERSIGN_URL',
+  'COUNTERSIGN_SECRET_KEY',
+  'COUNTERSIGN_MACHINE_SECRET_KEY',
+  'COUNTERSIGN_TEST_INSTALL',
+]);
+
+/** Kubernetes puts these into every container beside a Service called `countersign`. */
+const OF_KUBERNETES =
+  /^COUNTERSIGN_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$/;
+const PORT_OF_KUBERNETES = /^(tcp|udp|sctp):\/\//;
+
+const MASTER_KEY_WANTED = '32 bytes as base64, base64url or 64 hex digits';
+const BOOTSTRAP_KEY_WANTED = "'sk_' and 40 to 512 letters, digits or underscores";
+const BOOTSTRAP_KEY = /^sk_[A-Za-z0-9_]{40,512}$/;
+const HOST_NAME = /^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/;
+
+/** Reads the settings; throws one `ConfigError` that names every bad one. Empty counts as not set. */
+export function loadConfig(env: NodeJS.ProcessEnv): Config {
+  const settings = new SettingsReader(env);
+  const port = settings.read('PORT', 4400, 'a whole number from 0 to 65535', parsePort);
+  const host = settings.read('COUNTERSIGN_HOST', '127.0.0.1', 'an address or a host name', parseHost);
+  const publicUrl = settings.read(
+    'COUNTERSIGN_PUBLIC_URL',
+    defaultPublicUrl(host, port),
+    'an http or https origin such as https://auth.example.com, without path, query or credentials',
+    parseOrigin,
+  );
+  const dataDir = settings.read('COUNTERSIGN_DATA_DIR', resolve('data'), 'a path', (text) => resolve(text));
+  const databaseUrl = settings.read(
+    'DATABASE_URL',
+    undefined,
+    "a URL that begins 'postgres://'; leave it out for SQLite",
+    (text) => parseUrl(text, ['postgres:', 'postgresql:']),
+  );
+  const config: Config = {
+    host,
+    port,
+    publicUrl,
+    dataDir,
+    databaseLocation: databaseUrl ?? join(dataDir, 'countersign.db'),
+    redisUrl: settings.read('REDIS_URL', undefined, "a URL that begins 'redis://' or 'rediss://'", (text) =>
+      parseUrl(text, ['redis:', 'rediss:']),
+    ),
+    masterKey: settings.readSecret('COUNTERSIGN_MASTER_KEY', MASTER_KEY_WANTED, parseMasterKey),
+    bootstrapKey: settings.readSecret('COUNTERSIGN_BOOTSTRAP_KEY', BOOTSTRAP_KEY_WANTED, (text) =>
+      BOOTSTRAP_KEY.test(text) ? text : undefined,
+    ),
+    signingAlg: settings.read('COUNTERSIGN_SIGNING_ALG', 'RS256', ...oneOf(SIGNING_ALGS)),
+    trustedProxies: settings.read('COUNTERSIGN_TRUSTED_PROXIES', [], ...listOf('CIDR blocks', isCidr)),
+    corsOrigins: settings.read('COUNTERSIGN_CORS_ORIGINS', [], ...listOf('origins', isOrigin)),
+    webhookAllowSubnets: settings.read(
+      'COUNTERSIGN_WEBHOOK_ALLOW_SUBNETS',
+      [],
+      ...listOf('CIDR blocks', isCidr),
+    ),
+    console: settings.read('COUNTERSIGN_CONSOLE', 'on', ...oneOf(['on', 'off'])) === 'on',
+    logLevel: settings.read('COUNTERSIGN_LOG_LEVEL', 'info', ...oneOf(LOG_LEVELS)),
+  };
+  const allowInsecureHttp = settings.read(
+    'COUNTERSIGN_ALLOW_INSECURE_HTTP',
+    'false',
+    ...oneOf(['true', 'false', '1', '0']),
+  );
+  if (databaseUrl !== undefined && config.masterKey === undefined) {
+    settings.refuse(
+      'COUNTERSIGN_MASTER_KEY',
+      `${MASTER_KEY_WANTED}, because 'DATABASE_URL' names a PostgreSQL database`,
+    );
+  }
+  if (!isLoopback(host) && !publicUrl.startsWith('https:') && !['true', '1'].includes(allowInsecureHttp)) {
+    settings.refuse(
+      'COUNTERSIGN_PUBLIC_URL',
+      "an https URL, because 'COUNTERSIGN_HOST' is not loopback (COUNTERSIGN_ALLOW_INSECURE_HTTP=true waives it)",
+      publicUrl,
+    );
+  }
+  settings.finish();
+  return config;
+}
+
+/** The same settings on the port that was taken, where `PORT` left the choice to the system. */
+export function listeningOn(config: Config, port: number): Config {
+  const isDefault = config.publicUrl === defaultPublicUrl(config.host, config.port);
+  return { ...config, port, publicUrl: isDefault ? defaultPublicUrl(config.host, port) : config.publicUrl };
+}
+
+/** 32 bytes as base64, base64url or 64 hex digits; undefined when the text is none of these. */
+export function parseMasterKey(text: string): Buffer | undefined {
+  if (/^[0-9a-fA-F]{64}$/.test(text)) return Buffer.from(text, 'hex');
+  if (/^([A-Za-z0-9+/]{43}|[A-Za-z0-9_-]{43})=?$/.test(text)) return Buffer.from(text, 'base64');
+  return undefined;
+}
+
+/** Whether a host name or address, as written in a URL or not, can only be this machine. */
+export function isLoopback(host: string): boolean {
+  const bare = host.replace(/^\[|\]$/g, '').toLowerCase();
+  return bare === 'localhost' || bare === '::1' || (isIP(bare) === 4 && bare.startsWith('127.'));
+}
+
+/** Reads settings one by one and gathers what is wrong with them. */
+class SettingsReader {
+  readonly #values = new Map<SettingName, string>();
+  readonly #problems: ConfigProblem[] = [];
+
+  constructor(env: NodeJS.ProcessEnv) {
+    for (const name of Object.keys(SETTINGS) as SettingName[]) {
+      const value = env[name];
+      if (value !== undefined && value !== '') this.#values.set(name, value);
+      if (SETTINGS[name] === 'secret') delete env[name];
+    }
+    for (const name of Object.keys(env).filter((key) => isUnknown(key, env[key] ?? ''))) {
+      this.#problems.push({
+        name,
+        wanted: `a known setting, such as ${nearestName(name)}`,
+        found: 'one that is not',
+      });
+    }
+  }
+
+  /** `parse` answers undefined for what is not as wanted. */
+  read<T, F = T>(
+    name: SettingName,
+    fallback: F,
+    wanted: string,
+    parse: (text: string) => T | undefined,
+  ): T | F {
+    const text = this.#values.get(name);
+    if (text === undefined) return fallback;
+    const value = parse(text.trim());
+    if (value !== undefined) return value;
+    this.refuse(name, wanted, text);
+    return fallback;
+  }
+
+  /** A secret, given as it is or as the path of a file that holds it. */
+  readSecret<T>(
+    name: 'COUNTERSIGN_MASTER_KEY' | 'COUNTERSIGN_BOOTSTRAP_KEY',
+    wanted: string,
+    parse: (text: string) => T | undefined,
+  ): T | undefined {
+    const fileName = `${name}_FILE` as const;
+    const path = this.#values.get(fileName);
+    if (path === undefined) return this.read(name, undefined, wanted, parse);
+    if (this.#values.has(name)) {
+      this.refuse(fileName, `only one of '${name}' and '${fileName}'`, 'both');
+      return undefined;
+    }
+    return this.#readFile(fileName, path, wanted, parse);
+  }
+
+  #readFile<T>(name: SettingName, path: string, wanted: string, parse: (text: string) => T | undefined) {
+    try {
+      const text = readFileSync(path, 'utf8').trim();
+      const value = parse(text);
+      if (value === undefined) {
+        this.#problems.push({ name, wanted: `a file that holds ${wanted}`, found: lengthOf(text) });
+      }
+      return value;
+    } catch (error) {
+      const code = (error as { code?: unknown }).code;
+      this.refuse(name, 'the path of a file that can be read', `${path} (${code})`);
+      return undefined;
+    }
+  }
+
+  refuse(name: SettingName, wanted: string, text?: string) {
+    // A second complaint about one setting only hides the first.
+    if (this.#problems.some((problem) => problem.name === name)) return;
+    this.#problems.push({ name, wanted, found: describeFound(name, text) });
+  }
+
+  finish() {
+    if (this.#problems.length > 0) throw new ConfigError(this.#problems);
+  }
+}
+
+function describeFound(name: SettingName, text: string | undefined): string {
+  if (text === undefined) return 'nothing';
+  if (SETTINGS[name] === 'secret') return lengthOf(text);
+  const shown = text.replace(/:\/\/[^/]*@/, '://…@').slice(0, 100);
+  return `'${shown}'`;
+}
+
+const lengthOf = (text: string) => `text of ${text.length} characters`;
+
+function isUnknown(name: string, value: string): boolean {
+  if (!name.startsWith(PREFIX) || Object.hasOwn(SETTINGS, name) || NAMES_OF_OTHERS.has(name)) return false;
+  return !OF_KUBERNETES.test(name) && !(name === 'COUNTERSIGN_PORT' && PORT_OF_KUBERNETES.test(value));
+}
+
+function nearestName(name: string): string {
+  const bare = name.slice(PREFIX.length);
+  const distances = Object.keys(SETTINGS).map((known) => ({
+    known,
+    distance: Math.min(editDistance(name, known), editDistance(bare, known)),
+  }));
+  return distances.reduce((best, each) => (each.distance < best.distance ? each : best)).known;
+}
+
+/** Levenshtein's distance. */
+function editDistance(from: string, to: string): number {
+  let row = Array.from({ length: to.length + 1 }, (_, column) => column);
+  for (const [line, letter] of [...from].entries()) {
+    const next = [line + 1];
+    for (const [column, other] of [...to].entries()) {
+      const replaced = (row[column] ?? 0) + (letter === other ? 0 : 1);
+      next.push(Math.min(replaced, (row[column + 1] ?? 0) + 1, (next[column] ?? 0) + 1));
+    }
+    row = next;
+  }
+  return row[to.length] ?? 0;
+}
+
+function defaultPublicUrl(host: string, port: number): string {
+  const reachable = isLoopback(host) ? host : '127.0.0.1';
+  return new URL(`http://${isIP(reachable) === 6 ? `[${reachable}]` : reachable}:${port}`).origin;
+}
+
+function parsePort(text: string): number | undefined {
+  return /^\d{1,5}$/.test(text) && Number(text) <= 65_535 ? Number(text) : undefined;
+}
+
+const parseHost = (text: string) => (isIP(text) !== 0 || HOST_NAME.test(text) ? text : undefined);
+
+function parseUrl(text: string, protocols: readonly string[]): string | undefined {
+  return URL.canParse(text) && protocols.includes(new URL(text).protocol) ? text : undefined;
+}
+
+function parseOrigin(text: string): string | undefined {
+  if (parseUrl(text, ['http:', 'https:']) === undefined) return undefined;
+  const url = new URL(text);
+  return url.href === `${url.origin}/` ? url.origin : undefined;
+}
+
+const isOrigin = (text: string) => parseOrigin(text) === text;
+
+function isCidr(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/');
+  const family = isIP(address);
+  if (family === 0 || rest.length > 0) return false;
+  return bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128));
+}
+
+function oneOf<const T extends readonly string[]>(
+  values: T,
+): [wanted: string, parse: (text: string) => T[number] | undefined] {
+  return [`one of ${values.join(', ')}`, (text) => values.find((value) => value === text)];
+}
+
+function listOf(
+  what: string,
+  isMember: (text: string) => boolean,
+): [wanted: string, parse: (text: string) => string[] | undefined] {
+  return [
+    `${what} separated by commas`,
+    (text) => {
+      const members = text.split(',').map((member) => member.trim());
+      return members.every(isMember) ? members : undefined;
+    },
+  ];
+}

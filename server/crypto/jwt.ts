@@ -1,0 +1,121 @@
+/** The only importer of jose. Algorithms come from our list alone; keys come from our set alone, by `kid`. */
+import {
+  type CompactJWSHeaderParameters,
+  CompactSign,
+  type CompactVerifyResult,
+  compactVerify,
+  errors,
+  exportJWK,
+  generateKeyPair,
+  importJWK,
+  type JWK,
+} from 'jose';
+import type { CredentialKind } from './format.ts';
+
+export const SIGNING_ALGS = ['RS256', 'ES256', 'EdDSA'] as const;
+export type SigningAlg = (typeof SIGNING_ALGS)[number];
+
+type Key = Awaited<ReturnType<typeof importJWK>>;
+
+export interface SigningKey {
+  kid: string;
+  alg: SigningAlg;
+  key: Key;
+}
+
+/** A key as the JWKS publishes it (RFC 7517, section 4): never its private half. */
+export type PublicJwk = Record<string, string>;
+
+/** A fresh key pair as JWKs. RSA is 2048 bits with e = 65537: Clerk's SDK reads no other. */
+export async function generateSigningKey(
+  alg: SigningAlg,
+): Promise<{ publicJwk: PublicJwk; privateJwk: JWK }> {
+  const pair = await generateKeyPair(alg, { extractable: true, modulusLength: 2048 });
+  return {
+    publicJwk: (await exportJWK(pair.publicKey)) as PublicJwk,
+    privateJwk: await exportJWK(pair.privateKey),
+  };
+}
+
+export const importKey = (jwk: JWK | PublicJwk, alg: SigningAlg): Promise<Key> => importJWK(jwk as JWK, alg);
+
+/** `typ` and `cat` tell our kinds of JWT apart; `cat` is Clerk's class of M2M tokens, so that none passes as a session. */
+const M2M_HEADER = { typ: 'JWT', cat: 'cl_B7d4PD333AAA' };
+
+/** Signs the claims of an M2M token (contract.md, M2M JWT claims). */
+export function signM2mJwt(signingKey: SigningKey, claims: Record<string, unknown>): Promise<string> {
+  const { kid, alg, key } = signingKey;
+  return new CompactSign(Buffer.from(JSON.stringify(claims)))
+    .setProtectedHeader({ alg, kid, ...M2M_HEADER })
+    .sign(key);
+}
+
+/**
+ * What kind of credential a compact JWS says it is, before anything is checked, or null when its header or payload is
+ * not a JSON object. Access tokens are told apart by their `typ` (RFC 9068, section 2.1).
+ */
+export function jwtKind(jwt: string): CredentialKind | null {
+  const [header, payload] = jwt.split('.', 2).map(decodeObject);
+  if (!header || !payload) return null;
+  const typ = String(header['typ']).toLowerCase();
+  return typ === 'at+jwt' || typ === 'application/at+jwt' ? 'oauth_token' : 'm2m_token';
+}
+
+export interface VerifiedM2mJwt {
+  /** The key whose signature it bears. */
+  kid: string;
+  jti: string;
+  sub: string;
+}
+
+/**
+ * Checks signature, issuer and class of an M2M JWT, or answers null. Whether it has expired is for the caller to judge
+ * from its row, so that reasons keep their order; hence the JWS is verified, and not jose's idea of a JWT.
+ */
+export async function verifyM2mJwt(
+  jwt: string,
+  issuer: string,
+  findKey: (kid: string) => Promise<SigningKey | null>,
+): Promise<VerifiedM2mJwt | null> {
+  if (!endsCanonically(jwt)) return null;
+  let verified: CompactVerifyResult;
+  try {
+    verified = await compactVerify(jwt, (header) => keyOf(header, findKey), {
+      algorithms: [...SIGNING_ALGS],
+    });
+  } catch (error) {
+    if (error instanceof errors.JOSEError) return null;
+    throw error;
+  }
+  const { protectedHeader } = verified;
+  if (protectedHeader.typ !== M2M_HEADER.typ || protectedHeader['cat'] !== M2M_HEADER.cat) return null;
+  const { iss, jti, sub } = JSON.parse(Buffer.from(verified.payload).toString()) as Record<string, unknown>;
+  const { kid } = protectedHeader;
+  if (iss !== issuer || typeof jti !== 'string' || typeof sub !== 'string' || kid === undefined) return null;
+  return { kid, jti, sub };
+}
+
+/** The key a header names, of our set and for its own algorithm only; keys the header brings along are not looked at. */
+async function keyOf(
+  header: CompactJWSHeaderParameters,
+  findKey: (kid: string) => Promise<SigningKey | null>,
+): Promise<Key> {
+  const found = typeof header.kid === 'string' ? await findKey(header.kid) : null;
+  if (found?.alg !== header.alg) throw new errors.JWKSNoMatchingKey();
+  return found.key;
+}
+
+/** The last character of base64url has bits that decode to nothing: only one spelling of a signature is accepted. */
+function endsCanonically(jwt: string): boolean {
+  const signature = jwt.slice(jwt.lastIndexOf('.') + 1);
+  return Buffer.from(signature, 'base64url').toString('base64url') === signature;
+}
+
+function decodeObject(part: string): Record<string, unknown> | null {
+  try {
+    const value: unknown = JSON.parse(Buffer.from(part, 'base64url').toString());
+    return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : null;
+  } catch {
+    return null;
+  }
+}

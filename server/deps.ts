@@ -1,0 +1,43 @@
+import type { Store } from '../db/store.ts';
+import type { Keyring } from './crypto/keyring.ts';
+import type { MintedPool } from './domain/m2m-token-pool.ts';
+import type { Signer } from './domain/signing-keys.ts';
+import type { UsageCounter } from './domain/usage.ts';
+import type { Outbound } from './outbound.ts';
+
+/** What a domain function may touch. Made once by a main, or by a test with a clock of its own. */
+export interface Deps {
+  readonly store: Store;
+  readonly keyring: Keyring;
+  readonly signer: Signer;
+  /** Milliseconds since 1970-01-01 UTC; never goes back. */
+  readonly now: () => number;
+  /** `iss` of the JWTs we sign, and the base of every URL we emit. */
+  readonly publicUrl: string;
+  readonly usage: UsageCounter;
+  readonly pool: MintedPool;
+  readonly outbound: Outbound;
+  readonly observer: Observer;
+  /** Says that something may be due for a job. Never waits, never throws. */
+  readonly wake: (job: 'revocation-webhooks') => void;
+}
+
+/** What the domain counts for operators. */
+export interface Observer {
+  /** One verification: `valid`, or the reason it was not. */
+  verification(outcome: string): void;
+}
+
+export type Role = 'admin' | 'issuer' | 'interaction' | 'read' | 'verify';
+
+/** Who is calling. */
+export type Principal =
+  | { kind: 'secret_key'; id: string; role: Role }
+  | { kind: 'machine'; id: string; secretId: string; mayVerify: boolean }
+  | { kind: 'system'; id: string };
+
+/** A principal, and the request it makes. */
+export interface Caller {
+  readonly principal: Principal;
+  readonly requestId: string;
+}

@@ -1,0 +1,659 @@
+/** API keys: a customer's script acts for a subject, within scopes. */
+import {
+  and,
+  asc,
+  type Column,
+  eq,
+  gt,
+  gte,
+  inArray,
+  isNotNull,
+  isNull,
+  lt,
+  lte,
+  or,
+  type SQL,
+  sql,
+} from 'drizzle-orm';
+import { z } from 'zod';
+import { lockName } from '../../db/lock.ts';
+import { isUniqueViolation, type Rows } from '../../db/store.ts';
+import { PREFIXES, parseValue } from '../crypto/format.ts';
+import { startOf } from '../crypto/hashing.ts';
+import { hexId } from '../crypto/ids.ts';
+import type { Caller, Deps } from '../deps.ts';
+import { CountersignError } from '../errors.ts';
+import type { EventType } from './event-types.ts';
+import { change, type NewEvent } from './events.ts';
+import {
+  apiKeyId,
+  assertFuture,
+  claims,
+  credential,
+  description,
+  expiryInput,
+  expiryOf,
+  instant,
+  name,
+  scopes,
+  subject,
+} from './fields.ts';
+import {
+  afterCursor,
+  containsText,
+  orderOf,
+  type Page,
+  pageInput,
+  SEARCH_CANDIDATES_MAX,
+  searchPage,
+} from './pages.ts';
+import {
+  cancelOverlap,
+  completeOverlap,
+  compromised,
+  overlapSeconds,
+  type Rotated,
+  rotateSecret,
+  rotationOf,
+} from './rotation.ts';
+import { deleteSecrets, findOwner, hasExpired, issueSecret, startsOf } from './secrets.ts';
+
+/** In the order in which verifying judges them: a key that is both disabled and expired reads `disabled`. */
+export const API_KEY_STATES = ['revoked', 'disabled', 'expired', 'live'] as const;
+export type ApiKeyState = (typeof API_KEY_STATES)[number];
+
+/** Why a key was revoked, for machines to act on; people's words go into the note. */
+export const REVOCATION_REASONS = [
+  'unspecified',
+  'compromised',
+  'superseded',
+  'no_longer_used',
+  'owner_left',
+  'policy_violation',
+] as const;
+export type RevocationReason = (typeof REVOCATION_REASONS)[number];
+
+export interface ApiKey {
+  id: string;
+  /** On whose behalf it acts. */
+  subject: string;
+  /** Unique among the subject's live keys, disabled ones included. */
+  name: string;
+  description: string | null;
+  scopes: string[];
+  claims: Record<string, unknown> | null;
+  /** Who made it for the subject, in the words of the application that did. */
+  createdBy: string | null;
+  enabled: boolean;
+  /** The first characters of its value, for people to recognise it by. */
+  start: string;
+  state: ApiKeyState;
+  expiresAt: number | null;
+  revokedAt: number | null;
+  revocationReason: RevocationReason | null;
+  revocationNote: string | null;
+  lastUsedAt: number | null;
+  createdAt: number;
+  updatedAt: number;
+}
+
+type ApiKeyRow = Rows['tables']['apiKeys']['$inferSelect'];
+
+export const createApiKeyInput = z.strictObject({
+  name: name.meta({ positional: true }),
+  subject: subject.meta({ positional: true }),
+  description: description.nullish(),
+  scopes: scopes.default([]),
+  claims: claims.nullish(),
+  createdBy: subject.nullish(),
+  ...expiryInput,
+});
+
+/** Creates an API key; its value is answered this once. Throws `name_taken`, `reserved_claim`. */
+export async function createApiKey(
+  deps: Deps,
+  caller: Caller,
+  input: z.output<typeof createApiKeyInput>,
+): Promise<ApiKey & { secret?: string }> {
+  const now = deps.now();
+  const row: ApiKeyRow = {
+    id: hexId('ak_', now),
+    subject: input.subject,
+    name: input.name,
+    live_name: input.name,
+    description: input.description ?? null,
+    scopes: input.scopes,
+    claims: input.claims ?? null,
+    created_by: input.createdBy ?? null,
+    enabled: true,
+    expires_at: expiryOf('API key', now, input),
+    revoked_at: null,
+    revocation_reason: null,
+    revocation_note: null,
+    last_used_at: null,
+    created_at: now,
+    updated_at: now,
+  };
+  return change(deps, caller, async (tx) => {
+    await lockSubject(deps, tx, row.subject);
+    await freeNameOfExpired(tx, row, now);
+    const inserted = await tx.db.insert(tx.tables.apiKeys).values(row).onConflictDoNothing().returning();
+    if (inserted.length === 0) throw nameTaken(row);
+    const secret = await issueSecret(tx, deps, {
+      owner: { kind: 'api_key', id: row.id },
+      prefix: PREFIXES.apiKey,
+    });
+    return {
+      result: { ...toApiKey(row, startOf(secret, PREFIXES.apiKey), now), secret },
+      event: { type: 'api_key.created', ...eventOf(row) },
+    };
+  });
+}
+
+/**
+ * A key that is being created while all of its subject's are revoked comes before that in the log and is revoked, or
+ * after it and lives: without the lock it could come before and live.
+ */
+const lockSubject = (deps: Deps, tx: Rows, subject: string) =>
+  lockName(deps.store, tx, `api_keys of ${subject}`);
+
+/** Expiry passes without a write, so the name of an expired key is taken from it when somebody wants it. */
+async function freeNameOfExpired({ db, tables: { apiKeys } }: Rows, wanted: ApiKeyRow, now: number) {
+  await db
+    .update(apiKeys)
+    .set({ live_name: null })
+    .where(
+      and(
+        eq(apiKeys.subject, wanted.subject),
+        eq(apiKeys.live_name, wanted.name),
+        lte(apiKeys.expires_at, now),
+      ),
+    );
+}
+
+export const apiKeyIdInput = z.strictObject({ id: apiKeyId.meta({ positional: true }) });
+
+export async function getApiKey(deps: Deps, { id }: z.output<typeof apiKeyIdInput>): Promise<ApiKey> {
+  const { db, tables } = deps.store.read;
+  const rows = await db.select().from(tables.apiKeys).where(eq(tables.apiKeys.id, id));
+  const [key] = await withStarts(deps, deps.store.read, rows);
+  if (!key) throw apiKeyNotFound(id);
+  return key;
+}
+
+export const listApiKeysInput = z.strictObject({
+  subject: subject.optional(),
+  /** The exact name. */
+  name: name.optional(),
+  /** A part of the name, in any case. */
+  query: z.string().min(1).max(255).optional(),
+  /** How the value begins: `ak_` and three or more of the characters that are shown. */
+  start: z
+    .string()
+    .max(64)
+    .regex(/^[a-z0-9_]*_[0-9A-Za-z]{3,}$/, 'wanted a prefix and at least 3 characters after it')
+    .optional(),
+  state: z.enum(API_KEY_STATES).optional(),
+  direction: z.enum(['ascending', 'descending']).default('descending'),
+  ...pageInput,
+});
+
+type ListApiKeysInput = z.output<typeof listApiKeysInput>;
+
+/** API keys by time of creation. No index answers a state or a part of a name: see `searchPage`. */
+export async function listApiKeys(deps: Deps, input: ListApiKeysInput): Promise<Page<ApiKey>> {
+  const rows = deps.store.read;
+  const { apiKeys } = rows.tables;
+  const filter = filterOf(rows, input, deps.now());
+  const page = await searchPage(input, {
+    isFiltered: filter !== undefined,
+    rows(candidatesMax) {
+      const candidates = candidatesOf(rows, input).limit(candidatesMax).as('candidates');
+      return rows.db
+        .select()
+        .from(apiKeys)
+        .where(and(inArray(apiKeys.id, rows.db.select({ id: candidates.id }).from(candidates)), filter))
+        .orderBy(...orderOf(apiKeys.created_at, apiKeys.id, input.direction === 'descending'))
+        .limit(input.limit + 1)
+        .offset(input.offset);
+    },
+    candidate: (place) => candidatesOf(rows, input).limit(1).offset(place),
+    key: cursorKey,
+  });
+  return { ...page, data: await withStarts(deps, rows, page.data) };
+}
+
+const cursorKey = (row: Pick<ApiKeyRow, 'created_at' | 'id'>): [number, string] => [row.created_at, row.id];
+
+/** The keys after the cursor in order, by the one condition that an index answers together with that order. */
+function candidatesOf(rows: Rows, input: ListApiKeysInput) {
+  const { apiKeys } = rows.tables;
+  const descending = input.direction === 'descending';
+  return rows.db
+    .select({ id: apiKeys.id, created_at: apiKeys.created_at })
+    .from(apiKeys)
+    .where(and(indexed(rows, input), afterCursor(input.cursor, apiKeys.created_at, apiKeys.id, descending)))
+    .orderBy(...orderOf(apiKeys.created_at, apiKeys.id, descending));
+}
+
+function indexed(rows: Rows, input: ListApiKeysInput): SQL | undefined {
+  const { apiKeys } = rows.tables;
+  if (input.start !== undefined) return inArray(apiKeys.id, ownersByStart(rows, input.start));
+  if (input.subject !== undefined) return eq(apiKeys.subject, input.subject);
+  return input.name === undefined ? undefined : eq(apiKeys.name, input.name);
+}
+
+/** Owners of every kind, because with a condition on the kind SQLite would walk the index of owners instead. */
+function ownersByStart({ db, tables: { secrets } }: Rows, start: string) {
+  return (
+    db
+      .select({ id: secrets.owner_id })
+      .from(secrets)
+      // Starts hold letters and digits, which all come before the tilde.
+      .where(and(gte(secrets.start, start), lt(secrets.start, `${start}~`)))
+      .orderBy(asc(secrets.start), asc(secrets.owner_id))
+      .limit(SEARCH_CANDIDATES_MAX)
+  );
+}
+
+/** What remains to be judged key by key. */
+function filterOf(rows: Rows, input: ListApiKeysInput, now: number): SQL | undefined {
+  const { apiKeys } = rows.tables;
+  const byStart = input.start !== undefined;
+  return and(
+    byStart && input.subject !== undefined ? equalsUnindexed(apiKeys.subject, input.subject) : undefined,
+    (byStart || input.subject !== undefined) && input.name !== undefined
+      ? equalsUnindexed(apiKeys.name, input.name)
+      : undefined,
+    input.query === undefined ? undefined : containsText(apiKeys.name, input.query),
+    input.state === undefined ? undefined : isInState(rows, input.state, now),
+  );
+}
+
+/** Equality that no index answers: SQLite would rather walk every key in the table of that name than the candidates. */
+const equalsUnindexed = (column: Column, text: string) => sql`${column} || '' = ${text}`;
+
+/** `stateOf` as a condition. */
+function isInState({ tables: { apiKeys } }: Rows, state: ApiKeyState, now: number): SQL | undefined {
+  const unexpired = or(isNull(apiKeys.expires_at), gt(apiKeys.expires_at, now));
+  switch (state) {
+    case 'revoked':
+      return isNotNull(apiKeys.revoked_at);
+    case 'disabled':
+      return and(isNull(apiKeys.revoked_at), eq(apiKeys.enabled, false));
+    case 'expired':
+      return and(isNull(apiKeys.revoked_at), eq(apiKeys.enabled, true), lte(apiKeys.expires_at, now));
+    case 'live':
+      return and(isNull(apiKeys.revoked_at), eq(apiKeys.enabled, true), unexpired);
+  }
+}
+
+export const updateApiKeyInput = z.strictObject({
+  id: apiKeyId.meta({ positional: true }),
+  name: name.optional(),
+  description: description.nullish(),
+  scopes: scopes.optional(),
+  claims: claims.nullish(),
+  /** Null means never. */
+  expiresAt: instant.nullish(),
+});
+
+/**
+ * Changes what it is told to; what already is so leaves no event. A later expiry makes an expired key live again, if
+ * its name is still free. Throws `not_found`, `already_revoked`, `name_taken`.
+ */
+export async function updateApiKey(
+  deps: Deps,
+  caller: Caller,
+  { id, ...changes }: z.output<typeof updateApiKeyInput>,
+): Promise<ApiKey> {
+  const now = deps.now();
+  if (typeof changes.expiresAt === 'number') assertFuture('API key', now, changes.expiresAt);
+  const mayNarrow = changes.scopes !== undefined || changes.expiresAt !== undefined;
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const before = await lockUnrevoked(tx, id);
+      const row = changedRow(before, changes, now);
+      const changed = changedFields(before, row);
+      if (changed.length === 0) return answer(tx, before, now);
+      await saveNamed(tx, row, now);
+      return answer(tx, row, now, { type: 'api_key.updated', ...eventOf(row, { changed }) });
+    },
+    mayNarrow ? 'revocation' : 'normal',
+  );
+}
+
+type Changes = Omit<z.output<typeof updateApiKeyInput>, 'id'>;
+
+function changedRow(before: ApiKeyRow, changes: Changes, now: number): ApiKeyRow {
+  const row: ApiKeyRow = {
+    ...before,
+    name: changes.name ?? before.name,
+    description: changes.description === undefined ? before.description : changes.description,
+    scopes: changes.scopes ?? before.scopes,
+    claims: changes.claims === undefined ? before.claims : changes.claims,
+    expires_at: changes.expiresAt === undefined ? before.expires_at : changes.expiresAt,
+    updated_at: now,
+  };
+  return { ...row, live_name: hasExpired(row.expires_at, now) ? null : row.name };
+}
+
+const UPDATABLE = {
+  name: 'name',
+  description: 'description',
+  scopes: 'scopes',
+  claims: 'claims',
+  expires_at: 'expiresAt',
+} as const satisfies Partial<Record<keyof ApiKeyRow, keyof ApiKey>>;
+
+function changedFields(before: ApiKeyRow, after: ApiKeyRow): string[] {
+  return Object.entries(UPDATABLE)
+    .filter(([column]) => {
+      const key = column as keyof typeof UPDATABLE;
+      return JSON.stringify(before[key]) !== JSON.stringify(after[key]);
+    })
+    .map(([, field]) => field);
+}
+
+async function saveNamed(tx: Rows, row: ApiKeyRow, now: number) {
+  const { apiKeys } = tx.tables;
+  if (row.live_name !== null) await freeNameOfExpired(tx, row, now);
+  const { name, live_name, description, scopes, claims, expires_at, updated_at } = row;
+  try {
+    await tx.db
+      .update(apiKeys)
+      .set({ name, live_name, description, scopes, claims, expires_at, updated_at })
+      .where(eq(apiKeys.id, row.id));
+  } catch (error) {
+    throw isUniqueViolation(error) ? nameTaken(row) : error;
+  }
+}
+
+/** Enables or disables; a key that already is as wanted is answered as it stands, without an event. */
+export async function setApiKeyEnabled(
+  deps: Deps,
+  caller: Caller,
+  id: string,
+  enabled: boolean,
+): Promise<ApiKey> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const now = deps.now();
+      const before = await lockUnrevoked(tx, id);
+      if (before.enabled === enabled) return answer(tx, before, now);
+      const row = { ...before, enabled, updated_at: now };
+      const { apiKeys } = tx.tables;
+      await tx.db.update(apiKeys).set({ enabled, updated_at: now }).where(eq(apiKeys.id, id));
+      return answer(tx, row, now, {
+        type: enabled ? 'api_key.enabled' : 'api_key.disabled',
+        ...eventOf(row),
+      });
+    },
+    enabled ? 'normal' : 'revocation',
+  );
+}
+
+export const rotateApiKeyInput = z.strictObject({
+  id: apiKeyId.meta({ positional: true }),
+  /** Without it, none. */
+  overlapSeconds: overlapSeconds.optional(),
+  compromised,
+});
+
+/** Gives a key a new value; all else stays. Throws `not_found`, `already_revoked`, `rotation_in_progress`. */
+export async function rotateApiKey(
+  deps: Deps,
+  caller: Caller,
+  { id, ...given }: z.output<typeof rotateApiKeyInput>,
+): Promise<ApiKey & Rotated> {
+  const options = rotationOf(given, 0);
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const row = await lockUnrevoked(tx, id);
+      const owner = { kind: 'api_key' as const, id };
+      const { expires_at: expiresAt } = row;
+      const rotated = await rotateSecret(tx, deps, { owner, prefix: PREFIXES.apiKey, expiresAt }, options);
+      const data = { compromised: options.compromised, previousExpiresAt: rotated.previousExpiresAt };
+      const { result, event } = await answer(tx, row, deps.now(), {
+        type: 'api_key.secret_rotated',
+        ...eventOf(row, data),
+      });
+      return { result: { ...result, ...rotated }, event };
+    },
+    'revocation',
+  );
+}
+
+/** Revokes the new value of an overlap; the old one stays. */
+export async function cancelApiKeyRotation(deps: Deps, caller: Caller, id: string): Promise<ApiKey> {
+  return endOverlap(deps, caller, id, cancelOverlap, 'api_key.secret_rotation_cancelled');
+}
+
+/** Ends the old value of an overlap now. */
+export async function completeApiKeyRotation(deps: Deps, caller: Caller, id: string): Promise<ApiKey> {
+  return endOverlap(deps, caller, id, completeOverlap, 'api_key.secret_rotation_completed');
+}
+
+function endOverlap(
+  deps: Deps,
+  caller: Caller,
+  id: string,
+  end: typeof cancelOverlap,
+  type: EventType,
+): Promise<ApiKey> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const row = await lockUnrevoked(tx, id);
+      await end(tx, deps, { kind: 'api_key', id });
+      return answer(tx, row, deps.now(), { type, ...eventOf(row) });
+    },
+    'revocation',
+  );
+}
+
+const why = {
+  reason: z.enum(REVOCATION_REASONS).default('unspecified'),
+  /** In people's words. */
+  note: description.nullish(),
+};
+
+export const revokeApiKeyInput = z.strictObject({ id: apiKeyId.meta({ positional: true }), ...why });
+
+/** Revokes for good; a revoked key is answered as it stands, without a second event. */
+export async function revokeApiKey(
+  deps: Deps,
+  caller: Caller,
+  input: z.output<typeof revokeApiKeyInput>,
+): Promise<ApiKey> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const now = deps.now();
+      const before = await lockApiKey(tx, input.id);
+      if (before.revoked_at !== null) return answer(tx, before, now);
+      const revocation = revocationOf(input, now);
+      const row = { ...before, ...revocation };
+      await tx.db.update(tx.tables.apiKeys).set(revocation).where(eq(tx.tables.apiKeys.id, row.id));
+      return answer(tx, row, now, { type: 'api_key.revoked', ...eventOf(row, { reason: input.reason }) });
+    },
+    'revocation',
+  );
+}
+
+function revocationOf(
+  { reason, note }: { reason: RevocationReason; note?: string | null | undefined },
+  now: number,
+) {
+  return {
+    live_name: null,
+    revoked_at: now,
+    revocation_reason: reason,
+    revocation_note: note ?? null,
+    updated_at: now,
+  };
+}
+
+export const revokeApiKeyByValueInput = z.strictObject({ value: credential, ...why });
+
+/** Revokes the key with this value, if there is one: whether there was is nobody's business who merely found a value. */
+export async function revokeApiKeyByValue(
+  deps: Deps,
+  caller: Caller,
+  { value, ...rest }: z.output<typeof revokeApiKeyByValueInput>,
+): Promise<{ accepted: true }> {
+  if (value.startsWith(PREFIXES.secretKey) || value.startsWith(PREFIXES.machineSecretKey)) {
+    throw new CountersignError(
+      'invalid_input',
+      "Cannot revoke by value: wanted the value of an API key, found one that begins with 'sk_' or 'msk_'",
+      { field: 'value' },
+    );
+  }
+  const owner = parseValue(value) ? await findOwner(deps, value) : null;
+  if (owner?.kind !== 'api_key') return { accepted: true };
+  try {
+    await revokeApiKey(deps, caller, { id: owner.id, ...rest });
+  } catch (error) {
+    // Deleted in the meantime: as good as revoked.
+    if (!(error instanceof CountersignError && error.code === 'not_found')) throw error;
+  }
+  return { accepted: true };
+}
+
+export const revokeAllApiKeysInput = z.strictObject({ subject: subject.meta({ positional: true }), ...why });
+
+/** Revokes every key of a subject in one transaction, as one event whose selector names the subject. */
+export async function revokeAllApiKeys(
+  deps: Deps,
+  caller: Caller,
+  input: z.output<typeof revokeAllApiKeysInput>,
+): Promise<{ revoked: number }> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const { apiKeys } = tx.tables;
+      await lockSubject(deps, tx, input.subject);
+      const rows = await tx.db
+        .update(apiKeys)
+        .set(revocationOf(input, deps.now()))
+        .where(and(eq(apiKeys.subject, input.subject), isNull(apiKeys.revoked_at)))
+        .returning({ id: apiKeys.id });
+      const revoked = rows.length;
+      if (revoked === 0) return { result: { revoked }, event: null };
+      return {
+        result: { revoked },
+        event: {
+          type: 'subject.api_keys_revoked',
+          objectId: input.subject,
+          subject: input.subject,
+          data: { selector: { subject: input.subject }, count: revoked, reason: input.reason },
+        },
+      };
+    },
+    'revocation',
+  );
+}
+
+/** Deletes the key and its secrets. What it did stays in the log. */
+export async function deleteApiKey(
+  deps: Deps,
+  caller: Caller,
+  id: string,
+): Promise<{ id: string; deleted: true }> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const row = await lockApiKey(tx, id);
+      await deleteSecrets(tx, { kind: 'api_key', id });
+      await tx.db.delete(tx.tables.apiKeys).where(eq(tx.tables.apiKeys.id, id));
+      return { result: { id, deleted: true as const }, event: { type: 'api_key.deleted', ...eventOf(row) } };
+    },
+    'revocation',
+  );
+}
+
+/** Reads a key that this transaction is about to change; others that want to, wait. */
+async function lockApiKey(tx: Rows, id: string): Promise<ApiKeyRow> {
+  const { apiKeys } = tx.tables;
+  const [row] = await tx.db.update(apiKeys).set({ id }).where(eq(apiKeys.id, id)).returning();
+  if (!row) throw apiKeyNotFound(id);
+  return row;
+}
+
+async function lockUnrevoked(tx: Rows, id: string): Promise<ApiKeyRow> {
+  const row = await lockApiKey(tx, id);
+  if (row.revoked_at === null) return row;
+  throw new CountersignError(
+    'already_revoked',
+    `Cannot change API key '${id}': it was revoked at ${row.revoked_at}`,
+  );
+}
+
+async function answer(tx: Rows, row: ApiKeyRow, now: number, event: NewEvent | null = null) {
+  const starts = await startsOf(tx, 'api_key', [row.id]);
+  return { result: toApiKey(row, starts.get(row.id) ?? '', now), event };
+}
+
+/** Keys without a secret were deleted between two reads, and are left out. */
+async function withStarts(deps: Deps, rows: Rows, keys: readonly ApiKeyRow[]): Promise<ApiKey[]> {
+  const starts = await startsOf(
+    rows,
+    'api_key',
+    keys.map((key) => key.id),
+  );
+  const now = deps.now();
+  return keys.flatMap((key) => {
+    const start = starts.get(key.id);
+    return start === undefined ? [] : [toApiKey(key, start, now)];
+  });
+}
+
+/** Thin: what a subscriber needs to know which key and what happened, never claims or values. */
+function eventOf(row: ApiKeyRow, more: Record<string, unknown> = {}) {
+  return { objectId: row.id, subject: row.subject, data: { name: row.name, ...more } };
+}
+
+const apiKeyNotFound = (id: string) => new CountersignError('not_found', `No API key has the id '${id}'`);
+
+const nameTaken = (row: Pick<ApiKeyRow, 'name' | 'subject'>) =>
+  new CountersignError('name_taken', `Another live API key of '${row.subject}' is called '${row.name}'`, {
+    field: 'name',
+  });
+
+function stateOf(row: ApiKeyRow, now: number): ApiKeyState {
+  if (row.revoked_at !== null) return 'revoked';
+  if (!row.enabled) return 'disabled';
+  return hasExpired(row.expires_at, now) ? 'expired' : 'live';
+}
+
+function toApiKey(row: ApiKeyRow, start: string, now: number): ApiKey {
+  return {
+    id: row.id,
+    subject: row.subject,
+    name: row.name,
+    description: row.description,
+    scopes: row.scopes,
+    claims: row.claims,
+    createdBy: row.created_by,
+    enabled: row.enabled,
+    start,
+    state: stateOf(row, now),
+    expiresAt: row.expires_at,
+    revokedAt: row.revoked_at,
+    revocationReason: row.revocation_reason as RevocationReason | null,
+    revocationNote: row.revocation_note,
+    lastUsedAt: row.last_used_at,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  };
+}

@@ -1,0 +1,616 @@
+/** M2M tokens: minted by a machine for the machines it may call, opaque or JWT, each with a row from minting on. */
+import { and, asc, eq, gt, gte, inArray, isNull, lt, lte, or, placeholder, type SQL, sql } from 'drizzle-orm';
+import { z } from 'zod';
+import { statement } from '../../db/statement.ts';
+import type { Rows } from '../../db/store.ts';
+import { looksLikeJwt, PREFIXES, parseValue } from '../crypto/format.ts';
+import { newValue } from '../crypto/hashing.ts';
+import { hexId } from '../crypto/ids.ts';
+import { type SigningKey, signM2mJwt, verifyM2mJwt } from '../crypto/jwt.ts';
+import type { Caller, Deps, Principal } from '../deps.ts';
+import { CountersignError } from '../errors.ts';
+import { change } from './events.ts';
+import {
+  claims,
+  credential,
+  description,
+  m2mTokenId,
+  machineId,
+  SCOPES_MAX,
+  scopes,
+  TTL_SECONDS_MAX,
+  ttlSeconds,
+} from './fields.ts';
+import { poolKey } from './m2m-token-pool.ts';
+import { machineNotFound, revokeTokensIssued } from './machines.ts';
+import { afterCursor, orderOf, type Page, pageInput, searchPage } from './pages.ts';
+import { hasExpired } from './secrets.ts';
+import { isStillActive } from './signing-keys.ts';
+
+export interface M2mToken {
+  id: string;
+  /** The machine that minted it: whoever presents the token is that machine. */
+  machineId: string;
+  format: 'opaque' | 'jwt';
+  /** The machines it is for. */
+  audience: string[];
+  scopes: string[];
+  claims: Record<string, unknown> | null;
+  state: 'live' | 'revoked' | 'expired';
+  createdAt: number;
+  expiresAt: number;
+  revokedAt: number | null;
+  revocationReason: string | null;
+  lastUsedAt: number | null;
+}
+
+type TokenRow = Rows['tables']['m2mTokens']['$inferSelect'];
+type Minter = Extract<Principal, { kind: 'machine' }>;
+
+/** As many as a machine may have machine scopes. */
+const AUDIENCE_MAX = 150;
+/** What the payload of a JWT may hold for `looksLikeJwt` to accept it: 12,288 characters of base64url. */
+const JWT_PAYLOAD_BYTES_MAX = 9_216;
+
+export const createM2mTokenInput = z.strictObject({
+  format: z.enum(['opaque', 'jwt']).default('opaque'),
+  /** Without it, the machine's `defaultTokenTtlSeconds`. */
+  ttlSeconds: ttlSeconds.optional(),
+  claims: claims.nullish(),
+  /** Without it, every machine the caller may call. */
+  audience: z
+    .array(machineId)
+    .min(1)
+    .max(AUDIENCE_MAX)
+    .refine((list) => new Set(list).size === list.length, 'wanted each machine once')
+    .optional(),
+  /** Without it, all that the machine scopes to the audience allow. */
+  scopes: scopes.optional(),
+  /** Answers a token minted before for the very same request, if it has at least this much life left. */
+  minRemainingTtlSeconds: z.number().int().min(0).max(TTL_SECONDS_MAX).optional(),
+});
+
+type CreateInput = z.output<typeof createM2mTokenInput>;
+
+/**
+ * Mints a token of the calling machine and answers its value this once. The machine, its secret and its machine scopes
+ * are read in the transaction that writes the row; a JWT is signed only after the row is durable. Throws
+ * `unauthenticated` when the machine or its secret went meanwhile, `scope_not_allowed` for an audience or scope that
+ * no machine scope allows, `invalid_input` for a lifetime above the machine's maximum.
+ */
+export async function createM2mToken(
+  deps: Deps,
+  caller: Caller,
+  input: CreateInput,
+): Promise<M2mToken & { token?: string }> {
+  const minter = minterOf(caller);
+  const pooled = await pooledToken(deps, minter, input);
+  if (pooled) return pooled;
+
+  const value = input.format === 'opaque' ? newValue(PREFIXES.m2mToken).value : null;
+  const { row, plan, signingKey } = await mint(deps, minter, input, value);
+
+  if (value !== null && input.minRemainingTtlSeconds !== undefined) {
+    deps.pool.set(poolKeyOf(minter, input, plan), { id: row.id, value, expiresAt: row.expires_at });
+  }
+  const token = signingKey ? await signM2mJwt(signingKey, jwtClaims(deps, row)) : (value ?? '');
+  return { ...toM2mToken(row, { generation: row.generation, tokensRevokedAt: null }, deps.now()), token };
+}
+
+interface Minted {
+  row: TokenRow;
+  plan: Plan;
+  /** Null for an opaque token. */
+  signingKey: SigningKey | null;
+}
+
+/** More than one try only when another process activated a key, which it does not do twice in a moment. */
+const MINT_ATTEMPTS_MAX = 3;
+
+/** Writes the row. A key that another process took out of service meanwhile signs nothing: the next try has its successor. */
+async function mint(deps: Deps, minter: Minter, input: CreateInput, value: string | null): Promise<Minted> {
+  let superseded: string | undefined;
+  for (let attempt = 1; attempt <= MINT_ATTEMPTS_MAX; attempt++) {
+    const signingKey = value === null ? await deps.signer.active(superseded) : null;
+    const minted = await deps.store.tx(async (tx) => {
+      if (signingKey && !(await isStillActive(tx, signingKey.kid))) return null;
+      const plan = await planToken(tx, deps, minter, input);
+      const row = newRow(deps, minter, input, plan, { value, signingKid: signingKey?.kid ?? null });
+      if (row.format === 'jwt') assertFitsJwt(jwtClaims(deps, row));
+      await insertToken(tx, { ...row, claims: row.claims && JSON.stringify(row.claims) });
+      return { row, plan, signingKey };
+    }, 'minting');
+    if (minted) return minted;
+    superseded = signingKey?.kid;
+  }
+  throw new CountersignError('unavailable', 'Cannot create token: the signing key is being replaced');
+}
+
+function minterOf({ principal }: Caller): Minter {
+  if (principal.kind === 'machine') return principal;
+  throw new CountersignError('forbidden', 'Only a machine may mint M2M tokens, with its own secret');
+}
+
+const readMinter = statement((db, { machines: m, secrets: s, machineScopes: e }) =>
+  db
+    .select({
+      enabled: m.enabled,
+      generation: m.token_generation,
+      defaultTtlSeconds: m.default_token_ttl_seconds,
+      maxTtlSeconds: m.max_token_ttl_seconds,
+      secretRevokedAt: s.revoked_at,
+      secretExpiresAt: s.expires_at,
+      toMachineId: e.to_machine_id,
+      edgeScopes: e.scopes,
+    })
+    .from(m)
+    .innerJoin(s, and(eq(s.id, placeholder('secretId')), eq(s.owner_kind, 'machine'), eq(s.owner_id, m.id)))
+    .leftJoin(e, eq(e.from_machine_id, m.id))
+    .where(eq(m.id, placeholder('machineId')))
+    .orderBy(asc(e.to_machine_id))
+    .prepare('m2m_token_minter'),
+);
+
+const insertToken = statement((db, { m2mTokens: t }) =>
+  db
+    .insert(t)
+    .values({
+      id: placeholder('id'),
+      machine_id: placeholder('machine_id'),
+      format: placeholder('format'),
+      hash: placeholder('hash'),
+      pepper_version: placeholder('pepper_version'),
+      secret_id: placeholder('secret_id'),
+      signing_kid: placeholder('signing_kid'),
+      generation: placeholder('generation'),
+      audience: placeholder('audience'),
+      scopes: placeholder('scopes'),
+      // Past the column's encoder, which would write a null as the JSON `null`.
+      claims: sql`${placeholder('claims')}`,
+      created_at: placeholder('created_at'),
+      expires_at: placeholder('expires_at'),
+    })
+    .prepare('m2m_token_insert'),
+);
+
+/** What a request comes to with the machine as it is now. */
+interface Plan {
+  generation: number;
+  ttlSeconds: number;
+  audience: string[];
+  scopes: string[];
+}
+
+async function planToken(rows: Rows, deps: Deps, minter: Minter, input: CreateInput): Promise<Plan> {
+  const found = await readMinter(rows, { machineId: minter.id, secretId: minter.secretId });
+  const [machine] = found;
+  const live =
+    machine?.enabled && machine.secretRevokedAt === null && !hasExpired(machine.secretExpiresAt, deps.now());
+  if (!live) {
+    throw new CountersignError(
+      'unauthenticated',
+      'The machine was disabled or deleted, or its secret revoked, while it asked for a token',
+    );
+  }
+  const edges = new Map<string, string[]>();
+  for (const { toMachineId, edgeScopes } of found)
+    if (toMachineId !== null) edges.set(toMachineId, edgeScopes ?? []);
+  const audience = planAudience(edges, input.audience);
+  return {
+    generation: machine.generation,
+    ttlSeconds: planTtl(machine, input),
+    audience,
+    scopes: planScopes(edges, audience, input.scopes),
+  };
+}
+
+function planTtl(
+  { defaultTtlSeconds, maxTtlSeconds }: { defaultTtlSeconds: number; maxTtlSeconds: number },
+  input: CreateInput,
+): number {
+  const ttl = input.ttlSeconds ?? defaultTtlSeconds;
+  if (ttl > maxTtlSeconds)
+    throw refuseToken(
+      'invalid_input',
+      `'ttlSeconds' must be at most ${maxTtlSeconds}, the machine's maximum, got ${ttl}`,
+      'ttlSeconds',
+    );
+  const remaining = input.minRemainingTtlSeconds;
+  if (remaining !== undefined && remaining >= ttl)
+    throw refuseToken(
+      'invalid_input',
+      `'minRemainingTtlSeconds' must be below the token's lifetime of ${ttl}, got ${remaining}`,
+      'minRemainingTtlSeconds',
+    );
+  return ttl;
+}
+
+function planAudience(edges: ReadonlyMap<string, string[]>, asked: string[] | undefined): string[] {
+  const foreign = asked?.find((id) => !edges.has(id));
+  if (foreign !== undefined)
+    throw refuseToken(
+      'scope_not_allowed',
+      `no machine scope lets this machine call '${foreign}'`,
+      'audience',
+    );
+  return asked ?? [...edges.keys()];
+}
+
+function planScopes(
+  edges: ReadonlyMap<string, string[]>,
+  audience: string[],
+  asked: string[] | undefined,
+): string[] {
+  const allowed = new Set(audience.flatMap((id) => edges.get(id) ?? []).filter(isCustomScope));
+  const refused = asked?.find((scope) => !allowed.has(scope));
+  if (refused !== undefined)
+    throw refuseToken(
+      'scope_not_allowed',
+      `no machine scope to its audience allows the scope '${refused}'`,
+      'scopes',
+    );
+  if (!asked && allowed.size > SCOPES_MAX)
+    throw refuseToken(
+      'invalid_input',
+      `wanted 'scopes' to name at most ${SCOPES_MAX} of the ${allowed.size} that the machine scopes allow`,
+      'scopes',
+    );
+  return asked ?? [...allowed];
+}
+
+/** On Clerk's wire a scope that looks like a machine's id is an audience: no custom scope may pass for one. */
+const isCustomScope = (scope: string) => !scope.startsWith('mch_');
+
+function refuseToken(
+  code: 'invalid_input' | 'scope_not_allowed',
+  wanted: string,
+  field: keyof CreateInput,
+): CountersignError {
+  return new CountersignError(code, `Cannot create token: ${wanted}`, { field });
+}
+
+function newRow(
+  deps: Deps,
+  minter: Minter,
+  input: CreateInput,
+  plan: Plan,
+  { value, signingKid }: { value: string | null; signingKid: string | null },
+): TokenRow {
+  const now = deps.now();
+  return {
+    id: hexId('mt_', now),
+    machine_id: minter.id,
+    format: input.format,
+    hash: value === null ? null : deps.keyring.hash(value),
+    pepper_version: value === null ? null : deps.keyring.pepperVersion,
+    secret_id: minter.secretId,
+    signing_kid: signingKid,
+    generation: plan.generation,
+    audience: plan.audience,
+    scopes: plan.scopes,
+    claims: input.claims ?? null,
+    created_at: now,
+    expires_at: value === null ? jwtExpiresAt(now, plan.ttlSeconds) : now + plan.ttlSeconds * 1000,
+    revoked_at: null,
+    revocation_reason: null,
+    last_used_at: null,
+  };
+}
+
+/** A JWT tells time in whole seconds (RFC 7519, section 2): row and `exp` name the same instant. */
+const jwtExpiresAt = (now: number, ttl: number) => (Math.floor(now / 1000) + ttl) * 1000;
+
+/** contract.md, M2M JWT claims. What is ours comes last, so that nothing custom could take its place. */
+function jwtClaims(deps: Deps, row: TokenRow): Record<string, unknown> {
+  const issuedAt = Math.floor(row.created_at / 1000);
+  return {
+    ...row.claims,
+    iss: deps.publicUrl,
+    sub: row.machine_id,
+    jti: row.id,
+    iat: issuedAt,
+    nbf: issuedAt,
+    exp: row.expires_at / 1000,
+    aud: row.audience,
+    scopes: row.audience.join(' '),
+    ...(row.scopes.length > 0 && { scope: row.scopes.join(' ') }),
+  };
+}
+
+function assertFitsJwt(payload: Record<string, unknown>): void {
+  const bytes = Buffer.byteLength(JSON.stringify(payload));
+  if (bytes <= JWT_PAYLOAD_BYTES_MAX) return;
+  throw refuseToken(
+    'invalid_input',
+    `as a JWT it would carry ${bytes} bytes, at most ${JWT_PAYLOAD_BYTES_MAX} fit in a header; narrow 'audience', 'scopes' or 'claims', or ask for the format 'opaque'`,
+    'format',
+  );
+}
+
+/** A token of the pool that answers the request as well as a new one would, or null. */
+async function pooledToken(
+  deps: Deps,
+  minter: Minter,
+  input: CreateInput,
+): Promise<(M2mToken & { token: string }) | null> {
+  if (input.minRemainingTtlSeconds === undefined) return null;
+  if (input.format === 'jwt')
+    throw refuseToken(
+      'invalid_input',
+      "'minRemainingTtlSeconds' is for the format 'opaque' only",
+      'minRemainingTtlSeconds',
+    );
+  const plan = await planToken(deps.store.read, deps, minter, input);
+  const key = poolKeyOf(minter, input, plan);
+  const pooled = deps.pool.get(key);
+  if (!pooled || pooled.expiresAt < deps.now() + input.minRemainingTtlSeconds * 1000) return null;
+  const [found] = await readToken(deps.store.read, { id: pooled.id });
+  const token = found && toM2mToken(found.token, found.machine, deps.now());
+  if (token?.state === 'live') return { ...token, token: pooled.value };
+  deps.pool.delete(key);
+  return null;
+}
+
+function poolKeyOf(minter: Minter, input: CreateInput, { audience, scopes, ttlSeconds }: Plan): string {
+  const { id, secretId } = minter;
+  return poolKey({ machineId: id, secretId, audience, scopes, claims: input.claims ?? null, ttlSeconds });
+}
+
+/** A token and the machine it belongs to: a token whose machine was deleted is not there. */
+const readToken = statement((db, { m2mTokens: t, machines: m }) =>
+  db
+    .select({ token: t, machine: generationColumns(m) })
+    .from(t)
+    .innerJoin(m, eq(m.id, t.machine_id))
+    .where(eq(t.id, placeholder('id')))
+    .prepare('m2m_token_read'),
+);
+
+const generationColumns = (m: Rows['tables']['machines']) => ({
+  generation: m.token_generation,
+  tokensRevokedAt: m.tokens_revoked_at,
+});
+
+interface Generation {
+  generation: number;
+  tokensRevokedAt: number | null;
+}
+
+export const m2mTokenIdInput = z.strictObject({ id: m2mTokenId.meta({ positional: true }) });
+
+/** One token, without its value. A machine sees its own; another's looks like a missing one. */
+export async function getM2mToken(
+  deps: Deps,
+  caller: Caller,
+  { id }: z.output<typeof m2mTokenIdInput>,
+): Promise<M2mToken> {
+  const [found] = await readToken(deps.store.read, { id });
+  if (!found || !mayTouch(caller, found.token)) throw tokenNotFound(id);
+  return toM2mToken(found.token, found.machine, deps.now());
+}
+
+const mayTouch = ({ principal }: Caller, token: Pick<TokenRow, 'machine_id'>) =>
+  principal.kind !== 'machine' || principal.id === token.machine_id;
+
+const tokenNotFound = (id: string) =>
+  new CountersignError('not_found', `No M2M token has the id '${id}'`, { field: 'id' });
+
+export const listM2mTokensInput = z.strictObject({
+  /** A machine may leave it out: it lists its own. */
+  machineId: machineId.meta({ positional: true }).optional(),
+  state: z.enum(['live', 'revoked', 'expired']).optional(),
+  ...pageInput,
+});
+
+/** The tokens of one machine, the newest first. No index answers a state: see `searchPage`. */
+export async function listM2mTokens(
+  deps: Deps,
+  caller: Caller,
+  input: z.output<typeof listM2mTokensInput>,
+): Promise<Page<M2mToken>> {
+  const rows = deps.store.read;
+  const { m2mTokens: t, machines: m } = rows.tables;
+  const owner = machineAsked(caller, input.machineId);
+  const now = deps.now();
+  const [machine] = await rows.db.select(generationColumns(m)).from(m).where(eq(m.id, owner));
+  if (!machine) throw machineNotFound(owner);
+  const filter = input.state && inState(t, input.state, machine, now);
+  const page = await searchPage(input, {
+    isFiltered: filter !== undefined,
+    rows(candidatesMax) {
+      const candidates = candidatesOf(rows, owner, input.cursor).limit(candidatesMax).as('candidates');
+      return rows.db
+        .select()
+        .from(t)
+        .where(and(inArray(t.id, rows.db.select({ id: candidates.id }).from(candidates)), filter))
+        .orderBy(...orderOf(t.created_at, t.id, true))
+        .limit(input.limit + 1)
+        .offset(input.offset);
+    },
+    candidate: (place) => candidatesOf(rows, owner, input.cursor).limit(1).offset(place),
+    key: cursorKey,
+  });
+  return { ...page, data: page.data.map((row) => toM2mToken(row, machine, now)) };
+}
+
+const cursorKey = (row: Pick<TokenRow, 'created_at' | 'id'>): [number, string] => [row.created_at, row.id];
+
+function candidatesOf({ db, tables: { m2mTokens: t } }: Rows, owner: string, cursor: string | undefined) {
+  return db
+    .select({ id: t.id, created_at: t.created_at })
+    .from(t)
+    .where(and(eq(t.machine_id, owner), afterCursor(cursor, t.created_at, t.id, true)))
+    .orderBy(...orderOf(t.created_at, t.id, true));
+}
+
+/** The states of `toM2mToken`, in SQL. */
+function inState(
+  t: Rows['tables']['m2mTokens'],
+  state: M2mToken['state'],
+  { generation }: Generation,
+  now: number,
+): SQL | undefined {
+  if (state === 'revoked') return or(sql`${t.revoked_at} is not null`, lt(t.generation, generation));
+  const inTime = state === 'live' ? gt(t.expires_at, now) : lte(t.expires_at, now);
+  return and(isNull(t.revoked_at), gte(t.generation, generation), inTime);
+}
+
+function machineAsked({ principal }: Caller, asked: string | undefined): string {
+  const id = asked ?? (principal.kind === 'machine' ? principal.id : undefined);
+  if (id === undefined)
+    throw new CountersignError('invalid_input', "Wanted 'machineId': only a machine may leave it out", {
+      field: 'machineId',
+    });
+  if (principal.kind === 'machine' && principal.id !== id) throw machineNotFound(id);
+  return id;
+}
+
+export const revokeM2mTokenInput = z.strictObject({
+  id: m2mTokenId.meta({ positional: true }),
+  reason: description.nullish(),
+});
+
+/** Revokes one token for good. One that was revoked before is answered as it stands, without a second event. */
+export async function revokeM2mToken(
+  deps: Deps,
+  caller: Caller,
+  { id, reason }: z.output<typeof revokeM2mTokenInput>,
+): Promise<M2mToken> {
+  const token = await revokeIfThere(deps, caller, id, reason ?? null);
+  if (!token) throw tokenNotFound(id);
+  return token;
+}
+
+export const revokeM2mTokenByValueInput = z.strictObject({
+  value: credential,
+  reason: description.nullish(),
+});
+
+/**
+ * Revokes the token with this value, opaque or JWT, and answers the same whatever it found: whoever has a value learns
+ * nothing of it here. A machine revokes only its own. Throws `invalid_input` for a caller's own credential.
+ */
+export async function revokeM2mTokenByValue(
+  deps: Deps,
+  caller: Caller,
+  { value, reason }: z.output<typeof revokeM2mTokenByValueInput>,
+): Promise<{ accepted: true }> {
+  if (value.startsWith(PREFIXES.secretKey) || value.startsWith(PREFIXES.machineSecretKey)) {
+    throw new CountersignError(
+      'invalid_input',
+      "Cannot revoke: 'value' must be an M2M token, got a secret key or machine secret key",
+      { field: 'value' },
+    );
+  }
+  const id = await idOfValue(deps, value);
+  if (id !== null) await revokeIfThere(deps, caller, id, reason ?? null);
+  return { accepted: true };
+}
+
+const readIdByHash = statement((db, { m2mTokens: t }) =>
+  db
+    .select({ id: t.id })
+    .from(t)
+    .where(eq(t.hash, placeholder('hash')))
+    .prepare('m2m_token_id_by_hash'),
+);
+
+async function idOfValue(deps: Deps, value: string): Promise<string | null> {
+  if (looksLikeJwt(value)) {
+    return (await verifyM2mJwt(value, deps.publicUrl, deps.signer.find))?.jti ?? null;
+  }
+  if (parseValue(value)?.prefix !== PREFIXES.m2mToken) return null;
+  const [found] = await readIdByHash(deps.store.read, { hash: deps.keyring.hash(value) });
+  return found?.id ?? null;
+}
+
+function revokeIfThere(
+  deps: Deps,
+  caller: Caller,
+  id: string,
+  reason: string | null,
+): Promise<M2mToken | null> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const before = await tokenAsItStands(tx, deps, caller, id);
+      if (before?.state !== 'live' && before?.state !== 'expired') return { result: before, event: null };
+      const { m2mTokens: t } = tx.tables;
+      const revoked = await tx.db
+        .update(t)
+        .set({ revoked_at: deps.now(), revocation_reason: reason })
+        .where(and(eq(t.id, id), isNull(t.revoked_at)))
+        .returning({ id: t.id });
+      const result = await tokenAsItStands(tx, deps, caller, id);
+      if (revoked.length === 0) return { result, event: null };
+      const { machineId, format, expiresAt } = before;
+      return {
+        result,
+        event: {
+          type: 'm2m_token.revoked',
+          objectId: id,
+          subject: machineId,
+          data: { machineId, format, expiresAt, reason },
+        },
+      };
+    },
+    'revocation',
+  );
+}
+
+async function tokenAsItStands(tx: Rows, deps: Deps, caller: Caller, id: string): Promise<M2mToken | null> {
+  const [found] = await readToken(tx, { id });
+  return found && mayTouch(caller, found.token) ? toM2mToken(found.token, found.machine, deps.now()) : null;
+}
+
+export const revokeAllM2mTokensInput = z.strictObject({
+  /** A machine may leave it out: it revokes its own. */
+  machineId: machineId.meta({ positional: true }).optional(),
+});
+
+/** Revokes every token a machine was issued until now, JWTs too: one write and one event, however many there are. */
+export async function revokeAllM2mTokens(
+  deps: Deps,
+  caller: Caller,
+  input: z.output<typeof revokeAllM2mTokensInput>,
+): Promise<{ machineId: string; revokedAt: number }> {
+  const owner = machineAsked(caller, input.machineId);
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const revokedAt = await revokeTokensIssued(tx, deps, owner);
+      if (revokedAt === null) throw machineNotFound(owner);
+      return {
+        result: { machineId: owner, revokedAt },
+        event: {
+          type: 'machine.tokens_revoked',
+          objectId: owner,
+          subject: owner,
+          data: { selector: { machineId: owner } },
+        },
+      };
+    },
+    'revocation',
+  );
+}
+
+function toM2mToken(row: TokenRow, machine: Generation, now: number): M2mToken {
+  const revokedWithAll = row.generation < machine.generation ? machine.tokensRevokedAt : null;
+  const revokedAt = row.revoked_at ?? revokedWithAll;
+  return {
+    id: row.id,
+    machineId: row.machine_id,
+    format: row.format,
+    audience: row.audience,
+    scopes: row.scopes,
+    claims: row.claims,
+    state: revokedAt !== null ? 'revoked' : hasExpired(row.expires_at, now) ? 'expired' : 'live',
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    revokedAt,
+    revocationReason: row.revocation_reason,
+    lastUsedAt: row.last_used_at,
+  };
+}

@@ -1,0 +1,415 @@
+import { and, desc, eq, inArray, or, sql } from 'drizzle-orm';
+import { z } from 'zod';
+import { isUniqueViolation, type Rows } from '../../db/store.ts';
+import { PREFIXES } from '../crypto/format.ts';
+import { sortableId } from '../crypto/ids.ts';
+import type { Caller, Deps } from '../deps.ts';
+import { CountersignError } from '../errors.ts';
+import type { EventType } from './event-types.ts';
+import { change } from './events.ts';
+import { description, machineId, name, TTL_SECONDS_MAX, ttlSeconds } from './fields.ts';
+import {
+  afterCursor,
+  containsText,
+  orderOf,
+  type Page,
+  pageInput,
+  SEARCH_CANDIDATES_MAX,
+  toPage,
+} from './pages.ts';
+import {
+  cancelOverlap,
+  completeOverlap,
+  compromised,
+  newestSecretId,
+  OWN_OVERLAP_SECONDS,
+  overlapSeconds,
+  type Rotated,
+  type RotationOptions,
+  rotateSecret,
+  rotationOf,
+} from './rotation.ts';
+import { deleteSecrets, issueSecret } from './secrets.ts';
+
+export interface Machine {
+  id: string;
+  name: string;
+  description: string | null;
+  enabled: boolean;
+  /** Lifetime of an M2M token that is asked for without one. */
+  defaultTokenTtlSeconds: number;
+  /** The longest lifetime an M2M token may be asked for with. */
+  maxTokenTtlSeconds: number;
+  /** Whether the machine may verify API keys and OAuth access tokens, not only M2M tokens addressed to it. */
+  mayVerify: boolean;
+  lastUsedAt: number | null;
+  createdAt: number;
+  updatedAt: number;
+}
+
+type MachineRow = Rows['tables']['machines']['$inferSelect'];
+
+const DEFAULT_TOKEN_TTL_SECONDS = 3600;
+const MAX_TOKEN_TTL_SECONDS = 30 * 24 * 3600;
+
+export const createMachineInput = z.strictObject({
+  name: name.meta({ positional: true }),
+  description: description.nullish(),
+  defaultTokenTtlSeconds: ttlSeconds.default(DEFAULT_TOKEN_TTL_SECONDS),
+  maxTokenTtlSeconds: ttlSeconds.default(MAX_TOKEN_TTL_SECONDS),
+  mayVerify: z.boolean().default(false),
+});
+
+/** Creates a machine and its first secret, which is answered this once. */
+export async function createMachine(
+  deps: Deps,
+  caller: Caller,
+  input: z.output<typeof createMachineInput>,
+): Promise<Machine & { secret?: string }> {
+  assertTtls(input);
+  const now = deps.now();
+  const row: MachineRow = {
+    id: sortableId('mch_', now),
+    name: input.name,
+    description: input.description ?? null,
+    enabled: true,
+    default_token_ttl_seconds: input.defaultTokenTtlSeconds,
+    max_token_ttl_seconds: input.maxTokenTtlSeconds,
+    may_verify: input.mayVerify,
+    token_generation: 0,
+    tokens_revoked_at: null,
+    last_used_at: null,
+    created_at: now,
+    updated_at: now,
+  };
+  return change(deps, caller, async (tx) => {
+    const inserted = await tx.db.insert(tx.tables.machines).values(row).onConflictDoNothing().returning();
+    if (inserted.length === 0) throw nameTaken(row.name);
+    const secret = await issueSecret(tx, deps, {
+      owner: { kind: 'machine', id: row.id },
+      prefix: PREFIXES.machineSecretKey,
+    });
+    return {
+      result: { ...toMachine(row), secret },
+      event: { type: 'machine.created', objectId: row.id, data: { name: row.name } },
+    };
+  });
+}
+
+export const machineIdInput = z.strictObject({ id: machineId.meta({ positional: true }) });
+
+export async function getMachine(deps: Deps, { id }: z.output<typeof machineIdInput>): Promise<Machine> {
+  const { db, tables } = deps.store.read;
+  const [row] = await db.select().from(tables.machines).where(eq(tables.machines.id, id));
+  if (!row) throw machineNotFound(id);
+  return toMachine(row);
+}
+
+export const listMachinesInput = z.strictObject({
+  /** An exact id, or a part of a name in any case. */
+  query: z.string().min(1).max(255).optional(),
+  orderBy: z.enum(['name', 'created_at']).default('created_at'),
+  direction: z.enum(['ascending', 'descending']).default('descending'),
+  ...pageInput,
+});
+
+export async function listMachines(
+  deps: Deps,
+  input: z.output<typeof listMachinesInput>,
+): Promise<Page<Machine>> {
+  const { db, tables } = deps.store.read;
+  const { machines } = tables;
+  const column = machines[input.orderBy];
+  const descending = input.direction === 'descending';
+  const rows = await db
+    .select()
+    .from(machines)
+    .where(
+      and(
+        input.query === undefined ? undefined : matches(deps.store.read, input.query),
+        afterCursor(input.cursor, column, machines.id, descending),
+      ),
+    )
+    .orderBy(...orderOf(column, machines.id, descending))
+    .limit(input.limit + 1)
+    .offset(input.offset);
+  return toPage(rows, input.limit, (row) => [row[input.orderBy], row.id], toMachine);
+}
+
+function matches({ db, tables: { machines } }: Rows, query: string) {
+  const candidates = db
+    .select({ id: machines.id, name: machines.name })
+    .from(machines)
+    .orderBy(desc(machines.created_at))
+    .limit(SEARCH_CANDIDATES_MAX)
+    .as('candidates');
+  const found = db.select({ id: candidates.id }).from(candidates).where(containsText(candidates.name, query));
+  return or(eq(machines.id, query), inArray(machines.id, found));
+}
+
+export const updateMachineInput = z.strictObject({
+  id: machineId.meta({ positional: true }),
+  name: name.optional(),
+  description: description.nullish(),
+  defaultTokenTtlSeconds: ttlSeconds.optional(),
+  maxTokenTtlSeconds: ttlSeconds.optional(),
+  mayVerify: z.boolean().optional(),
+});
+
+const UPDATABLE = [
+  'name',
+  'description',
+  'defaultTokenTtlSeconds',
+  'maxTokenTtlSeconds',
+  'mayVerify',
+] as const satisfies (keyof Machine)[];
+
+/** Changes what it is told to; what already is so leaves no event. Throws `not_found`, `name_taken`. */
+export async function updateMachine(
+  deps: Deps,
+  caller: Caller,
+  { id, ...changes }: z.output<typeof updateMachineInput>,
+): Promise<Machine> {
+  return change(deps, caller, async (tx) => {
+    const before = await lockMachine(tx, id);
+    const row: MachineRow = {
+      ...before,
+      name: changes.name ?? before.name,
+      description: changes.description === undefined ? before.description : changes.description,
+      default_token_ttl_seconds: changes.defaultTokenTtlSeconds ?? before.default_token_ttl_seconds,
+      max_token_ttl_seconds: changes.maxTokenTtlSeconds ?? before.max_token_ttl_seconds,
+      may_verify: changes.mayVerify ?? before.may_verify,
+      updated_at: deps.now(),
+    };
+    assertTtls({
+      defaultTokenTtlSeconds: row.default_token_ttl_seconds,
+      maxTokenTtlSeconds: row.max_token_ttl_seconds,
+    });
+    const changed = UPDATABLE.filter((field) => toMachine(before)[field] !== toMachine(row)[field]);
+    if (changed.length === 0) return { result: toMachine(before), event: null };
+    await saveNamed(tx, row);
+    return {
+      result: toMachine(row),
+      event: { type: 'machine.updated', objectId: id, data: { changed } },
+    };
+  });
+}
+
+/** The unique index decides who of several has a name: asking first would leave time for another. */
+async function saveNamed({ db, tables: { machines } }: Rows, row: MachineRow) {
+  try {
+    await db.update(machines).set(row).where(eq(machines.id, row.id));
+  } catch (error) {
+    throw isUniqueViolation(error) ? nameTaken(row.name) : error;
+  }
+}
+
+/** Enables or disables; a machine that already is as wanted is answered as it stands, without an event. */
+export async function setMachineEnabled(
+  deps: Deps,
+  caller: Caller,
+  id: string,
+  enabled: boolean,
+): Promise<Machine> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const { machines } = tx.tables;
+      const before = await lockMachine(tx, id);
+      if (before.enabled === enabled) return { result: toMachine(before), event: null };
+      const row = { ...before, enabled, updated_at: deps.now() };
+      await tx.db.update(machines).set(row).where(eq(machines.id, id));
+      return {
+        result: toMachine(row),
+        event: { type: enabled ? 'machine.enabled' : 'machine.disabled', objectId: id },
+      };
+    },
+    enabled ? 'normal' : 'revocation',
+  );
+}
+
+export const rotateMachineSecretInput = z.strictObject({
+  id: machineId.meta({ positional: true }),
+  /** Without it, none. */
+  overlapSeconds: overlapSeconds.optional(),
+  compromised,
+});
+
+/**
+ * Gives a machine a new secret. Compromised, every token it was issued is revoked too, in the same write however many
+ * there are: all were minted with earlier secrets. Throws `not_found`, `rotation_in_progress`.
+ */
+export async function rotateMachineSecret(
+  deps: Deps,
+  caller: Caller,
+  { id, ...given }: z.output<typeof rotateMachineSecretInput>,
+): Promise<Machine & Rotated> {
+  const options = rotationOf(given, 0);
+  return change(
+    deps,
+    caller,
+    async (tx) => rotateLocked(tx, deps, await lockMachine(tx, id), options),
+    'revocation',
+  );
+}
+
+export const rotateOwnMachineSecretInput = z.strictObject({
+  /** Without it, an hour: a machine whose answer was lost is still known by the secret it has. */
+  overlapSeconds: overlapSeconds.optional(),
+});
+
+/** Gives the calling machine a new secret. Throws `forbidden` unless it calls with its newest. */
+export async function rotateOwnMachineSecret(
+  deps: Deps,
+  caller: Caller,
+  given: z.output<typeof rotateOwnMachineSecretInput>,
+): Promise<Machine & Rotated> {
+  const { principal } = caller;
+  if (principal.kind !== 'machine')
+    throw new CountersignError('forbidden', 'Only a machine may rotate its own secret');
+  const { id, secretId } = principal;
+  const options = rotationOf(given, OWN_OVERLAP_SECONDS);
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const row = await lockMachine(tx, id);
+      if ((await newestSecretId(tx, deps, { kind: 'machine', id })) !== secretId)
+        throw new CountersignError('forbidden', "Only a machine's newest secret may rotate it");
+      return rotateLocked(tx, deps, row, options);
+    },
+    'revocation',
+  );
+}
+
+async function rotateLocked(tx: Rows, deps: Deps, row: MachineRow, options: RotationOptions) {
+  const { id } = row;
+  const rotated = await rotateSecret(
+    tx,
+    deps,
+    { owner: { kind: 'machine', id }, prefix: PREFIXES.machineSecretKey, expiresAt: null },
+    options,
+  );
+  if (options.compromised) await revokeTokensIssued(tx, deps, id);
+  const { previousExpiresAt } = rotated;
+  return {
+    result: { ...toMachine(row), ...rotated },
+    event: {
+      type: 'machine.secret_rotated' as const,
+      objectId: id,
+      data: {
+        name: row.name,
+        compromised: options.compromised,
+        previousExpiresAt,
+        ...(options.compromised && { selector: { machineId: id } }),
+      },
+    },
+  };
+}
+
+/** Raises the machine's generation, so that every token it was issued until now is revoked; answers when, or null. */
+export async function revokeTokensIssued(tx: Rows, deps: Deps, id: string): Promise<number | null> {
+  const { machines } = tx.tables;
+  const revokedAt = deps.now();
+  const raised = await tx.db
+    .update(machines)
+    .set({ token_generation: sql`${machines.token_generation} + 1`, tokens_revoked_at: revokedAt })
+    .where(eq(machines.id, id))
+    .returning({ id: machines.id });
+  return raised.length > 0 ? revokedAt : null;
+}
+
+/** Revokes the new secret of an overlap; the old one stays. Tokens minted with either live on. */
+export async function cancelMachineRotation(deps: Deps, caller: Caller, id: string): Promise<Machine> {
+  return endOverlap(deps, caller, id, cancelOverlap, 'machine.secret_rotation_cancelled');
+}
+
+/** Ends the old secret of an overlap now. */
+export async function completeMachineRotation(deps: Deps, caller: Caller, id: string): Promise<Machine> {
+  return endOverlap(deps, caller, id, completeOverlap, 'machine.secret_rotation_completed');
+}
+
+function endOverlap(
+  deps: Deps,
+  caller: Caller,
+  id: string,
+  end: typeof cancelOverlap,
+  type: EventType,
+): Promise<Machine> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const row = await lockMachine(tx, id);
+      await end(tx, deps, { kind: 'machine', id });
+      return { result: toMachine(row), event: { type, objectId: id, data: { name: row.name } } };
+    },
+    'revocation',
+  );
+}
+
+/** Deletes the machine, its secrets and the machine scopes to and from it. Its tokens fail by join from then on. */
+export async function deleteMachine(
+  deps: Deps,
+  caller: Caller,
+  id: string,
+): Promise<{ id: string; deleted: true }> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const { machines, machineScopes } = tx.tables;
+      await lockMachine(tx, id);
+      await tx.db
+        .delete(machineScopes)
+        .where(or(eq(machineScopes.from_machine_id, id), eq(machineScopes.to_machine_id, id)));
+      await deleteSecrets(tx, { kind: 'machine', id });
+      await tx.db.delete(machines).where(eq(machines.id, id));
+      return { result: { id, deleted: true as const }, event: { type: 'machine.deleted', objectId: id } };
+    },
+    'revocation',
+  );
+}
+
+/** Reads a machine that this transaction is about to change or to hang something on; others that want to, wait. */
+export async function lockMachine(tx: Rows, id: string): Promise<MachineRow> {
+  const { machines } = tx.tables;
+  // An update that changes nothing takes the row's lock on PostgreSQL; SQLite has one writer anyway.
+  const [row] = await tx.db.update(machines).set({ id }).where(eq(machines.id, id)).returning();
+  if (!row) throw machineNotFound(id);
+  return row;
+}
+
+function assertTtls({
+  defaultTokenTtlSeconds,
+  maxTokenTtlSeconds,
+}: Pick<Machine, 'defaultTokenTtlSeconds' | 'maxTokenTtlSeconds'>) {
+  if (defaultTokenTtlSeconds <= maxTokenTtlSeconds) return;
+  throw new CountersignError(
+    'invalid_input',
+    `Cannot save machine: 'defaultTokenTtlSeconds' must be at most 'maxTokenTtlSeconds' (${maxTokenTtlSeconds}), got ${defaultTokenTtlSeconds}; both are at most ${TTL_SECONDS_MAX}`,
+    { field: 'defaultTokenTtlSeconds' },
+  );
+}
+
+export const machineNotFound = (id: string) =>
+  new CountersignError('not_found', `No machine has the id '${id}'`);
+
+const nameTaken = (taken: string) =>
+  new CountersignError('name_taken', `Another machine is called '${taken}'`, { field: 'name' });
+
+function toMachine(row: MachineRow): Machine {
+  return {
+    id: row.id,
+    name: row.name,
+    description: row.description,
+    enabled: row.enabled,
+    defaultTokenTtlSeconds: row.default_token_ttl_seconds,
+    maxTokenTtlSeconds: row.max_token_ttl_seconds,
+    mayVerify: row.may_verify,
+    lastUsedAt: row.last_used_at,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+  };
+}

@@ -1,0 +1,263 @@
+/** Secrets: the hashes of values people hold, and who is calling when one is presented. */
+import { and, asc, eq, gt, inArray, isNull, or, placeholder, sql } from 'drizzle-orm';
+import { statement } from '../../db/statement.ts';
+import type { Rows } from '../../db/store.ts';
+import type { SecretOwnerKind } from '../../db/tables/secrets.ts';
+import { PREFIXES, parseValue } from '../crypto/format.ts';
+import { newValue, rowMac, startOf } from '../crypto/hashing.ts';
+import { sortableId } from '../crypto/ids.ts';
+import type { Deps, Principal, Role } from '../deps.ts';
+
+export type SecretRow = Rows['tables']['secrets']['$inferSelect'];
+type SecretKeyRow = Rows['tables']['secretKeys']['$inferSelect'];
+
+type Hasher = Pick<Deps, 'keyring' | 'now'>;
+
+export interface NewSecret {
+  owner: { kind: SecretOwnerKind; id: string };
+  prefix: string;
+}
+
+/** Makes a value, stores its hash as a secret of its owner, and answers the value: nothing can yield it again. */
+export async function issueSecret(tx: Rows, deps: Hasher, { owner, prefix }: NewSecret): Promise<string> {
+  const { value, start } = newValue(prefix);
+  await insertSecret(tx, deps, { owner, value, start });
+  return value;
+}
+
+/** Stores the hash of a value that was chosen elsewhere. */
+export async function installSecret(
+  tx: Rows,
+  deps: Hasher,
+  owner: NewSecret['owner'],
+  value: string,
+  prefix: string,
+) {
+  await insertSecret(tx, deps, { owner, value, start: startOf(value, prefix) });
+}
+
+async function insertSecret(
+  tx: Rows,
+  deps: Hasher,
+  secret: { owner: NewSecret['owner']; value: string; start: string },
+) {
+  const row = {
+    id: sortableId('sec_', deps.now()),
+    owner_kind: secret.owner.kind,
+    owner_id: secret.owner.id,
+    hash: deps.keyring.hash(secret.value),
+    pepper_version: deps.keyring.pepperVersion,
+    start: secret.start,
+    created_at: deps.now(),
+    expires_at: null,
+    revoked_at: null,
+  };
+  const mac = row.owner_kind === 'secret_key' ? secretMac(deps, row) : null;
+  await tx.db.insert(tx.tables.secrets).values({ ...row, mac });
+}
+
+/** Deletes every secret of an owner that is itself being deleted. */
+export async function deleteSecrets(tx: Rows, owner: NewSecret['owner']) {
+  const { secrets } = tx.tables;
+  await tx.db.delete(secrets).where(and(eq(secrets.owner_kind, owner.kind), eq(secrets.owner_id, owner.id)));
+}
+
+/** Revokes every secret of an owner. Their HMACs cover revocation, so that none is revived by a writer to the database. */
+export async function revokeSecrets(tx: Rows, deps: Hasher, owner: NewSecret['owner']) {
+  const { secrets } = tx.tables;
+  const ofOwner = and(eq(secrets.owner_kind, owner.kind), eq(secrets.owner_id, owner.id));
+  for (const row of await tx.db
+    .select()
+    .from(secrets)
+    .where(and(ofOwner, isNull(secrets.revoked_at)))) {
+    await saveSecret(tx, deps, { ...row, revoked_at: deps.now() });
+  }
+}
+
+/** Writes until when a secret is accepted, and the HMAC over that. */
+export async function saveSecret(tx: Rows, deps: Hasher, row: SecretRow) {
+  const { secrets } = tx.tables;
+  const { id, expires_at, revoked_at } = row;
+  const mac = row.owner_kind === 'secret_key' ? secretMac(deps, row) : null;
+  await tx.db.update(secrets).set({ expires_at, revoked_at, mac }).where(eq(secrets.id, id));
+}
+
+/** The secrets of an owner that are accepted now. One that a writer to the database changed is none of them. */
+export async function liveSecrets(tx: Rows, deps: Hasher, owner: NewSecret['owner']): Promise<SecretRow[]> {
+  const { secrets } = tx.tables;
+  const now = deps.now();
+  const rows = await tx.db
+    .select()
+    .from(secrets)
+    .where(
+      and(
+        eq(secrets.owner_kind, owner.kind),
+        eq(secrets.owner_id, owner.id),
+        isNull(secrets.revoked_at),
+        or(isNull(secrets.expires_at), gt(secrets.expires_at, now)),
+      ),
+    );
+  return rows.filter((row) => row.owner_kind !== 'secret_key' || row.mac?.equals(secretMac(deps, row)));
+}
+
+/** Whose secret a value is, or null. Says nothing of whether it is still accepted. */
+export async function findOwner(deps: Deps, value: string): Promise<NewSecret['owner'] | null> {
+  const { db, tables } = deps.store.read;
+  const [row] = await db
+    .select({ kind: tables.secrets.owner_kind, id: tables.secrets.owner_id })
+    .from(tables.secrets)
+    .where(eq(tables.secrets.hash, deps.keyring.hash(value)));
+  return row ?? null;
+}
+
+/** The first characters of each owner's newest value, by owner. One that was taken back is newest of nothing. */
+export async function startsOf(
+  { db, tables: { secrets } }: Rows,
+  kind: SecretOwnerKind,
+  ownerIds: readonly string[],
+): Promise<Map<string, string>> {
+  if (ownerIds.length === 0) return new Map();
+  const rows = await db
+    .select({ ownerId: secrets.owner_id, start: secrets.start })
+    .from(secrets)
+    .where(and(eq(secrets.owner_kind, kind), inArray(secrets.owner_id, [...ownerIds])))
+    .orderBy(
+      sql`case when ${secrets.expires_at} is null then 1 else 0 end`,
+      sql`case when ${secrets.revoked_at} is null then 1 else 0 end`,
+      asc(secrets.revoked_at),
+      asc(secrets.created_at),
+      asc(secrets.id),
+    );
+  return new Map(rows.map(({ ownerId, start }) => [ownerId, start]));
+}
+
+type MacColumns = Pick<SecretRow, 'id' | 'owner_kind' | 'owner_id' | 'hash' | 'expires_at' | 'revoked_at'>;
+
+function secretMac(deps: Pick<Deps, 'keyring'>, row: MacColumns): Buffer {
+  const { id, owner_kind, owner_id, hash, expires_at, revoked_at } = row;
+  return rowMac(deps.keyring.rowMac, [
+    'secrets',
+    id,
+    owner_kind,
+    owner_id,
+    hash.toString('hex'),
+    expires_at,
+    revoked_at,
+  ]);
+}
+
+type SecretKeyMacColumns = Pick<SecretKeyRow, 'id' | 'role' | 'expires_at' | 'revoked_at'>;
+
+export function secretKeyMac(deps: Pick<Deps, 'keyring'>, row: SecretKeyMacColumns): Buffer {
+  return rowMac(deps.keyring.rowMac, ['secret_keys', row.id, row.role, row.expires_at, row.revoked_at]);
+}
+
+/** The columns by which a caller is judged: its secret, and the secret key or machine that owns it. */
+export function callerColumns(tables: {
+  secrets: Rows['tables']['secrets'];
+  secretKeys: Rows['tables']['secretKeys'];
+  machines: Rows['tables']['machines'];
+}) {
+  const { secrets: s, secretKeys: k, machines: m } = tables;
+  return {
+    secretId: s.id,
+    ownerKind: s.owner_kind,
+    ownerId: s.owner_id,
+    secretHash: s.hash,
+    secretMac: s.mac,
+    secretExpiresAt: s.expires_at,
+    secretRevokedAt: s.revoked_at,
+    keyRole: k.role,
+    keyExpiresAt: k.expires_at,
+    keyRevokedAt: k.revoked_at,
+    keyMac: k.mac,
+    machineId: m.id,
+    machineEnabled: m.enabled,
+    machineMayVerify: m.may_verify,
+  };
+}
+
+export interface CallerRow {
+  secretId: string;
+  ownerKind: SecretOwnerKind;
+  ownerId: string;
+  secretHash: Buffer;
+  secretMac: Buffer | null;
+  secretExpiresAt: number | null;
+  secretRevokedAt: number | null;
+  keyRole: Role | null;
+  keyExpiresAt: number | null;
+  keyRevokedAt: number | null;
+  keyMac: Buffer | null;
+  machineId: string | null;
+  machineEnabled: boolean | null;
+  machineMayVerify: boolean | null;
+}
+
+const readCaller = statement((db, tables) => {
+  const { secrets, secretKeys, machines } = tables;
+  return db
+    .select(callerColumns(tables))
+    .from(secrets)
+    .leftJoin(secretKeys, and(eq(secrets.owner_kind, 'secret_key'), eq(secretKeys.id, secrets.owner_id)))
+    .leftJoin(machines, and(eq(secrets.owner_kind, 'machine'), eq(machines.id, secrets.owner_id)))
+    .where(eq(secrets.hash, placeholder('hash')))
+    .prepare('read_caller');
+});
+
+/** Who holds the value presented as a caller's credential, or null: unknown, revoked, expired and disabled look alike. */
+export async function findCaller(deps: Deps, value: string): Promise<Principal | null> {
+  if (!couldBeCaller(value)) return null;
+  const [row] = await readCaller(deps.store.read, { hash: deps.keyring.hash(value) });
+  return row ? judgeCaller(deps, row) : null;
+}
+
+/**
+ * Whether a value has the shape of a caller's credential, so that reading is worth it. A key that an operator chose
+ * (`COUNTERSIGN_BOOTSTRAP_KEY`) is exempt from the checksum.
+ */
+export function couldBeCaller(value: string): boolean {
+  const prefix = parseValue(value)?.prefix;
+  return prefix === PREFIXES.machineSecretKey || prefix === PREFIXES.secretKey || BOOTSTRAP_KEY.test(value);
+}
+
+/** contract.md, environment: `sk_` and at least 40 more characters. */
+export const BOOTSTRAP_KEY = /^sk_[A-Za-z0-9_]{40,512}$/;
+
+/** Starts from "nobody". A row whose HMAC does not fit was written by somebody else, and is nobody's. */
+export function judgeCaller(deps: Deps, row: CallerRow): Principal | null {
+  const now = deps.now();
+  if (row.secretRevokedAt !== null || hasExpired(row.secretExpiresAt, now)) return null;
+  if (row.ownerKind === 'machine') {
+    if (row.machineId === null || !row.machineEnabled) return null;
+    return {
+      kind: 'machine',
+      id: row.machineId,
+      secretId: row.secretId,
+      mayVerify: row.machineMayVerify === true,
+    };
+  }
+  if (row.ownerKind !== 'secret_key' || row.keyRole === null) return null;
+  if (row.keyRevokedAt !== null || hasExpired(row.keyExpiresAt, now)) return null;
+  return macsFit(deps, row, row.keyRole) ? { kind: 'secret_key', id: row.ownerId, role: row.keyRole } : null;
+}
+
+export const hasExpired = (expiresAt: number | null, now: number) => expiresAt !== null && expiresAt <= now;
+
+function macsFit(deps: Deps, row: CallerRow, role: Role): boolean {
+  const ofSecret = secretMac(deps, {
+    id: row.secretId,
+    owner_kind: row.ownerKind,
+    owner_id: row.ownerId,
+    hash: row.secretHash,
+    expires_at: row.secretExpiresAt,
+    revoked_at: row.secretRevokedAt,
+  });
+  const ofKey = secretKeyMac(deps, {
+    id: row.ownerId,
+    role,
+    expires_at: row.keyExpiresAt,
+    revoked_at: row.keyRevokedAt,
+  });
+  return row.secretMac?.equals(ofSecret) === true && row.keyMac?.equals(ofKey) === true;
+}

@@ -1,0 +1,431 @@
+/** Signing keys: published as upcoming, then active, retiring while tokens they signed live, and retired. */
+import { and, asc, desc, eq, isNull, placeholder, sql } from 'drizzle-orm';
+import { z } from 'zod';
+import { forShare } from '../../db/kit.ts';
+import { statement } from '../../db/statement.ts';
+import type { Lane, Rows, Store } from '../../db/store.ts';
+import { rowMac } from '../crypto/hashing.ts';
+import { sortableId } from '../crypto/ids.ts';
+import {
+  generateSigningKey,
+  importKey,
+  type PublicJwk,
+  SIGNING_ALGS,
+  type SigningAlg,
+  type SigningKey,
+} from '../crypto/jwt.ts';
+import type { Keyring } from '../crypto/keyring.ts';
+import type { Caller, Deps } from '../deps.ts';
+import { CountersignError } from '../errors.ts';
+import { change, type NewEvent } from './events.ts';
+import { description, signingKeyId } from './fields.ts';
+import { hasExpired } from './secrets.ts';
+
+export interface SigningKeySummary {
+  kid: string;
+  alg: SigningAlg;
+  state: 'upcoming' | 'active' | 'retiring' | 'retired';
+  createdAt: number;
+  activatedAt: number | null;
+  retiredAt: number | null;
+}
+
+type SigningKeyRow = Rows['tables']['signingKeys']['$inferSelect'];
+
+/** The signing keys in memory, read again when a `kid` is unknown or the set has grown old. */
+export interface Signer {
+  /** The key that signs now, as far as is known; a key known to sign no longer has the set read again. */
+  active(supersededKid?: string): Promise<SigningKey>;
+  /** The key with this id, or null. It may be a retired one: what such a key signed is for its row to judge. */
+  find(kid: string): Promise<SigningKey | null>;
+  /** RFC 7517, section 5. */
+  jwks(): Promise<{ keys: PublicJwk[] }>;
+  /** Has the set read before it is used again: a key in it changed. */
+  forget(): void;
+}
+
+/** How old the set may be, and how often an unknown `kid` may cause it to be read. */
+const REREAD_MS = 5_000;
+const UNKNOWN_KID_REREAD_MS = 500;
+
+interface KeySet {
+  readAt: number;
+  active: SigningKey;
+  all: ReadonlyMap<string, SigningKey>;
+  jwks: { keys: PublicJwk[] };
+}
+
+export function createSigner(store: Store, keyring: Keyring, clock = () => performance.now()): Signer {
+  let known: KeySet | undefined;
+  let reading: Promise<KeySet> | undefined;
+
+  /** Those who need the set at the same time read it once. */
+  async function keySet(ageMsMax = REREAD_MS): Promise<KeySet> {
+    if (known && clock() - known.readAt < ageMsMax) return known;
+    return reading ?? read();
+  }
+
+  /** What was begun before the set was forgotten is answered to those who asked then, and kept for nobody else. */
+  function read(): Promise<KeySet> {
+    const begun = readKeySet(store.read, keyring, clock())
+      .then((set) => {
+        if (reading === begun) known = set;
+        return set;
+      })
+      .finally(() => {
+        if (reading === begun) reading = undefined;
+      });
+    reading = begun;
+    return begun;
+  }
+
+  return {
+    async active(supersededKid) {
+      const { active } = await keySet();
+      return active.kid === supersededKid ? (await keySet(0)).active : active;
+    },
+    async find(kid) {
+      const found = (await keySet()).all.get(kid);
+      return found ?? (await keySet(UNKNOWN_KID_REREAD_MS)).all.get(kid) ?? null;
+    },
+    jwks: async () => (await keySet()).jwks,
+    forget() {
+      known = undefined;
+      reading = undefined;
+    },
+  };
+}
+
+async function readKeySet({ db, tables }: Rows, keyring: Keyring, readAt: number): Promise<KeySet> {
+  const rows = await db.select().from(tables.signingKeys);
+  const genuine = rows.filter((row) => isGenuine(keyring, row));
+  const activeRow = genuine.find((row) => row.state === 'active');
+  if (!activeRow) throw new Error('No signing key is active, or its row was written by somebody else');
+  const privateJwk = JSON.parse(
+    keyring.unseal(sealPlace(activeRow.kid), activeRow.sealed_private_jwk).toString(),
+  );
+  const all = new Map<string, SigningKey>();
+  for (const { kid, alg, public_jwk } of genuine)
+    all.set(kid, { kid, alg, key: await importKey(public_jwk, alg) });
+  const published = genuine.filter((row) => row.state !== 'retired');
+  return {
+    readAt,
+    active: { kid: activeRow.kid, alg: activeRow.alg, key: await importKey(privateJwk, activeRow.alg) },
+    all,
+    jwks: { keys: published.map(({ kid, alg, public_jwk }) => ({ ...public_jwk, kid, alg, use: 'sig' })) },
+  };
+}
+
+const readState = statement((db, { signingKeys: k }) =>
+  forShare(
+    db
+      .select({ state: k.state })
+      .from(k)
+      .where(eq(k.kid, placeholder('kid'))),
+  ).prepare('signing_key_state'),
+);
+
+/** Whether a key is the one that signs. If so it remains it until the transaction ends. */
+export async function isStillActive(tx: Rows, kid: string): Promise<boolean> {
+  const [key] = await readState(tx, { kid });
+  return key?.state === 'active';
+}
+
+/** Makes a key pair in a state; the private half leaves this function only sealed. */
+export async function insertSigningKey(
+  tx: Rows,
+  keyring: Keyring,
+  pair: Awaited<ReturnType<typeof generateSigningKey>>,
+  { kid, alg, state, now }: { kid: string; alg: SigningAlg; state: 'upcoming' | 'active'; now: number },
+): Promise<SigningKeyRow> {
+  const row = {
+    kid,
+    alg,
+    state,
+    public_jwk: pair.publicJwk,
+    created_at: now,
+    activated_at: state === 'active' ? now : null,
+    retired_at: null,
+  };
+  const sealed_private_jwk = keyring.seal(sealPlace(kid), JSON.stringify(pair.privateJwk));
+  const sealed = { ...row, sealed_private_jwk, mac: signingKeyMac(keyring, row) };
+  await tx.db.insert(tx.tables.signingKeys).values(sealed);
+  return sealed;
+}
+
+const sealPlace = (kid: string) => `signing_keys.sealed_private_jwk.${kid}`;
+
+function signingKeyMac(
+  keyring: Keyring,
+  row: Pick<SigningKeyRow, 'kid' | 'alg' | 'state' | 'public_jwk' | 'retired_at'>,
+): Buffer {
+  const columns = ['signing_keys', row.kid, row.alg, row.state, JSON.stringify(row.public_jwk)];
+  // Tokens are judged by the instant: moved, it would bring those of a leaked key back to life.
+  return rowMac(keyring.rowMac, row.retired_at === null ? columns : [...columns, row.retired_at]);
+}
+
+/** A row that somebody else wrote to is nobody's: it neither signs nor verifies, and no command touches it. */
+const isGenuine = (keyring: Keyring, row: SigningKeyRow) => row.mac.equals(signingKeyMac(keyring, row));
+
+/** Everybody who verifies by the JWKS reads all of it. */
+const PUBLISHED_KEYS_MAX = 20;
+
+/** How long others may keep the JWKS; `hot.ts` says so in its answer. */
+export const JWKS_MAX_AGE_SECONDS = 60;
+
+/** Clerk's SDK keeps a JWKS for five minutes, whatever the answer says. */
+const CLERK_JWKS_AGE_MS = 300_000;
+
+/** After this long everybody knows a new key: those who heard of it from a server that had not read it yet, last. */
+const PUBLISHED_MS_MIN = REREAD_MS + JWKS_MAX_AGE_SECONDS * 1000 + CLERK_JWKS_AGE_MS;
+
+export const createSigningKeyInput = z.strictObject({
+  /** Without it, that of the key that signs now. */
+  alg: z.enum(SIGNING_ALGS).optional(),
+});
+
+/** Makes an upcoming key: published from now on, so that everybody knows it when it is activated. */
+export async function createSigningKey(
+  deps: Deps,
+  caller: Caller,
+  input: z.output<typeof createSigningKeyInput>,
+): Promise<SigningKeySummary> {
+  const alg = input.alg ?? (await deps.signer.active()).alg;
+  const pair = await generateSigningKey(alg);
+  return changeKeys(deps, caller, async (tx, keys) => {
+    assertRoom(keys);
+    const now = deps.now();
+    const kid = sortableId('key_', now);
+    const result = await insertSigningKey(tx, deps.keyring, pair, { kid, alg, state: 'upcoming', now });
+    return { result, event: { type: 'signing_key.created', objectId: kid, data: { alg } } };
+  });
+}
+
+export const activateSigningKeyInput = z.strictObject({
+  kid: signingKeyId.meta({ positional: true }),
+  /** Even if there may be some who verify by a JWKS in which the key is not yet. */
+  force: z.boolean().default(false),
+});
+
+/**
+ * Has an upcoming key sign from now on; the one that did is retiring. An active key is answered as it stands. Throws
+ * `too_early` while the key may be unknown to those who keep the JWKS, unless forced.
+ */
+export async function activateSigningKey(
+  deps: Deps,
+  caller: Caller,
+  { kid, force }: z.output<typeof activateSigningKeyInput>,
+): Promise<SigningKeySummary> {
+  return changeKeys(deps, caller, async (tx, keys) => {
+    const key = keyOf(deps, keys, kid);
+    if (key.state === 'active') return { result: key, event: null };
+    assertState('activate', key, ['upcoming']);
+    const now = deps.now();
+    if (!force) assertEverybodyKnows(key, now);
+    const previous = keys.find(({ state }) => state === 'active');
+    if (previous) await moveKey(tx, deps.keyring, previous, { state: 'retiring' });
+    const result = await moveKey(tx, deps.keyring, key, { state: 'active', activated_at: now });
+    const data = { alg: key.alg, previousKid: previous?.kid ?? null };
+    return { result, event: { type: 'signing_key.activated', objectId: kid, data } };
+  });
+}
+
+export const retireSigningKeyInput = z.strictObject({ kid: signingKeyId.meta({ positional: true }) });
+
+/**
+ * Takes a key that signs no longer, or not yet, out of the JWKS for good. A retired key is answered as it stands.
+ * Throws `too_early` until the last token it signed has expired.
+ */
+export async function retireSigningKey(
+  deps: Deps,
+  caller: Caller,
+  { kid }: z.output<typeof retireSigningKeyInput>,
+): Promise<SigningKeySummary> {
+  return changeKeys(deps, caller, async (tx, keys) => {
+    const key = keyOf(deps, keys, kid);
+    if (key.state === 'retired') return { result: key, event: null };
+    assertState('retire', key, ['retiring', 'upcoming']);
+    const now = deps.now();
+    if (key.state === 'retiring') await assertNothingLives(tx, kid, now);
+    const result = await moveKey(tx, deps.keyring, key, { state: 'retired', retired_at: now });
+    return { result, event: { type: 'signing_key.retired', objectId: kid, data: { alg: key.alg } } };
+  });
+}
+
+export const emergencyRetireSigningKeyInput = z.strictObject({
+  kid: signingKeyId.meta({ positional: true }),
+  reason: description.nullish(),
+});
+
+/**
+ * Retires a key whatever its state, because others may have its private half: no token it signed verifies any more. If
+ * it was the one that signs, the upcoming key published longest takes over, or else a new one of the same algorithm. A
+ * retired key is answered as it stands.
+ */
+export async function emergencyRetireSigningKey(
+  deps: Deps,
+  caller: Caller,
+  { kid, reason }: z.output<typeof emergencyRetireSigningKeyInput>,
+): Promise<SigningKeySummary> {
+  const found = keyOf(deps, await readKeys(deps.store.read), kid);
+  // Made before it is known whether it is needed: a transaction waits for nothing but the database.
+  const spare = await generateSigningKey(found.alg);
+  return changeKeys(
+    deps,
+    caller,
+    async (tx, keys) => {
+      const key = keyOf(deps, keys, kid);
+      if (key.state === 'retired') return { result: key, event: null };
+      const now = deps.now();
+      const result = await moveKey(tx, deps.keyring, key, { state: 'retired', retired_at: now });
+      const successor =
+        key.state === 'active' ? await succeed(tx, deps, keys, { spare, alg: key.alg }) : null;
+      const data = {
+        alg: key.alg,
+        reason: reason ?? null,
+        successorKid: successor?.kid ?? null,
+        selector: { signingKeyId: kid },
+      };
+      return { result, event: { type: 'signing_key.emergency_retired', objectId: kid, data } };
+    },
+    'revocation',
+  );
+}
+
+async function succeed(
+  tx: Rows,
+  deps: Deps,
+  keys: SigningKeyRow[],
+  { spare, alg }: { spare: Awaited<ReturnType<typeof generateSigningKey>>; alg: SigningAlg },
+): Promise<SigningKeyRow> {
+  const now = deps.now();
+  const upcoming = keys.find((key) => key.state === 'upcoming' && isGenuine(deps.keyring, key));
+  if (upcoming) return moveKey(tx, deps.keyring, upcoming, { state: 'active', activated_at: now });
+  const kid = sortableId('key_', now);
+  return insertSigningKey(tx, deps.keyring, spare, { kid, alg, state: 'active', now });
+}
+
+/**
+ * One change of the keys. Which of them signs is a question about all, so those who change any take turns, on the
+ * installation's one row; and what this process has in memory is read again.
+ */
+async function changeKeys(
+  deps: Deps,
+  caller: Caller,
+  work: (tx: Rows, keys: SigningKeyRow[]) => Promise<{ result: SigningKeyRow; event: NewEvent | null }>,
+  lane?: Lane,
+): Promise<SigningKeySummary> {
+  const key = await change(
+    deps,
+    caller,
+    async (tx) => {
+      await tx.db.update(tx.tables.installation).set({ id: 1 });
+      return work(tx, await readKeys(tx));
+    },
+    lane,
+  );
+  deps.signer.forget();
+  return toSummary(key);
+}
+
+/** Every key, the oldest first. */
+const readKeys = ({ db, tables: { signingKeys: k } }: Rows): Promise<SigningKeyRow[]> =>
+  db.select().from(k).orderBy(asc(k.created_at), asc(k.kid));
+
+function keyOf({ keyring }: Deps, keys: SigningKeyRow[], kid: string): SigningKeyRow {
+  const found = keys.find((key) => key.kid === kid && isGenuine(keyring, key));
+  if (found) return found;
+  throw new CountersignError('not_found', `No signing key has the id '${kid}'`, { field: 'kid' });
+}
+
+/** A row that was not genuine does not become so by being moved. */
+async function moveKey(
+  { db, tables: { signingKeys: k } }: Rows,
+  keyring: Keyring,
+  key: SigningKeyRow,
+  change: Pick<SigningKeyRow, 'state'> & Partial<Pick<SigningKeyRow, 'activated_at' | 'retired_at'>>,
+): Promise<SigningKeyRow> {
+  const moved = { ...key, ...change };
+  const mac = isGenuine(keyring, key) ? signingKeyMac(keyring, moved) : key.mac;
+  await db
+    .update(k)
+    .set({ ...change, mac })
+    .where(eq(k.kid, key.kid));
+  return { ...moved, mac };
+}
+
+function assertRoom(keys: SigningKeyRow[]) {
+  const published = keys.filter(({ state }) => state !== 'retired').length;
+  if (published < PUBLISHED_KEYS_MAX) return;
+  throw new CountersignError(
+    'limit_reached',
+    `Cannot create signing key: at most ${PUBLISHED_KEYS_MAX} may be published, there are ${published}`,
+  );
+}
+
+function assertState(verb: string, key: SigningKeyRow, wanted: SigningKeyRow['state'][]) {
+  if (wanted.includes(key.state)) return;
+  throw new CountersignError(
+    'wrong_state',
+    `Cannot ${verb} signing key '${key.kid}': it must be ${wanted.join(' or ')}, and is ${key.state}`,
+  );
+}
+
+function assertEverybodyKnows(key: SigningKeyRow, now: number) {
+  const knownAt = key.created_at + PUBLISHED_MS_MIN;
+  if (knownAt <= now) return;
+  throw new CountersignError(
+    'too_early',
+    `Cannot activate signing key '${key.kid}': those who keep the JWKS may not know it until ${iso(knownAt)}; 'force' activates it all the same`,
+  );
+}
+
+/** Revoked tokens count too: those who verify by the JWKS alone would be right to complain of an unknown key. */
+async function assertNothingLives(tx: Rows, kid: string, now: number) {
+  const lastExpiresAt = await lastExpiryOf(tx, kid);
+  if (lastExpiresAt === null || hasExpired(lastExpiresAt, now)) return;
+  throw new CountersignError(
+    'too_early',
+    `Cannot retire signing key '${kid}': the last token it signed lives until ${iso(lastExpiresAt)}`,
+  );
+}
+
+/** One look into an index each; a JWT of which it was not noted which key signs it may be of any. */
+async function lastExpiryOf({ db, tables: { m2mTokens: t } }: Rows, kid: string): Promise<number | null> {
+  let last: number | null = null;
+  for (const signedBy of [eq(t.signing_kid, kid), isNull(t.signing_kid)]) {
+    const [token] = await db
+      .select({ expiresAt: t.expires_at })
+      .from(t)
+      // The index has this condition, and SQLite only sees that it is met where it is written out.
+      .where(and(signedBy, sql`${t.format} = 'jwt'`))
+      .orderBy(desc(t.expires_at))
+      .limit(1);
+    if (token && token.expiresAt > (last ?? 0)) last = token.expiresAt;
+  }
+  return last;
+}
+
+const iso = (instant: number) => new Date(instant).toISOString();
+
+/** Every signing key there is, the newest first. */
+export async function listSigningKeys(deps: Deps): Promise<SigningKeySummary[]> {
+  const { db, tables } = deps.store.read;
+  const rows = await db
+    .select()
+    .from(tables.signingKeys)
+    .orderBy(desc(tables.signingKeys.created_at))
+    .limit(500);
+  return rows.map(toSummary);
+}
+
+function toSummary(row: SigningKeyRow): SigningKeySummary {
+  return {
+    kid: row.kid,
+    alg: row.alg,
+    state: row.state,
+    createdAt: row.created_at,
+    activatedAt: row.activated_at,
+    retiredAt: row.retired_at,
+  };
+}

@@ -1,0 +1,122 @@
+/** Verifications and last use, counted in memory and flushed as additive updates: verifying writes to no row. */
+import { and, eq, isNull, lt, or, placeholder, sql } from 'drizzle-orm';
+import { statement } from '../../db/statement.ts';
+import type { Rows, Store } from '../../db/store.ts';
+
+export type UsedKind = 'api_key' | 'm2m_token' | 'machine' | 'secret_key';
+
+const HOUR_MS = 3_600_000;
+/** Credentials written in one transaction: a flush must not hold the writer while others wait. */
+const FLUSH_BATCH = 100;
+/** Credentials and hours kept at once, some 30 MB: while a flush keeps failing, further ones go uncounted. */
+const COUNTS_MAX = 100_000;
+
+interface Count {
+  kind: UsedKind;
+  id: string;
+  hour: number;
+  valid: number;
+  refused: number;
+  lastUsedAt: number;
+}
+
+export interface UsageCounter {
+  /** Notes one use of a credential at `now`. */
+  count(kind: UsedKind, id: string, valid: boolean, now: number): void;
+  /** Writes what was counted since the last flush; what could not be written is kept for the next. */
+  flush(store: Store): Promise<void>;
+}
+
+export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
+  let counts = new Map<string, Count>();
+
+  function add(entry: Count) {
+    const key = `${entry.id} ${entry.hour}`;
+    const known = counts.get(key);
+    if (!known) {
+      if (counts.size < countsMax) counts.set(key, entry);
+      return;
+    }
+    known.valid += entry.valid;
+    known.refused += entry.refused;
+    known.lastUsedAt = Math.max(known.lastUsedAt, entry.lastUsedAt);
+  }
+
+  return {
+    count(kind, id, valid, now) {
+      add({
+        kind,
+        id,
+        hour: Math.floor(now / HOUR_MS),
+        valid: valid ? 1 : 0,
+        refused: valid ? 0 : 1,
+        lastUsedAt: valid ? now : 0,
+      });
+    },
+    async flush(store) {
+      const entries = [...counts.values()];
+      counts = new Map();
+      for (let i = 0; i < entries.length; i += FLUSH_BATCH) {
+        const batch = entries.slice(i, i + FLUSH_BATCH);
+        try {
+          await store.tx((tx) => writeBatch(tx, batch), 'minting');
+        } catch (error) {
+          for (const entry of entries.slice(i)) add(entry);
+          throw error;
+        }
+      }
+    },
+  };
+}
+
+async function writeBatch(tx: Rows, batch: readonly Count[]): Promise<void> {
+  // In one order everywhere, so that two servers flushing at once cannot deadlock.
+  for (const entry of [...batch].sort((a, b) => (a.id < b.id ? -1 : 1))) {
+    await addCounts(tx, { id: entry.id, hour: entry.hour, valid: entry.valid, refused: entry.refused });
+    if (entry.lastUsedAt > 0) await touch[entry.kind](tx, { id: entry.id, at: entry.lastUsedAt });
+  }
+}
+
+const addCounts = statement((db, { usage: u }) =>
+  db
+    .insert(u)
+    .values({
+      credential_id: placeholder('id'),
+      hour: placeholder('hour'),
+      valid_count: placeholder('valid'),
+      refused_count: placeholder('refused'),
+    })
+    .onConflictDoUpdate({
+      target: [u.credential_id, u.hour],
+      set: {
+        valid_count: sql`${u.valid_count} + excluded.valid_count`,
+        refused_count: sql`${u.refused_count} + excluded.refused_count`,
+      },
+    })
+    .prepare('usage_add'),
+);
+
+type Touchable = 'apiKeys' | 'm2mTokens' | 'machines' | 'secretKeys';
+
+/** Moves last use forward, never back, and touches no other column: it cannot write over a revocation. */
+const touchOf = (name: Touchable) =>
+  statement((db, tables) => {
+    const table = tables[name];
+    return db
+      .update(table)
+      .set({ last_used_at: sql`${placeholder('at')}` })
+      .where(
+        and(
+          eq(table.id, placeholder('id')),
+          or(isNull(table.last_used_at), lt(table.last_used_at, sql`${placeholder('at')}`)),
+        ),
+      )
+      .prepare(`touch_${name}`);
+  });
+
+const touch: Record<UsedKind, ReturnType<typeof touchOf>> = {
+  api_key: touchOf('apiKeys'),
+  m2m_token: touchOf('m2mTokens'),
+  machine: touchOf('machines'),
+  secret_key: touchOf('secretKeys'),
+};

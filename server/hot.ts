@@ -1,0 +1,235 @@
+/** The few routes that carry the load: plain handlers that `node:http` asks before Express sees the request. */
+import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import type { z } from 'zod';
+import { authenticate, authorize, bearerValue } from './authenticate.ts';
+import type { Deps } from './deps.ts';
+import { type Authorize, verify, verifyBatch, verifyBatchInput, verifyInput } from './domain/credentials.ts';
+import { JWKS_MAX_AGE_SECONDS } from './domain/signing-keys.ts';
+import { CountersignError } from './errors.ts';
+import { toErrorEnvelope } from './rest/errors.ts';
+import { createM2mTokenRequest, postM2mToken } from './rest/m2m-tokens.ts';
+import { translate } from './translate.ts';
+
+/** Answers true when it took the request, which it then answers in its own time. */
+export type HotRoutes = (request: IncomingMessage, response: ServerResponse, requestId: string) => boolean;
+
+/** A request without its body. */
+interface Call {
+  deps: Deps;
+  authorization: string | undefined;
+  requestId: string;
+}
+
+interface Answer {
+  status: number;
+  body: unknown;
+}
+
+type Route =
+  | { method: 'POST'; bytesMax: number; answer: (call: Call, body: Body) => Promise<Answer> }
+  | { method: 'GET'; maxAgeSeconds: number; answer: (call: Call) => Promise<Answer> };
+
+const BODY_BYTES_MAX = 16 * 1024;
+const BATCH_BYTES_MAX = 1024 * 1024;
+
+const MINT: Route = { method: 'POST', bytesMax: BODY_BYTES_MAX, answer: answerMint };
+/** Keys are published long before they sign; its age bounds how long others accept one that leaked. */
+const JWKS: Route = { method: 'GET', maxAgeSeconds: JWKS_MAX_AGE_SECONDS, answer: answerJwks };
+
+const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
+  ['/v1/verify', { method: 'POST', bytesMax: BODY_BYTES_MAX, answer: answerVerify }],
+  ['/v1/verify/batch', { method: 'POST', bytesMax: BATCH_BYTES_MAX, answer: answerVerifyBatch }],
+  ['/v1/m2m_tokens', MINT],
+  ['/m2m_tokens', MINT],
+  ['/v1/jwks', JWKS],
+  ['/.well-known/jwks.json', JWKS],
+]);
+
+/** `report` is told of what the server is to blame for, with its cause; the caller is not. */
+export function createHotRoutes(
+  deps: Deps,
+  report: (failure: CountersignError) => void = () => {},
+): HotRoutes {
+  return (request, response, requestId) => {
+    const route = ROUTES.get(pathOf(request.url ?? ''));
+    if (!route) return false;
+    const call = { deps, authorization: request.headers.authorization, requestId };
+    const body = new Body(request);
+    run(route, call, request.method ?? '', body).then(
+      (answer) => send(response, answer, cacheControl(route)),
+      (error: unknown) => {
+        // The client went away in the middle of its body: there is nobody to answer, and nothing failed.
+        if (request.errored) return;
+        const told = translate(error, requestId, body.json);
+        if (told.status >= 500) report(told);
+        refuse(request, response, route, told);
+      },
+    );
+    return true;
+  };
+}
+
+function pathOf(url: string): string {
+  const query = url.indexOf('?');
+  return query === -1 ? url : url.slice(0, query);
+}
+
+async function run(route: Route, call: Call, method: string, body: Body): Promise<Answer> {
+  if (route.method === 'GET' && (method === 'GET' || method === 'HEAD')) return route.answer(call);
+  if (route.method === 'POST' && method === 'POST') {
+    await body.read(route.bytesMax);
+    return route.answer(call, body);
+  }
+  throw new CountersignError('method_not_allowed', `Wanted the method ${route.method}`);
+}
+
+async function answerVerify(call: Call, body: Body): Promise<Answer> {
+  const path = 'credentials.verify';
+  const input = await parseBeforeCaller(call, path, verifyInput, body);
+  const { deps, authorization } = call;
+  return {
+    status: 200,
+    body: await verify(deps, bearerValue(authorization), input, authorizeCall(call, path)),
+  };
+}
+
+async function answerVerifyBatch(call: Call, body: Body): Promise<Answer> {
+  const path = 'credentials.verifyBatch';
+  const input = await parseBeforeCaller(call, path, verifyBatchInput, body);
+  const { deps, authorization } = call;
+  return {
+    status: 200,
+    body: await verifyBatch(deps, bearerValue(authorization), input, authorizeCall(call, path)),
+  };
+}
+
+async function answerMint({ deps, authorization, requestId }: Call, body: Body): Promise<Answer> {
+  const caller = await authenticate(deps, authorization, 'm2mTokens.create', requestId);
+  return { status: 201, body: await postM2mToken(deps, caller, createM2mTokenRequest.parse(body.parse())) };
+}
+
+async function answerJwks({ deps }: Call): Promise<Answer> {
+  return { status: 200, body: await deps.signer.jwks() };
+}
+
+const authorizeCall =
+  ({ authorization }: Call, path: string): Authorize =>
+  (principal) =>
+    authorize(principal, path, bearerValue(authorization) !== null);
+
+/** The input of a procedure whose caller is read together with what it asks about: a bad one is told only to callers. */
+async function parseBeforeCaller<S extends z.ZodType>(
+  { deps, authorization, requestId }: Call,
+  path: string,
+  schema: S,
+  body: Body,
+): Promise<z.output<S>> {
+  try {
+    return schema.parse(body.parse());
+  } catch (error) {
+    await authenticate(deps, authorization, path, requestId);
+    throw error;
+  }
+}
+
+/** `application/json`, with or without parameters (RFC 9110, section 8.3.1). */
+const JSON_TYPE = /^application\/json[ \t]*(;|$)/i;
+
+/** The body of one request: read whole or not at all, parsed once. */
+class Body {
+  /** What was parsed, for saying of a refused input which shape it had. */
+  json: unknown;
+  readonly #request: IncomingMessage;
+  #bytes: Buffer = Buffer.alloc(0);
+
+  constructor(request: IncomingMessage) {
+    this.#request = request;
+  }
+
+  async read(bytesMax: number): Promise<void> {
+    if (!JSON_TYPE.test(this.#request.headers['content-type'] ?? '')) {
+      throw new CountersignError(
+        'unsupported_media_type',
+        "Wanted the header 'Content-Type: application/json'",
+      );
+    }
+    if (Number(this.#request.headers['content-length'] ?? 0) > bytesMax) throw tooLarge(bytesMax);
+    this.#bytes = await collect(this.#request, bytesMax);
+  }
+
+  parse(): unknown {
+    try {
+      if (!isUtf8(this.#bytes)) throw new SyntaxError('Not UTF-8');
+      this.json = JSON.parse(this.#bytes.toString());
+    } catch (error) {
+      throw new CountersignError('malformed_json', 'Cannot read the body: wanted valid JSON', {
+        cause: error,
+      });
+    }
+    return this.json;
+  }
+}
+
+function collect(request: IncomingMessage, bytesMax: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    request.on('data', (chunk: Buffer) => {
+      length += chunk.length;
+      if (length > bytesMax) reject(tooLarge(bytesMax));
+      else chunks.push(chunk);
+    });
+    request.on('end', () => resolve(chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks)));
+    request.on('error', reject);
+  });
+}
+
+const tooLarge = (bytesMax: number) =>
+  new CountersignError('payload_too_large', `Wanted a body of at most ${bytesMax} bytes`);
+
+/** Credentials and what they may do are nobody's to cache; the JWKS is everybody's. */
+const cacheControl = (route: Route) =>
+  route.method === 'GET' ? `public, max-age=${route.maxAgeSeconds}` : 'no-store';
+
+function send(response: ServerResponse, { status, body }: Answer, caching: string): void {
+  const text = JSON.stringify(body);
+  response.writeHead(status, headersOf(text, caching));
+  response.end(text);
+}
+
+/** Exactly `application/json`: with a charset, Clerk's SDK reads no answer as JSON. */
+const headersOf = (text: string, caching: string): OutgoingHttpHeaders => ({
+  'Content-Type': 'application/json',
+  'Content-Length': Buffer.byteLength(text),
+  'Cache-Control': caching,
+});
+
+function refuse(
+  request: IncomingMessage,
+  response: ServerResponse,
+  route: Route,
+  told: CountersignError,
+): void {
+  const text = JSON.stringify(toErrorEnvelope(told, told.requestId ?? ''));
+  const headers = headersOf(text, 'no-store');
+  if (told.code === 'unauthenticated') headers['WWW-Authenticate'] = 'Bearer';
+  if (told.code === 'method_not_allowed') headers['Allow'] = route.method === 'GET' ? 'GET, HEAD' : 'POST';
+  if (told.code === 'payload_too_large') headers['Connection'] = 'close';
+  response.writeHead(told.status, headers);
+  if (told.code === 'payload_too_large') closeUnread(request, response, text);
+  else response.end(text);
+}
+
+const LINGER_MS = 500;
+
+/**
+ * Reads no more of a body that is too large. Closing at once on a client that still sends would reset the connection
+ * and take the answer with it, so the client is given a moment to read it.
+ */
+function closeUnread(request: IncomingMessage, response: ServerResponse, text: string): void {
+  request.pause();
+  response.write(text);
+  const linger = setTimeout(() => response.end(), LINGER_MS);
+  request.once('close', () => clearTimeout(linger));
+}

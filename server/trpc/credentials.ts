@@ -1,0 +1,28 @@
+import { authorize, bearerValue } from '../authenticate.ts';
+import { type Authorize, verify, verifyBatch, verifyBatchInput, verifyInput } from '../domain/credentials.ts';
+import { procedure, router } from './base.ts';
+
+/** Mutations, although they change nothing: a query's input may end up in a URL, and these carry credentials. */
+export const credentialsRouter = router({
+  verify: procedure
+    .meta({
+      description: 'Verify a credential: whom it stands for and what it may do right now',
+      idempotent: true,
+    })
+    .input(verifyInput)
+    .mutation(({ ctx, input }) =>
+      verify(ctx.deps, bearerValue(ctx.authorization), input, as('credentials.verify')),
+    ),
+  verifyBatch: procedure
+    .meta({ description: 'Verify up to 100 credentials, answered in order', idempotent: true })
+    .input(verifyBatchInput)
+    .mutation(({ ctx, input }) =>
+      verifyBatch(ctx.deps, bearerValue(ctx.authorization), input, as('credentials.verifyBatch')),
+    ),
+});
+
+/** The authenticator's judgement once more, on the principal as it is read together with the credential. */
+const as =
+  (path: string): Authorize =>
+  (principal) =>
+    authorize(principal, path, true);

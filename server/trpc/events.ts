@@ -1,0 +1,9 @@
+import { listEvents, listEventsInput } from '../domain/events.ts';
+import { procedure, router } from './base.ts';
+
+export const eventsRouter = router({
+  list: procedure
+    .meta({ description: 'List events after a sequence, in commit order' })
+    .input(listEventsInput)
+    .query(({ ctx, input }) => listEvents(ctx.deps, input)),
+});

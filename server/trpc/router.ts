@@ -1,0 +1,28 @@
+import { apiKeysRouter } from './api-keys.ts';
+import { router } from './base.ts';
+import { credentialsRouter } from './credentials.ts';
+import { deliveriesRouter } from './deliveries.ts';
+import { eventsRouter } from './events.ts';
+import { m2mTokensRouter } from './m2m-tokens.ts';
+import { machineScopesRouter } from './machine-scopes.ts';
+import { machinesRouter } from './machines.ts';
+import { secretKeysRouter } from './secret-keys.ts';
+import { signingKeysRouter } from './signing-keys.ts';
+import { webhookEndpointsRouter } from './webhook-endpoints.ts';
+
+/** Every procedure: one router per noun. */
+export const appRouter = router({
+  machines: machinesRouter,
+  machineScopes: machineScopesRouter,
+  apiKeys: apiKeysRouter,
+  secretKeys: secretKeysRouter,
+  m2mTokens: m2mTokensRouter,
+  credentials: credentialsRouter,
+  signingKeys: signingKeysRouter,
+  webhookEndpoints: webhookEndpointsRouter,
+  deliveries: deliveriesRouter,
+  events: eventsRouter,
+});
+
+/** What clients import, as a type only. */
+export type AppRouter = typeof appRouter;

@@ -1,0 +1,214 @@
+import { spawnSync } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import Database from 'better-sqlite3';
+import { type SQL, sql } from 'drizzle-orm';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type Db, openStore, type Rows, type Store, StoreError, storeFailure } from '../../db/store.ts';
+import { freshDatabase, freshFolder, openTestStore } from '../support/deps.ts';
+import { addRow, rowIds, settle } from './rows.ts';
+
+/** SQLite's own words, on the connection that writes. */
+const run = (db: Db, statement: SQL) => (db as unknown as { run(query: SQL): unknown }).run(statement);
+
+async function openAt(location: string, options: { lockTimeoutMs?: number } = {}): Promise<Store> {
+  const store = openStore({ location, ...options });
+  onTestFinished(() => store.close());
+  await store.migrate();
+  return store;
+}
+
+describe('group commit', () => {
+  it('answers everyone of a batch in which a member cannot be undone alone, and keeps what it acknowledged', async () => {
+    const store = await openTestStore('sqlite');
+    const neighbour = store.tx((tx) => addRow(tx, 'neighbour'));
+    const spoil = store.tx(async (tx) => {
+      await addRow(tx, 'spoilt');
+      // Takes away the savepoint to which the queue would go back.
+      run(tx.db, sql.raw('RELEASE member'));
+      throw new Error('spoilt');
+    });
+    const { acknowledged, refused } = await settle([neighbour, spoil.then(() => 'spoilt')]);
+    // The neighbour shares its fate, unless a slow machine put it into a batch of its own.
+    expect(acknowledged).not.toContain('spoilt');
+    expect(acknowledged.length + refused.length).toBe(2);
+    expect(await rowIds(store)).toEqual(acknowledged);
+    await store.tx((tx) => addRow(tx, 'next'));
+    expect(await rowIds(store)).toContain('next');
+  });
+
+  it('answers each of many waiting transactions, and commits fewer times than there are', async () => {
+    const location = await freshDatabase('sqlite');
+    const carried: number[] = [];
+    const store = openStore({ location, onCommit: (transactions) => carried.push(transactions) });
+    onTestFinished(() => store.close());
+    await store.migrate();
+    const { acknowledged } = await settle(
+      Array.from({ length: 64 }, (_, i) => store.tx((tx) => addRow(tx, `${i}`))),
+    );
+    expect(acknowledged).toHaveLength(64);
+    expect(carried.reduce((sum, transactions) => sum + transactions)).toBe(64);
+    expect(carried.length).toBeLessThan(64);
+  });
+
+  it('runs revocations before all else and minting last, each in the order they came', async () => {
+    const store = await openTestStore('sqlite');
+    const order: string[] = [];
+    const note = (name: string) => async () => void order.push(name);
+    await Promise.all([
+      store.tx(note('mint 1'), 'minting'),
+      store.tx(note('mint 2'), 'minting'),
+      store.tx(note('change 1')),
+      store.tx(note('revoke 1'), 'revocation'),
+      store.tx(note('change 2')),
+      store.tx(note('revoke 2'), 'revocation'),
+    ]);
+    expect(order).toEqual(['revoke 1', 'revoke 2', 'change 1', 'change 2', 'mint 1', 'mint 2']);
+  });
+});
+
+describe('the guard', () => {
+  it('refuses a transaction that awaits a timer, commits its neighbours, and the store works afterwards', async () => {
+    const store = await openTestStore('sqlite');
+    const { acknowledged, refused } = await settle([
+      store.tx((tx) => addRow(tx, 'before')),
+      store.tx(async (tx) => {
+        await addRow(tx, 'within');
+        await sleep(20);
+        return 'within';
+      }),
+      store.tx((tx) => addRow(tx, 'after')),
+    ]);
+    expect(refused).toEqual([new Error('A transaction may await nothing but the database')]);
+    expect(acknowledged).toEqual(['after', 'before']);
+    expect(await rowIds(store)).toEqual(acknowledged);
+  });
+
+  it('keeps a refused transaction that goes on from writing into a later one', async () => {
+    const store = await openTestStore('sqlite');
+    const held: Rows[] = [];
+    const culprit = store.tx(async (tx) => {
+      held.push(tx);
+      await sleep(20);
+    });
+    await expect(culprit).rejects.toThrow('nothing but the database');
+    await store.tx(async (tx) => {
+      for (const rows of held) {
+        expect(await addRow(rows, 'late').catch((error: unknown) => error)).toBeInstanceOf(Error);
+      }
+      await addRow(tx, 'b');
+    });
+    expect(await rowIds(store)).toEqual(['b']);
+  });
+});
+
+describe('the read connection', () => {
+  it('cannot write', async () => {
+    const store = await openTestStore('sqlite');
+    const error = await addRow(store.read, 'a').catch((cause: unknown) => cause);
+    expect(error).toMatchObject({ code: 'SQLITE_READONLY' });
+    expect(await rowIds(store)).toEqual([]);
+  });
+});
+
+describe("another process's write lock", () => {
+  it('is waited for', async () => {
+    const location = await freshDatabase('sqlite');
+    const store = await openAt(location, { lockTimeoutMs: 20_000 });
+    const other = new Database(location);
+    onTestFinished(() => void other.close());
+    other.exec('BEGIN IMMEDIATE');
+    let settled = false;
+    const write = store
+      .tx((tx) => addRow(tx, 'a'))
+      .finally(() => {
+        settled = true;
+      });
+    await sleep(50);
+    expect(settled).toBe(false);
+    other.exec('COMMIT');
+    expect(await write).toBe('a');
+  });
+
+  it('is reported as unavailable to all who waited, once it has been held for too long', async () => {
+    const location = await freshDatabase('sqlite');
+    const store = await openAt(location, { lockTimeoutMs: 30 });
+    const other = new Database(location);
+    onTestFinished(() => void other.close());
+    other.exec('BEGIN IMMEDIATE');
+    const { refused } = await settle([store.tx((tx) => addRow(tx, 'a')), store.tx((tx) => addRow(tx, 'b'))]);
+    expect(refused.map(storeFailure)).toEqual(['unavailable', 'unavailable']);
+    expect(refused[0]).toBeInstanceOf(StoreError);
+    other.exec('COMMIT');
+    await store.tx((tx) => addRow(tx, 'c'));
+    expect(await rowIds(store)).toEqual(['c']);
+  });
+});
+
+describe('a full disk in the middle of a batch', () => {
+  const BIG = 'x'.repeat(3_000_000);
+
+  /** Small transactions around big ones; each caller must be answered, and exactly what was acknowledged be there. */
+  async function writeAround(store: Store, big: number) {
+    const transactions = Array.from({ length: 40 }, (_, i) =>
+      store.tx((tx) => addRow(tx, i % 10 === 4 ? `${i}${BIG.slice(0, big)}` : `${i}`)),
+    );
+    const outcome = await settle(transactions);
+    expect(await rowIds(store)).toEqual(outcome.acknowledged);
+    return outcome;
+  }
+
+  it('answers every caller; what was acknowledged is there, what was refused is not', async () => {
+    const store = await openTestStore('sqlite');
+    await store.tx(async ({ db }) => run(db, sql`PRAGMA max_page_count = 300`));
+    const { acknowledged, refused } = await writeAround(store, 3_000_000);
+    expect(acknowledged.length + refused.length).toBe(40);
+    expect(refused.length).toBeGreaterThanOrEqual(4);
+    expect(new Set(refused.map(storeFailure))).toEqual(new Set(['full']));
+
+    await store.tx(async ({ db }) => run(db, sql`PRAGMA max_page_count = 100000`));
+    await store.tx((tx) => addRow(tx, 'room again'));
+    expect(await rowIds(store)).toContain('room again');
+  });
+
+  it('refuses the whole transaction whose callback went on after the refused statement', async () => {
+    const store = await openTestStore('sqlite');
+    await store.tx(async ({ db }) => run(db, sql`PRAGMA max_page_count = 300`));
+    const { refused } = await settle([
+      store.tx(async (tx) => {
+        await addRow(tx, BIG).catch(() => {});
+        return addRow(tx, 'alone');
+      }),
+      store.tx(async (tx) => {
+        const [, second] = await Promise.all([addRow(tx, BIG), addRow(tx, 'beside')]);
+        return second;
+      }),
+    ]);
+    expect(refused).toHaveLength(2);
+    expect(await rowIds(store)).toEqual([]);
+  });
+
+  const tmpfs = mountable();
+
+  it.skipIf(tmpfs !== null)(
+    `holds on a file system that is really full${tmpfs === null ? '' : ` [skipped: ${tmpfs}]`}`,
+    async () => {
+      const folder = freshFolder();
+      expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', folder]).status).toBe(0);
+      const store = openStore({ location: `${folder}/countersign.db` });
+      // Finished in reverse order: first the store is closed, then the file system goes.
+      onTestFinished(() => void spawnSync('umount', [folder]));
+      onTestFinished(() => store.close());
+      await store.migrate();
+      const { refused } = await writeAround(store, 1_500_000);
+      expect(refused.length).toBeGreaterThan(0);
+      expect(new Set(refused.map(storeFailure))).toEqual(new Set(['full']));
+    },
+  );
+});
+
+/** Why a small file system cannot be mounted here, or null when it can. */
+function mountable(): string | null {
+  if (process.getuid?.() !== 0) return 'only root may mount a small file system';
+  const { status } = spawnSync('unshare', ['-m', 'mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', '/mnt']);
+  return status === 0 ? null : 'this machine does not let root mount a file system';
+}

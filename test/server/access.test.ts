@@ -1,0 +1,207 @@
+import { describe, expect, it } from 'vitest';
+import { ACCESS, mayCall, type Who } from '../../server/access.ts';
+import { newValue } from '../../server/crypto/hashing.ts';
+import type { Principal, Role } from '../../server/deps.ts';
+import { createApiKey, createApiKeyInput } from '../../server/domain/api-keys.ts';
+import { createM2mToken, createM2mTokenInput } from '../../server/domain/m2m-tokens.ts';
+import { deleteMachine, setMachineEnabled } from '../../server/domain/machines.ts';
+import { createSecretKey, createSecretKeyInput, revokeSecretKey } from '../../server/domain/secret-keys.ts';
+import { call, outcomeOf, PATHS } from '../support/calls.ts';
+import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
+import { allow, newMachine } from '../support/machines.ts';
+
+const admin = callerWith('admin');
+const ROLES = ['admin', 'issuer', 'interaction', 'read', 'verify'] as const satisfies Role[];
+const table: Record<string, readonly Who[]> = ACCESS;
+
+const newSecretKey = (deps: TestDeps, role: Role, more: Record<string, unknown> = {}) =>
+  createSecretKey(deps, admin, createSecretKeyInput.parse({ name: role, role, ...more }));
+
+/** Everybody who may present themselves: their credential, and what the table calls them, or null for nobody. */
+async function everybody(deps: TestDeps): Promise<[string, string | undefined, Who | null][]> {
+  const people: [string, string | undefined, Who | null][] = [];
+  for (const role of ROLES) people.push([`${role} key`, (await newSecretKey(deps, role)).secret, role]);
+  const a = await newMachine(deps, 'machine');
+  const b = await newMachine(deps, 'machine that may verify', { mayVerify: true });
+  people.push([a.id, a.secret, 'machine'], [b.id, b.secret, 'machine']);
+  return [...people, ...(await nobodies(deps))];
+}
+
+/** Credentials by which nobody is recognised, although some once were or are for something else. */
+async function nobodies(deps: TestDeps): Promise<[string, string | undefined, null][]> {
+  const disabled = await newMachine(deps, 'disabled machine');
+  await setMachineEnabled(deps, admin, disabled.id, false);
+  const deleted = await newMachine(deps, 'deleted machine');
+  await deleteMachine(deps, admin, deleted.id);
+  const revoked = await newSecretKey(deps, 'admin');
+  await revokeSecretKey(deps, admin, { id: revoked.id });
+  const expired = await newSecretKey(deps, 'admin', { ttlSeconds: 1 });
+  deps.clock.now += 1000;
+  const apiKey = await createApiKey(deps, admin, createApiKeyInput.parse({ name: 'ci', subject: 'user_1' }));
+  const from = await newMachine(deps, 'from');
+  const to = await newMachine(deps, 'to');
+  await allow(deps, from.id, to.id);
+  const tokens = [];
+  for (const format of ['opaque', 'jwt'])
+    tokens.push(await createM2mToken(deps, from.caller, createM2mTokenInput.parse({ format })));
+  return [
+    ['no header', undefined, null],
+    ['garbage', 'garbage', null],
+    ['an unknown secret key', newValue('sk_').value, null],
+    ['an unknown machine secret key', newValue('msk_').value, null],
+    ['a disabled machine', disabled.secret, null],
+    ['a deleted machine', deleted.secret, null],
+    ['a revoked admin key', revoked.secret, null],
+    ['an expired admin key', expired.secret, null],
+    ['an API key', apiKey.secret, null],
+    ['an opaque M2M token', tokens[0]?.token, null],
+    ['a JWT M2M token', tokens[1]?.token, null],
+    ['the id of an admin key', revoked.id, null],
+  ];
+}
+
+const MACHINE_ID = `mch_${'0'.repeat(27)}`;
+const API_KEY_ID = `ak_${'0'.repeat(32)}`;
+const SECRET_KEY_ID = `sk_${'0'.repeat(32)}`;
+const TOKEN_ID = `mt_${'0'.repeat(32)}`;
+const SIGNING_KEY_ID = `key_${'0'.repeat(27)}`;
+const EDGE = { fromMachineId: MACHINE_ID, toMachineId: `mch_${'1'.repeat(27)}` };
+
+/** An input for each that is parsed, so that the domain is reached; it names nothing that is there. */
+const INPUTS: Record<string, unknown> = {
+  'machines.create': { name: 'made by the test of access' },
+  'machines.get': { id: MACHINE_ID },
+  'machines.list': {},
+  'machines.update': { id: MACHINE_ID, name: 'renamed' },
+  'machines.enable': { id: MACHINE_ID },
+  'machines.disable': { id: MACHINE_ID },
+  'machines.rotateSecret': { id: MACHINE_ID },
+  'machines.rotateOwnSecret': {},
+  'machines.cancelRotation': { id: MACHINE_ID },
+  'machines.completeRotation': { id: MACHINE_ID },
+  'machines.delete': { id: MACHINE_ID },
+  'machineScopes.create': EDGE,
+  'machineScopes.list': {},
+  'machineScopes.update': { ...EDGE, scopes: [] },
+  'machineScopes.delete': EDGE,
+  'm2mTokens.create': {},
+  'm2mTokens.get': { id: TOKEN_ID },
+  'm2mTokens.list': { machineId: MACHINE_ID },
+  'm2mTokens.revoke': { id: TOKEN_ID },
+  'm2mTokens.revokeByValue': { value: 'garbage' },
+  'm2mTokens.revokeAll': { machineId: MACHINE_ID },
+  'apiKeys.create': { name: 'made by the test of access', subject: 'user_access' },
+  'apiKeys.get': { id: API_KEY_ID },
+  'apiKeys.list': {},
+  'apiKeys.update': { id: API_KEY_ID, name: 'renamed' },
+  'apiKeys.enable': { id: API_KEY_ID },
+  'apiKeys.disable': { id: API_KEY_ID },
+  'apiKeys.rotate': { id: API_KEY_ID },
+  'apiKeys.cancelRotation': { id: API_KEY_ID },
+  'apiKeys.completeRotation': { id: API_KEY_ID },
+  'apiKeys.revoke': { id: API_KEY_ID },
+  'apiKeys.revokeByValue': { value: 'garbage' },
+  'apiKeys.revokeAll': { subject: 'user_access' },
+  'apiKeys.delete': { id: API_KEY_ID },
+  'credentials.verify': { credential: 'garbage' },
+  'credentials.verifyBatch': { items: [{ credential: 'garbage' }] },
+  'secretKeys.create': { name: 'made by the test of access', role: 'verify' },
+  'secretKeys.list': {},
+  'secretKeys.rotate': { id: SECRET_KEY_ID },
+  'secretKeys.cancelRotation': { id: SECRET_KEY_ID },
+  'secretKeys.completeRotation': { id: SECRET_KEY_ID },
+  'secretKeys.revoke': { id: SECRET_KEY_ID },
+  'signingKeys.create': {},
+  'signingKeys.list': undefined,
+  'signingKeys.activate': { kid: SIGNING_KEY_ID },
+  'signingKeys.retire': { kid: SIGNING_KEY_ID },
+  'signingKeys.emergencyRetire': { kid: SIGNING_KEY_ID },
+  'webhookEndpoints.create': { url: 'https://receiver.example/' },
+  'webhookEndpoints.list': {},
+  'webhookEndpoints.delete': { id: `ep_${'0'.repeat(27)}` },
+  'deliveries.list': {},
+  'events.list': {},
+};
+
+const REFUSALS = ['unauthenticated', 'forbidden'];
+
+const expectedOf = (path: string, who: Who | null) => {
+  if (who === null) return 'unauthenticated';
+  return table[path]?.includes(who) ? 'let in' : 'forbidden';
+};
+
+describe('the table of access', () => {
+  it('names every procedure, and nothing that is none', () => {
+    expect(Object.keys(ACCESS).sort()).toEqual(PATHS);
+  });
+
+  it('the test of access has an input for every procedure', () => {
+    expect(Object.keys(INPUTS).sort()).toEqual(PATHS);
+  });
+
+  it('mayCall() lets nobody call what is not in the table, nor what every object has', () => {
+    const principals: Principal[] = [
+      ...ROLES.map((role) => ({ kind: 'secret_key' as const, id: 'sk_1', role })),
+      { kind: 'machine', id: MACHINE_ID, secretId: 'sec_1', mayVerify: true },
+      { kind: 'system', id: 'setup' },
+    ];
+    for (const principal of principals)
+      for (const path of ['', 'machines', 'machines.promote', 'toString', '__proto__', 'constructor'])
+        expect(mayCall(principal, path)).toBe(false);
+  });
+
+  it('mayCall() lets the system call nothing: it is no caller', () => {
+    for (const path of PATHS) expect(mayCall({ kind: 'system', id: 'setup' }, path)).toBe(false);
+  });
+});
+
+describeOnEachDialect('access', (dialect) => {
+  it('every procedure lets in whom the table names and nobody else', async () => {
+    const deps = await openTestDeps(dialect);
+    const [found, expected]: [unknown[], unknown[]] = [[], []];
+    for (const [name, secret, who] of await everybody(deps)) {
+      for (const path of PATHS) {
+        const outcome = await outcomeOf(call(deps, secret, path, INPUTS[path]));
+        expect(outcome).not.toBe('internal');
+        found.push([name, path, REFUSALS.includes(outcome) ? outcome : 'let in']);
+        expected.push([name, path, expectedOf(path, who)]);
+      }
+    }
+    expect(found).toEqual(expected);
+  });
+
+  it('nobody has an input looked at before they are let in', async () => {
+    const deps = await openTestDeps(dialect);
+    const [found, expected]: [unknown[], unknown[]] = [[], []];
+    for (const [name, secret, who] of await everybody(deps)) {
+      for (const path of PATHS) {
+        const outcome = await outcomeOf(call(deps, secret, path, { garbage: 'x'.repeat(100_000) }));
+        const wanted = expectedOf(path, who);
+        found.push([name, path, outcome]);
+        expected.push([name, path, wanted === 'let in' ? outcomeOfGarbage(path) : wanted]);
+      }
+    }
+    expect(found).toEqual(expected);
+  });
+
+  it('what is refused changes nothing', async () => {
+    const deps = await openTestDeps(dialect);
+    const people = await everybody(deps);
+    const { db, tables } = deps.store.read;
+    const state = async () =>
+      JSON.stringify([
+        await db.select().from(tables.events),
+        await db.select().from(tables.machines),
+        await db.select().from(tables.apiKeys),
+        await db.select().from(tables.secrets),
+      ]);
+    const before = await state();
+    for (const [, secret, who] of people)
+      for (const path of PATHS)
+        if (expectedOf(path, who) !== 'let in') await outcomeOf(call(deps, secret, path, INPUTS[path]));
+    expect(await state()).toBe(before);
+  });
+});
+
+/** What takes no input cannot be given a wrong one. */
+const outcomeOfGarbage = (path: string) => (INPUTS[path] === undefined ? 'ok' : 'invalid_input');

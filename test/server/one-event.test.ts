@@ -1,0 +1,284 @@
+import { getTableName, type Table } from 'drizzle-orm';
+import { describe, expect, it } from 'vitest';
+import type { Db, Store } from '../../db/store.ts';
+import { createApiKey, createApiKeyInput } from '../../server/domain/api-keys.ts';
+import { listEvents } from '../../server/domain/events.ts';
+import { createM2mToken, createM2mTokenInput } from '../../server/domain/m2m-tokens.ts';
+import { setMachineEnabled } from '../../server/domain/machines.ts';
+import { createSecretKey, createSecretKeyInput } from '../../server/domain/secret-keys.ts';
+import { createSigningKey } from '../../server/domain/signing-keys.ts';
+import { createWebhookEndpoint, createWebhookEndpointInput } from '../../server/domain/webhook-endpoints.ts';
+import { call, MUTATIONS } from '../support/calls.ts';
+import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
+import { expectChained } from '../support/event-log.ts';
+import { allow, newMachine, type TestMachine } from '../support/machines.ts';
+
+const admin = callerWith('admin');
+
+/** What there is before each mutation. */
+interface World {
+  deps: TestDeps;
+  from: TestMachine;
+  to: TestMachine;
+  apiKey: Awaited<ReturnType<typeof createApiKey>>;
+  m2mToken: Awaited<ReturnType<typeof createM2mToken>>;
+  secretKey: Awaited<ReturnType<typeof createSecretKey>>;
+  upcomingKey: Awaited<ReturnType<typeof createSigningKey>>;
+  webhookEndpoint: Awaited<ReturnType<typeof createWebhookEndpoint>>;
+}
+
+async function openWorld(dialect: Store['dialect']): Promise<World> {
+  const deps = await openTestDeps(dialect);
+  const from = await newMachine(deps, 'from');
+  const to = await newMachine(deps, 'to');
+  await allow(deps, from.id, to.id, ['read']);
+  return {
+    deps,
+    from,
+    to,
+    apiKey: await createApiKey(deps, admin, createApiKeyInput.parse({ name: 'ci', subject: 'user_1' })),
+    m2mToken: await createM2mToken(deps, from.caller, createM2mTokenInput.parse({})),
+    secretKey: await createSecretKey(deps, admin, createSecretKeyInput.parse({ name: 'ci', role: 'read' })),
+    upcomingKey: await createSigningKey(deps, admin, {}),
+    webhookEndpoint: await createWebhookEndpoint(
+      deps,
+      admin,
+      createWebhookEndpointInput.parse({ url: 'https://receiver.example/' }),
+    ),
+  };
+}
+
+interface Row {
+  /** The type of the event it appends, or null for what is exempt: minting and verifying. */
+  event: string | null;
+  input: (world: World) => unknown;
+  /** Who calls: the machine `from`, or else the first admin key. */
+  by?: 'machine';
+  prepare?: (world: World) => Promise<unknown>;
+  /** Whether the same call again finds nothing to do. */
+  repeatable?: true;
+}
+
+const machineOf = ({ to }: World) => ({ id: to.id });
+const apiKeyOf = ({ apiKey }: World) => ({ id: apiKey.id });
+const secretKeyOf = ({ secretKey }: World) => ({ id: secretKey.id });
+/** Begins an overlap of the procedure's thing: its first rotation. */
+const rotated = (path: string, of: (world: World) => object) => (world: World) =>
+  call(world.deps, world.deps.adminKey, path, { ...of(world), overlapSeconds: 60 });
+const edgeOf = ({ from, to }: World) => ({ fromMachineId: from.id, toMachineId: to.id });
+
+const TABLE: Record<string, Row> = {
+  'machines.create': { event: 'machine.created', input: () => ({ name: 'another' }) },
+  'machines.update': {
+    event: 'machine.updated',
+    input: (world) => ({ ...machineOf(world), name: 'renamed' }),
+    repeatable: true,
+  },
+  'machines.enable': {
+    event: 'machine.enabled',
+    prepare: ({ deps, to }) => setMachineEnabled(deps, admin, to.id, false),
+    input: machineOf,
+    repeatable: true,
+  },
+  'machines.disable': { event: 'machine.disabled', input: machineOf, repeatable: true },
+  'machines.rotateSecret': {
+    event: 'machine.secret_rotated',
+    input: (world) => ({ ...machineOf(world), compromised: true }),
+  },
+  'machines.rotateOwnSecret': { event: 'machine.secret_rotated', by: 'machine', input: () => ({}) },
+  'machines.cancelRotation': {
+    event: 'machine.secret_rotation_cancelled',
+    prepare: rotated('machines.rotateSecret', machineOf),
+    input: machineOf,
+  },
+  'machines.completeRotation': {
+    event: 'machine.secret_rotation_completed',
+    prepare: rotated('machines.rotateSecret', machineOf),
+    input: machineOf,
+  },
+  'machines.delete': { event: 'machine.deleted', input: machineOf },
+  'machineScopes.create': {
+    event: 'machine_scope.created',
+    input: ({ from, to }) => ({ fromMachineId: to.id, toMachineId: from.id, scopes: ['read'] }),
+  },
+  'machineScopes.update': {
+    event: 'machine_scope.updated',
+    input: (world) => ({ ...edgeOf(world), scopes: [] }),
+    repeatable: true,
+  },
+  'machineScopes.delete': { event: 'machine_scope.deleted', input: edgeOf },
+  'm2mTokens.create': { event: null, by: 'machine', input: () => ({ format: 'jwt' }) },
+  'm2mTokens.revoke': {
+    event: 'm2m_token.revoked',
+    input: ({ m2mToken }) => ({ id: m2mToken.id }),
+    repeatable: true,
+  },
+  'm2mTokens.revokeByValue': {
+    event: 'm2m_token.revoked',
+    input: ({ m2mToken }) => ({ value: m2mToken.token }),
+    repeatable: true,
+  },
+  'm2mTokens.revokeAll': { event: 'machine.tokens_revoked', by: 'machine', input: () => ({}) },
+  'apiKeys.create': { event: 'api_key.created', input: () => ({ name: 'another', subject: 'user_1' }) },
+  'apiKeys.update': {
+    event: 'api_key.updated',
+    input: (world) => ({ ...apiKeyOf(world), name: 'renamed' }),
+    repeatable: true,
+  },
+  'apiKeys.enable': {
+    event: 'api_key.enabled',
+    prepare: ({ deps, apiKey }) => call(deps, deps.adminKey, 'apiKeys.disable', { id: apiKey.id }),
+    input: apiKeyOf,
+    repeatable: true,
+  },
+  'apiKeys.disable': { event: 'api_key.disabled', input: apiKeyOf, repeatable: true },
+  'apiKeys.rotate': {
+    event: 'api_key.secret_rotated',
+    input: (world) => ({ ...apiKeyOf(world), compromised: true }),
+  },
+  'apiKeys.cancelRotation': {
+    event: 'api_key.secret_rotation_cancelled',
+    prepare: rotated('apiKeys.rotate', apiKeyOf),
+    input: apiKeyOf,
+  },
+  'apiKeys.completeRotation': {
+    event: 'api_key.secret_rotation_completed',
+    prepare: rotated('apiKeys.rotate', apiKeyOf),
+    input: apiKeyOf,
+  },
+  'apiKeys.revoke': { event: 'api_key.revoked', input: apiKeyOf, repeatable: true },
+  'apiKeys.revokeByValue': {
+    event: 'api_key.revoked',
+    input: ({ apiKey }) => ({ value: apiKey.secret }),
+    repeatable: true,
+  },
+  'apiKeys.revokeAll': {
+    event: 'subject.api_keys_revoked',
+    input: () => ({ subject: 'user_1' }),
+    repeatable: true,
+  },
+  'apiKeys.delete': { event: 'api_key.deleted', input: apiKeyOf },
+  'credentials.verify': {
+    event: null,
+    input: ({ apiKey }) => ({ credential: apiKey.secret }),
+  },
+  'credentials.verifyBatch': {
+    event: null,
+    input: ({ apiKey }) => ({ items: [{ credential: apiKey.secret }] }),
+  },
+  'secretKeys.create': { event: 'secret_key.created', input: () => ({ name: 'another', role: 'verify' }) },
+  'secretKeys.rotate': {
+    event: 'secret_key.secret_rotated',
+    input: (world) => ({ ...secretKeyOf(world), compromised: true }),
+  },
+  'secretKeys.cancelRotation': {
+    event: 'secret_key.secret_rotation_cancelled',
+    prepare: rotated('secretKeys.rotate', secretKeyOf),
+    input: secretKeyOf,
+  },
+  'secretKeys.completeRotation': {
+    event: 'secret_key.secret_rotation_completed',
+    prepare: rotated('secretKeys.rotate', secretKeyOf),
+    input: secretKeyOf,
+  },
+  'secretKeys.revoke': {
+    event: 'secret_key.revoked',
+    input: secretKeyOf,
+    repeatable: true,
+  },
+  'signingKeys.create': { event: 'signing_key.created', input: () => ({ alg: 'EdDSA' }) },
+  'signingKeys.activate': {
+    event: 'signing_key.activated',
+    input: ({ upcomingKey }) => ({ kid: upcomingKey.kid, force: true }),
+    repeatable: true,
+  },
+  'signingKeys.retire': {
+    event: 'signing_key.retired',
+    input: ({ upcomingKey }) => ({ kid: upcomingKey.kid }),
+    repeatable: true,
+  },
+  'signingKeys.emergencyRetire': {
+    event: 'signing_key.emergency_retired',
+    prepare: ({ deps, upcomingKey: { kid } }) =>
+      call(deps, deps.adminKey, 'signingKeys.activate', { kid, force: true }),
+    input: ({ upcomingKey }) => ({ kid: upcomingKey.kid }),
+    repeatable: true,
+  },
+  'webhookEndpoints.create': {
+    event: 'webhook_endpoint.created',
+    input: () => ({ url: 'https://receiver.example/hooks' }),
+  },
+  'webhookEndpoints.delete': {
+    event: 'webhook_endpoint.deleted',
+    input: ({ webhookEndpoint }) => ({ id: webhookEndpoint.id }),
+  },
+};
+
+/** Writes of one transaction, in order: what was done to which table. */
+type Writes = string[];
+
+/** The same deps, on a store that notes the writes of each transaction. */
+function watched(deps: TestDeps): { deps: TestDeps; transactions: Writes[] } {
+  const transactions: Writes[] = [];
+  const tx: Store['tx'] = (work, lane) =>
+    deps.store.tx((rows) => {
+      const writes: Writes = [];
+      transactions.push(writes);
+      return work({ ...rows, db: noting(rows.db, writes) });
+    }, lane);
+  return { deps: { ...deps, store: { ...deps.store, tx } }, transactions };
+}
+
+function noting(db: Db, writes: Writes): Db {
+  return new Proxy(db, {
+    get(target, name) {
+      const member: unknown = Reflect.get(target, name);
+      if (typeof member !== 'function') return member;
+      if (name !== 'insert' && name !== 'update' && name !== 'delete') return member.bind(target);
+      return (table: Table) => {
+        writes.push(`${name} ${getTableName(table)}`);
+        return member.call(target, table);
+      };
+    },
+  });
+}
+
+describe('the table of mutations', () => {
+  it('has a row for every mutation of the router, and for nothing else', () => {
+    expect(Object.keys(TABLE).sort()).toEqual(MUTATIONS);
+  });
+
+  it('exempts minting and verifying alone', () => {
+    const exempt = Object.keys(TABLE).filter((path) => TABLE[path]?.event === null);
+    expect(exempt.sort()).toEqual(['credentials.verify', 'credentials.verifyBatch', 'm2mTokens.create']);
+  });
+});
+
+describeOnEachDialect('one event', (dialect) => {
+  for (const [path, row] of Object.entries(TABLE)) {
+    const wanted = row.event === null ? 'no event' : `exactly one ${row.event}, last in its transaction`;
+    it(`${path} appends ${wanted}`, async () => {
+      const world = await openWorld(dialect);
+      await row.prepare?.(world);
+      const secret = row.by === 'machine' ? world.from.secret : world.deps.adminKey;
+      const input = row.input(world);
+      const before = await expectChained(world.deps);
+      const { deps, transactions } = watched(world.deps);
+
+      await call(deps, secret, path, input);
+      const appended = (await listEvents(deps, { after: before, limit: 10 })).data;
+      expect(appended.map(({ type }) => type)).toEqual(row.event === null ? [] : [row.event]);
+      await expectChained(deps);
+      if (row.event === null) return;
+
+      const changing = transactions.filter((writes) => writes.includes('insert events'));
+      expect(changing).toHaveLength(1);
+      expect(changing[0]?.slice(-3)).toEqual(['update event_head', 'insert events', 'update event_head']);
+      expect(changing[0]?.filter((write) => write === 'insert events')).toHaveLength(1);
+      if (!row.repeatable) return;
+
+      await call(deps, secret, path, input);
+      expect(await expectChained(deps)).toBe(before + 1);
+    });
+  }
+});

@@ -1,0 +1,207 @@
+import { once } from 'node:events';
+import { createServer as createHttpServer, type RequestListener } from 'node:http';
+import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { createOutbound, type OutboundOptions } from '../../server/outbound.ts';
+import { freePort } from '../support/services.ts';
+
+function openOutbound(options: Partial<OutboundOptions> = {}) {
+  const outbound = createOutbound({ allowLoopbackHttp: true, ...options });
+  onTestFinished(() => outbound.close());
+  return outbound;
+}
+
+async function portOf(server: Server): Promise<number> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+}
+
+async function listen(listener: RequestListener) {
+  const server = createHttpServer(listener);
+  const url = `http://127.0.0.1:${await portOf(server)}`;
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return url;
+}
+
+/** A TCP server that does with each connection as it is told. */
+async function listenRaw(onConnection: (socket: Socket) => void) {
+  const sockets: Socket[] = [];
+  const server = createTcpServer((socket) => {
+    sockets.push(socket);
+    socket.on('error', () => {});
+    onConnection(socket);
+  });
+  onTestFinished(() => {
+    server.close();
+    for (const socket of sockets) socket.destroy();
+  });
+  return `http://127.0.0.1:${await portOf(server)}`;
+}
+
+describe('refusal()', () => {
+  const loopback = createOutbound({ allowLoopbackHttp: true });
+  const elsewhere = createOutbound({ allowLoopbackHttp: false });
+
+  it.each([
+    'https://example.com/hooks?token=1',
+    'https://example.com:8443',
+    'https://192.0.2.1',
+    'https://[2001:db8::1]/',
+    'HTTPS://EXAMPLE.COM',
+  ])('allows https to another host: %s', (url) => {
+    expect(loopback.refusal(url)).toBeNull();
+    expect(elsewhere.refusal(url)).toBeNull();
+  });
+
+  it.each([
+    'http://localhost:3000/hooks',
+    'http://127.0.0.1',
+    'http://127.1.2.3:81',
+    'http://[::1]:3000',
+    'http://2130706433/',
+    'http://0x7f.1/',
+    'http://0177.0.0.1/',
+    'http://127.1',
+    'http://[::ffff:127.0.0.1]/',
+    'http://[::ffff:7f00:1]/',
+    'http://app.localhost',
+    'http://localhost.:3000',
+    'http://0/',
+    'http://[::]/',
+    'https://localhost',
+    'https://127.0.0.1:8443/',
+  ])('allows this host only while PUBLIC_URL is loopback: %s', (url) => {
+    expect(loopback.refusal(url)).toBeNull();
+    expect(elsewhere.refusal(url)).toMatch(/^wanted an address of another host/);
+  });
+
+  it.each([
+    ['http://example.com', 'wanted https, found http'],
+    ['http://localhost.example.com', 'wanted https, found http'],
+    ['http://127.0.0.1.example.com', 'wanted https, found http'],
+    ['http://10.0.0.1', 'wanted https, found http'],
+    ['http://[::2]', 'wanted https, found http'],
+    ['ftp://example.com', 'wanted https, found ftp'],
+    ['ftp://127.0.0.1', 'wanted https, found ftp'],
+    ['file:///etc/passwd', 'wanted https, found file'],
+    ['javascript:alert(1)', 'wanted https, found javascript'],
+    ['https://user@example.com', 'wanted a URL without credentials, found some'],
+    ['https://:pass@example.com', 'wanted a URL without credentials, found some'],
+    ['http://user:pass@127.0.0.1', 'wanted a URL without credentials, found some'],
+    ['example.com/hooks', 'wanted an absolute URL, found none'],
+    ['https://', 'wanted an absolute URL, found none'],
+    ['', 'wanted an absolute URL, found none'],
+    [`https://example.com/${'x'.repeat(2029)}`, 'wanted at most 2048 characters, found 2049'],
+  ])('refuses %s', (url, reason) => {
+    expect(loopback.refusal(url)).toBe(reason);
+    expect(elsewhere.refusal(url)).toMatch(/^wanted/);
+  });
+});
+
+describe('post()', () => {
+  it('sends the headers and the body, and answers the status', async () => {
+    let seen = '';
+    const url = await listen(async (request, response) => {
+      for await (const chunk of request) seen += chunk;
+      response.writeHead(request.headers['x-test'] === 'yes' && request.method === 'POST' ? 202 : 400).end();
+    });
+    expect(await openOutbound().post(url, { 'x-test': 'yes' }, 'body ä')).toEqual({ status: 202 });
+    expect(seen).toBe('body ä');
+  });
+
+  it('refuses a URL that may no longer be sent to, and sends nothing', async () => {
+    let hits = 0;
+    const url = await listen((_, response) => {
+      hits++;
+      response.end();
+    });
+    const outbound = openOutbound({ allowLoopbackHttp: false });
+    await expect(outbound.post(url, {}, '')).rejects.toMatchObject({
+      name: 'OutboundError',
+      message: expect.stringMatching(/^The URL is not allowed: wanted an address of another host/),
+    });
+    expect(hits).toBe(0);
+  });
+
+  it('follows no redirect', async () => {
+    const paths: (string | undefined)[] = [];
+    const url = await listen((request, response) => {
+      paths.push(request.url);
+      response.writeHead(307, { location: '/elsewhere' }).end();
+    });
+    expect(await openOutbound().post(`${url}/here`, {}, '')).toEqual({ status: 307 });
+    expect(paths).toEqual(['/here']);
+  });
+
+  it('reads no more than the beginning of an endless answer', async () => {
+    const url = await listen((_, response) => {
+      response.writeHead(200);
+      const endless = setInterval(() => response.write('x'.repeat(1024)), 1);
+      response.on('close', () => clearInterval(endless));
+    });
+    // An answer that were read to its end would take the whole of the time allowed.
+    const began = performance.now();
+    expect(await openOutbound({ totalTimeoutMs: 20_000 }).post(url, {}, '')).toEqual({ status: 200 });
+    expect(performance.now() - began).toBeLessThan(10_000);
+  });
+
+  it('takes the status for the answer when the body never ends', async () => {
+    const url = await listen((_, response) => void response.writeHead(204).flushHeaders());
+    const slow = await listen((_, response) => void response.writeHead(201).write('x'));
+    const outbound = openOutbound({ totalTimeoutMs: 200 });
+    expect(await outbound.post(url, {}, '')).toEqual({ status: 204 });
+    expect(await outbound.post(slow, {}, '')).toEqual({ status: 201 });
+  });
+
+  it('keeps connections for the next request', async () => {
+    const ports = new Set<number | undefined>();
+    const url = await listen((request, response) => {
+      ports.add(request.socket.remotePort);
+      response.end('ok');
+    });
+    const outbound = openOutbound();
+    for (let i = 0; i < 10; i++) await outbound.post(url, {}, 'x');
+    expect(ports.size).toBeLessThan(10);
+  });
+
+  it.each([
+    ['answers nothing', () => {}, 'No answer within 200 ms'],
+    ['hangs up', (socket: Socket) => socket.destroy(), 'No answer: UND_ERR_SOCKET'],
+    [
+      'speaks no HTTP',
+      (socket: Socket) => socket.end('220 mail ready\r\n\r\n'),
+      'No answer: what came is not HTTP',
+    ],
+    [
+      'trickles headers without end',
+      (socket: Socket) => {
+        socket.write('HTTP/1.1 200 OK\r\n');
+        const trickle = setInterval(() => socket.write('x-more: 1\r\n'), 20);
+        socket.on('close', () => clearInterval(trickle));
+      },
+      'No answer within 200 ms',
+    ],
+  ])('throws when the other side %s', async (_, behave, message) => {
+    const url = await listenRaw(behave);
+    const outbound = openOutbound({ totalTimeoutMs: 200 });
+    await expect(outbound.post(`${url}/secret-path`, {}, '')).rejects.toThrow(message);
+    await expect(outbound.post(`${url}/secret-path`, {}, '')).rejects.not.toThrow('secret-path');
+  });
+
+  it('throws when nobody listens', async () => {
+    const outbound = openOutbound();
+    await expect(outbound.post(`http://127.0.0.1:${await freePort()}`, {}, '')).rejects.toThrow(
+      'No answer: ECONNREFUSED',
+    );
+  });
+
+  it('throws when no connection comes about in time, TLS included', async () => {
+    const url = (await listenRaw(() => {})).replace('http', 'https');
+    const outbound = openOutbound({ connectTimeoutMs: 200, totalTimeoutMs: 20_000 });
+    await expect(outbound.post(url, {}, '')).rejects.toThrow('No connection within 200 ms');
+  });
+});

@@ -1,0 +1,122 @@
+/** Deps for tests of the domain: a real database of either dialect, a clock that is moved by hand. */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import pg from 'pg';
+import { describe, inject, onTestFinished } from 'vitest';
+import { openStore, type Store } from '../../db/store.ts';
+import type { Caller, Deps, Role } from '../../server/deps.ts';
+import { openInstallation } from '../../server/domain/installation.ts';
+import { createMintedPool } from '../../server/domain/m2m-token-pool.ts';
+import { createSigner } from '../../server/domain/signing-keys.ts';
+import { createUsageCounter } from '../../server/domain/usage.ts';
+import { TEMPLATE_DATABASE } from './services.ts';
+
+export type Dialect = Store['dialect'];
+
+/** Runs a suite on SQLite and on PostgreSQL; skips the latter, with the reason, where there is none. */
+export function describeOnEachDialect(name: string, suite: (dialect: Dialect) => void) {
+  describe(`${name} on SQLite`, () => suite('sqlite'));
+  const { url, missing } = inject('postgres');
+  if (url) describe(`${name} on PostgreSQL`, () => suite('postgres'));
+  else describe.skip(`${name} on PostgreSQL [skipped: ${missing}]`, () => suite('postgres'));
+}
+
+/** Where a fresh, migrated database is; it goes when the test ends. */
+export async function freshDatabase(dialect: Dialect): Promise<string> {
+  return dialect === 'sqlite' ? freshSqliteFile() : freshPostgresDatabase();
+}
+
+/** Where a database without any table is; it goes when the test ends. */
+export async function emptyDatabase(dialect: Dialect): Promise<string> {
+  return dialect === 'sqlite' ? freshSqliteFile() : freshPostgresDatabase('template1');
+}
+
+function freshSqliteFile(): string {
+  return join(freshFolder(), 'countersign.db');
+}
+
+/** A folder that goes when the test ends. */
+export function freshFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'countersign-test-'));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+async function freshPostgresDatabase(template = TEMPLATE_DATABASE): Promise<string> {
+  const { url } = inject('postgres');
+  const name = `test_${randomBytes(8).toString('hex')}`;
+  await administer(`CREATE DATABASE ${name} TEMPLATE ${template}`);
+  onTestFinished(() => administer(`DROP DATABASE ${name} WITH (FORCE)`));
+  return `${url}/${name}`;
+}
+
+async function administer(statement: string) {
+  const client = new pg.Client({ connectionString: `${inject('postgres').url}/postgres` });
+  await client.connect();
+  try {
+    await client.query(statement);
+  } finally {
+    await client.end();
+  }
+}
+
+/** A migrated store that is closed when the test ends. */
+export async function openTestStore(dialect: Dialect): Promise<Store> {
+  const store = openStore({ location: await freshDatabase(dialect), poolSize: 5 });
+  onTestFinished(() => store.close());
+  await store.migrate();
+  return store;
+}
+
+export interface TestDeps extends Deps {
+  /** The clock: set it to move time. */
+  clock: { now: number };
+  /** How often each job was woken. */
+  woken: string[];
+  /** The value of the first admin key. */
+  adminKey: string;
+}
+
+export const MASTER_KEY = Buffer.alloc(32, 7);
+
+/** A Tuesday. */
+const START = Date.UTC(2026, 0, 6, 12);
+
+/** An installed database and everything the domain touches. Outgoing requests are refused: tests that send replace it. */
+export async function openTestDeps(dialect: Dialect): Promise<TestDeps> {
+  const store = await openTestStore(dialect);
+  const clock = { now: START };
+  const now = () => clock.now;
+  const { keyring, firstSecretKey } = await openInstallation(store, {
+    masterKey: MASTER_KEY,
+    signingAlg: 'ES256',
+    now,
+  });
+  const woken: string[] = [];
+  return {
+    store,
+    keyring,
+    signer: createSigner(store, keyring),
+    now,
+    publicUrl: 'http://127.0.0.1:4400',
+    usage: createUsageCounter(),
+    pool: createMintedPool(),
+    outbound: {
+      refusal: () => null,
+      post: () => Promise.reject(new Error('This test sends nothing')),
+      close: () => Promise.resolve(),
+    },
+    observer: { verification: () => {} },
+    wake: (job) => woken.push(job),
+    clock,
+    woken,
+    adminKey: firstSecretKey ?? '',
+  };
+}
+
+/** A caller with a role, as the authenticator would have made it. */
+export function callerWith(role: Role): Caller {
+  return { principal: { kind: 'secret_key', id: `sk_${'0'.repeat(32)}`, role }, requestId: 'req_test' };
+}

@@ -1,0 +1,95 @@
+/** The Debian packages that the suite's real parts come from: whether they are there, and getting them if they are not. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+export type Part = 'postgres' | 'redis';
+
+const PACKAGES: Record<Part, string> = { postgres: 'postgresql', redis: 'redis-server' };
+
+/** What decides whether a package may be installed. */
+export interface Host {
+  uid: number | undefined;
+  debian: boolean;
+  /** The value of `COUNTERSIGN_TEST_INSTALL`. */
+  install: string | undefined;
+}
+
+/** The machine as the suite meets it; a test of the suite gives another. */
+export interface Packages {
+  host: Host;
+  isInstalled(part: Part): boolean;
+  /** Runs apt-get; answers its last word when it failed. */
+  aptGet(args: readonly string[]): string | null;
+  say(text: string): void;
+}
+
+/** Why nothing may be installed on this host, or null when it may. */
+function whyNotInstall({ uid, debian, install }: Host): string | null {
+  if (install === '0') return 'COUNTERSIGN_TEST_INSTALL=0 forbids installing it';
+  if (uid !== 0) return 'only root may install it';
+  if (!debian) return 'only on Debian is it installed for you';
+  return null;
+}
+
+/** Installs what is absent where that is allowed, and says so. Answers what stays absent, and why. */
+export function ensureInstalled(packages: Packages): Partial<Record<Part, string>> {
+  const absent = (Object.keys(PACKAGES) as Part[]).filter((part) => !packages.isInstalled(part));
+  if (absent.length === 0) return {};
+  const refusal = whyNotInstall(packages.host);
+  const failure = refusal === null ? install(packages, absent) : null;
+  const reason = refusal ?? failure ?? 'apt-get installed it somewhere it is not looked for';
+  return Object.fromEntries(
+    absent
+      .filter((part) => !packages.isInstalled(part))
+      .map((part) => [part, `${PACKAGES[part]} is missing: ${reason}`]),
+  );
+}
+
+function install(packages: Packages, parts: readonly Part[]): string | null {
+  const names = parts.map((part) => PACKAGES[part]);
+  packages.say(
+    `Installing what the tests need: ${names.join(', ')} (COUNTERSIGN_TEST_INSTALL=0 forbids this)`,
+  );
+  // Old lists may do: only what apt-get install says counts.
+  packages.aptGet(['update']);
+  const failure = packages.aptGet(['install', '-y', '--no-install-recommends', ...names]);
+  if (failure !== null) packages.say(`apt-get install failed: ${failure}`);
+  return failure === null ? null : 'apt-get could not install it';
+}
+
+export const thisMachine: Packages = {
+  host: {
+    uid: process.getuid?.(),
+    debian: existsSync('/etc/debian_version'),
+    install: process.env['COUNTERSIGN_TEST_INSTALL'],
+  },
+  isInstalled: (part) => (part === 'postgres' ? postgresBinaries() : redisBinary()) !== null,
+  aptGet(args) {
+    // Runlevel 1 keeps the packages from starting services of their own.
+    const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
+    const { status, stderr, error } = spawnSync('apt-get', ['-q', ...args], { env, encoding: 'utf8' });
+    if (status === 0) return null;
+    return error?.message ?? stderr.trim().split('\n').at(-1) ?? 'no reason given';
+  },
+  say: (text) => process.stdout.write(`${text}\n`),
+};
+
+/** The folder with the newest `initdb` and `postgres`, or null. Debian keeps them off the PATH. */
+export function postgresBinaries(base = '/usr/lib/postgresql', path = process.env['PATH']): string | null {
+  const versions = existsSync(base) ? readdirSync(base).map(Number).filter(Number.isInteger) : [];
+  const folders = versions.sort((a, b) => b - a).map((version) => join(base, `${version}`, 'bin'));
+  return (
+    [...folders, ...onPath(path)].find((folder) =>
+      ['initdb', 'postgres'].every((binary) => existsSync(join(folder, binary))),
+    ) ?? null
+  );
+}
+
+/** The path of `redis-server`, or null. */
+export function redisBinary(path = process.env['PATH']): string | null {
+  const folder = onPath(path).find((candidate) => existsSync(join(candidate, 'redis-server')));
+  return folder === undefined ? null : join(folder, 'redis-server');
+}
+
+const onPath = (path: string | undefined) => (path ?? '').split(':').filter((folder) => folder !== '');

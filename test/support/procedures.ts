@@ -1,0 +1,48 @@
+/** Servers inside a test's own process: one that answers procedures, and one that behaves as the test says. */
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { createHTTPHandler } from '@trpc/server/adapters/standalone';
+import { onTestFinished } from 'vitest';
+import type { Deps } from '../../server/deps.ts';
+import { createHotRoutes } from '../../server/hot.ts';
+import { appRouter } from '../../server/trpc/router.ts';
+
+export interface Listening {
+  url: string;
+  /** The paths asked for, in order. */
+  paths: string[];
+}
+
+/** Answers with `listener` on a free loopback port until the test ends. */
+export async function listen(listener: RequestListener): Promise<Listening> {
+  const paths: string[] = [];
+  const server = createServer((request, response) => {
+    paths.push(request.url ?? '');
+    listener(request, response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  onTestFinished(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, paths };
+}
+
+/** The real procedures and hot routes, without the rest of the server. */
+export function serveProcedures(deps: Deps): Promise<Listening> {
+  let requests = 0;
+  const hot = createHotRoutes(deps);
+  const procedures = createHTTPHandler({
+    basePath: '/trpc/',
+    router: appRouter,
+    allowMethodOverride: true,
+    createContext: ({ req }) => ({
+      deps,
+      authorization: req.headers.authorization,
+      requestId: `req_${++requests}`,
+    }),
+  });
+  return listen((request, response) => {
+    if (!hot(request, response, `req_${++requests}`)) procedures(request, response);
+  });
+}

@@ -1,0 +1,183 @@
+/** The real server: built as it is installed, started as a child process, spoken to over HTTP. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { onTestFinished } from 'vitest';
+import { openStore } from '../../db/store.ts';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const SOURCES = ['db', 'server', 'workers', 'client'];
+
+/** Beyond the 25 seconds that a server gives itself to shut down. */
+const PATIENCE_MS = 28_000;
+
+export interface Launched {
+  process: ChildProcess;
+  /** What it has written so far. */
+  stdout(): string;
+  stderr(): string;
+  /** The log: the lines of standard error, each of which must be JSON. */
+  log(): Record<string, unknown>[];
+  /** Resolves when `stream` has a match; rejects when the process ends without one. */
+  printed(stream: 'stdout' | 'stderr', pattern: RegExp): Promise<RegExpExecArray>;
+  /** Its exit code, or the signal that ended it. */
+  exit: Promise<number | NodeJS.Signals>;
+}
+
+export interface RunningServer extends Launched {
+  url: string;
+  dataDir: string;
+  /** The value of the first admin key. */
+  adminKey: string;
+  /** Calls a procedure with the admin key, or with `credential`. */
+  call(path: string, input?: unknown, credential?: string): Promise<Answer>;
+  /** Sends a signal, and resolves when it is gone. */
+  stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>;
+}
+
+export interface Answer {
+  status: number;
+  headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: tests look into answers of every shape
+  body: any;
+}
+
+export interface LaunchOptions {
+  args?: readonly string[];
+  /** Whether to start it as people do, by `npm start`; then the process is npm's. */
+  byNpm?: boolean;
+  /** Where to hand the cleaning up of a server that a whole suite shares; without it, the test's end is its end. */
+  whenDone?: (cleanUp: () => Promise<void>) => void;
+}
+
+/** Starts the built server, and waits for nothing. The child sees only `env` and where programs are. */
+export async function launchServer(env: NodeJS.ProcessEnv, options: LaunchOptions = {}): Promise<Launched> {
+  await build();
+  const [program, ...args] = options.byNpm
+    ? ['npm', 'start', '--silent']
+    : [process.execPath, join(ROOT, 'dist/server/main.js')];
+  const child = spawn(program, [...args, ...(options.args ?? [])], {
+    cwd: ROOT,
+    env: { PATH: process.env['PATH'], PORT: '0', COUNTERSIGN_SIGNING_ALG: 'ES256', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const exit = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals);
+  const output = { stdout: '', stderr: '' };
+  for (const stream of ['stdout', 'stderr'] as const)
+    child[stream].setEncoding('utf8').on('data', (text: string) => {
+      output[stream] += text;
+    });
+  (options.whenDone ?? onTestFinished)(async () => {
+    child.kill('SIGKILL');
+    await exit;
+  });
+  return {
+    process: child,
+    stdout: () => output.stdout,
+    stderr: () => output.stderr,
+    log: () => parseLines(output.stderr),
+    exit,
+    async printed(stream, pattern) {
+      const deadline = performance.now() + PATIENCE_MS;
+      for (;;) {
+        const match = pattern.exec(output[stream]);
+        if (match) return match;
+        const ended = child.exitCode !== null || child.signalCode !== null;
+        if (ended || performance.now() > deadline) {
+          throw new Error(`The server never printed ${pattern}: ${output.stdout}${output.stderr}`);
+        }
+        await Promise.race([once(child[stream], 'data'), exit, sleep(1_000)]);
+      }
+    },
+  };
+}
+
+/** Starts the built server on a data directory and waits until it is ready. */
+export async function startServer(
+  dataDir: string,
+  env: NodeJS.ProcessEnv = {},
+  options: LaunchOptions = {},
+): Promise<RunningServer> {
+  const launched = await launchServer({ COUNTERSIGN_DATA_DIR: dataDir, ...env }, options);
+  const [, url = ''] = await launched.printed('stdout', /ready at (\S+)[\s\S]*\nNext: .*\n/);
+  const adminKey = env['COUNTERSIGN_BOOTSTRAP_KEY'] ?? readFirstSecretKey(dataDir);
+  return {
+    ...launched,
+    url,
+    dataDir,
+    adminKey,
+    call: (path, input, credential = adminKey) => call(url, path, input, credential),
+    stop(signal = 'SIGTERM') {
+      launched.process.kill(signal);
+      return launched.exit;
+    },
+  };
+}
+
+const readFirstSecretKey = (dataDir: string) =>
+  readFileSync(join(dataDir, 'first-secret-key'), 'utf8').trim();
+
+async function call(url: string, path: string, input: unknown, credential: string): Promise<Answer> {
+  return send(`${url}/trpc/${path}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${credential}`, 'content-type': 'application/json' },
+    body: JSON.stringify(input) ?? '',
+  });
+}
+
+/** One request, with its answer parsed where it is JSON. */
+export async function send(url: string, init: RequestInit = {}): Promise<Answer> {
+  const response = await fetch(url, init);
+  const text = await response.text();
+  const isJson = response.headers.get('content-type')?.includes('json');
+  return {
+    status: response.status,
+    headers: response.headers,
+    body: isJson && text !== '' ? JSON.parse(text) : text,
+  };
+}
+
+function parseLines(text: string): Record<string, unknown>[] {
+  // What follows the last line break is a line still being written.
+  return text
+    .split('\n')
+    .slice(0, -1)
+    .map((line) => JSON.parse(line));
+}
+
+let built: Promise<void> | undefined;
+
+/** Compiles the sources if they are newer than what is compiled: once, whichever of the test processes comes first. */
+function build(): Promise<void> {
+  built ??= buildIfStale();
+  return built;
+}
+
+async function buildIfStale(): Promise<void> {
+  const dist = join(ROOT, 'dist');
+  mkdirSync(dist, { recursive: true });
+  const lock = openStore({ location: join(dist, '.build') });
+  try {
+    await lock.exclusively(async () => {
+      if (newestSource() > modifiedAt(join(dist, '.tsbuildinfo'))) {
+        execFileSync('npm', ['run', '--silent', 'build'], { cwd: ROOT, stdio: 'inherit' });
+      }
+    });
+  } finally {
+    await lock.close();
+  }
+}
+
+function newestSource(): number {
+  const files = SOURCES.flatMap((folder) =>
+    readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+      .filter((file) => file.endsWith('.ts'))
+      .map((file) => join(ROOT, folder, file)),
+  );
+  return Math.max(...files.map(modifiedAt));
+}
+
+const modifiedAt = (path: string) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;

@@ -1,0 +1,198 @@
+/** The real parts the suite runs against: a private PostgreSQL cluster and a private Redis, started for this run. */
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pg from 'pg';
+import type { TestProject } from 'vitest/node';
+import { openStore } from '../../db/store.ts';
+import { ensureInstalled, postgresBinaries, redisBinary, thisMachine } from './packages.ts';
+
+export interface Service {
+  /** Where it listens, or null when it is not to be had. */
+  url: string | null;
+  /** Why it is not to be had. */
+  missing: string;
+}
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    postgres: Service;
+    redis: Service;
+  }
+}
+
+export const TEMPLATE_DATABASE = 'countersign_template';
+
+export default async function setup(project: TestProject) {
+  const folder = mkdtempSync(join(tmpdir(), 'countersign-services-'));
+  const children: ChildProcess[] = [];
+  async function tearDown() {
+    await Promise.all(children.map(stop));
+    rmSync(folder, { recursive: true, force: true });
+  }
+  try {
+    const missing = ensureInstalled(thisMachine);
+    project.provide('postgres', await provided(missing.postgres, () => startPostgres(folder, children)));
+    project.provide('redis', await provided(missing.redis, () => startRedis(folder, children)));
+  } catch (error) {
+    await tearDown();
+    throw error;
+  }
+  return tearDown;
+}
+
+const provided = async (missing: string | undefined, start: () => Promise<string>): Promise<Service> =>
+  missing === undefined ? { url: await start(), missing: '' } : { url: null, missing };
+
+interface User {
+  uid: number;
+  gid: number;
+}
+
+async function startPostgres(parent: string, children: ChildProcess[]): Promise<string> {
+  const binaries = postgresBinaries() ?? '';
+  const user = unprivileged();
+  const folder = folderOf(parent, 'postgres', user);
+  const data = join(folder, 'data');
+  execFileSync(
+    join(binaries, 'initdb'),
+    ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C.UTF-8', '-N'],
+    { ...user, cwd: folder, stdio: 'pipe' },
+  );
+  const port = await freePort();
+  const settings = {
+    listen_addresses: '127.0.0.1',
+    port,
+    unix_socket_directories: '',
+    fsync: 'off',
+    max_connections: 300,
+  };
+  const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+  children.push(spawnBound([join(binaries, 'postgres'), '-D', data, ...flags], folder, user));
+  await listening(port);
+  const url = `postgres://postgres@127.0.0.1:${port}`;
+  await prepareTemplate(url);
+  return url;
+}
+
+/** Databases of tests are copies of one that is already migrated. */
+async function prepareTemplate(url: string) {
+  const client = await connectWhenReady(`${url}/postgres`);
+  await client.query(`CREATE DATABASE ${TEMPLATE_DATABASE}`);
+  await client.end();
+  const store = openStore({ location: `${url}/${TEMPLATE_DATABASE}` });
+  await store.exclusively(() => store.migrate());
+  await store.close();
+}
+
+async function connectWhenReady(connectionString: string): Promise<pg.Client> {
+  for (;;) {
+    const client = new pg.Client({ connectionString });
+    try {
+      await client.connect();
+      return client;
+    } catch (error) {
+      // cannot_connect_now: it listens and is still starting up.
+      if ((error as { code?: string }).code !== '57P03') throw error;
+    }
+    await sleep(25);
+  }
+}
+
+async function startRedis(parent: string, children: ChildProcess[]): Promise<string> {
+  const port = await freePort();
+  const settings = {
+    port,
+    bind: '127.0.0.1',
+    save: '',
+    appendonly: 'no',
+    'maxmemory-policy': 'noeviction',
+  };
+  const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, `${value}`]);
+  children.push(spawnBound([redisBinary() ?? '', ...flags], folderOf(parent, 'redis')));
+  await listening(port);
+  return `redis://127.0.0.1:${port}`;
+}
+
+function folderOf(parent: string, name: string, user?: User): string {
+  const folder = join(parent, name);
+  mkdirSync(folder);
+  if (user) {
+    chownSync(parent, user.uid, user.gid);
+    chownSync(folder, user.uid, user.gid);
+  }
+  return folder;
+}
+
+/**
+ * Ends the service and removes its folder once standard input closes. The kernel closes it when the run ends in any
+ * way, `kill -9` included, so no cluster outlives its run. SIGINT is PostgreSQL's fast shutdown and Redis' orderly one.
+ */
+const BOUND = `folder=$1; shift
+"$@" & service=$!
+cat > /dev/null
+kill -INT $service 2> /dev/null
+wait $service
+cd / && rm -rf "$folder" && rmdir "$(dirname "$folder")" 2> /dev/null`;
+
+/** Starts a service that cannot outlive this process. It leads a group of its own: a Ctrl-C is ours to pass on. */
+export function spawnBound(command: readonly string[], folder: string, user?: User): ChildProcess {
+  return spawn('sh', ['-c', BOUND, 'sh', folder, ...command], {
+    ...user,
+    cwd: folder,
+    detached: true,
+    stdio: ['pipe', 'ignore', 'ignore'],
+  });
+}
+
+async function stop(child: ChildProcess) {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = new Promise((resolve) => child.once('exit', resolve));
+  child.stdin?.end();
+  await exited;
+}
+
+/** initdb refuses root: as root, the cluster belongs to somebody else. */
+function unprivileged(): User | undefined {
+  if (process.getuid?.() !== 0) return undefined;
+  const users = readFileSync('/etc/passwd', 'utf8')
+    .split('\n')
+    .map((line) => line.split(':'));
+  const [, , uid, gid] =
+    users.find(([name]) => name === 'postgres') ?? users.find(([name]) => name === 'nobody') ?? [];
+  return uid && gid ? { uid: Number(uid), gid: Number(gid) } : undefined;
+}
+
+export function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => {
+      const address = server.address();
+      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
+    });
+  });
+}
+
+export async function listening(port: number, timeoutMs = 20_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await accepts(port))) {
+    if (performance.now() > deadline)
+      throw new Error(`Nothing listens on port ${port} after ${timeoutMs} ms`);
+    await sleep(25);
+  }
+}
+
+function accepts(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}

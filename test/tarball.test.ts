@@ -1,0 +1,173 @@
+import { execFile } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { freshFolder } from './support/deps.ts';
+import { startServer } from './support/server.ts';
+
+const ROOT = fileURLToPath(new URL('../', import.meta.url));
+const COMPILERS = { 'TypeScript 7': 'tsc', 'TypeScript 6': 'tsc6' };
+
+const CONSUMER = `
+import {
+  type Countersign, CountersignError, createCountersign, ERRORS, type ErrorCode, type EventType, type Outputs, type VerifyResult,
+} from 'countersign';
+
+const admin: Countersign = createCountersign();
+const caller = await admin.machines.create({ name: 'billing' });
+const callee: Outputs['machines']['create'] = await admin.machines.create({ name: 'ledger', mayVerify: true });
+await admin.machineScopes.create({ fromMachineId: caller.id, toMachineId: callee.id, scopes: ['entries:write'] });
+
+const { token = '' } = await createCountersign({ machineSecretKey: caller.secret }).m2mTokens.create({ format: 'jwt' });
+const receiver = createCountersign({ machineSecretKey: callee.secret, timeoutMs: 4000, retries: 1 });
+const result: VerifyResult = await receiver.verify({ credential: token }, { signal: AbortSignal.timeout(4000) });
+const subject: string | undefined = result.valid ? result.subject : undefined;
+const reason: string | undefined = result.valid ? undefined : result.reason;
+
+const events = await admin.events.list();
+const types: EventType[] = events.data.map((event) => event.type);
+const code: ErrorCode | undefined = await admin.machines.get({ id: 'mch_000000000000000000000000000' }).then(
+  () => undefined,
+  (error: unknown) => (error instanceof CountersignError ? error.code : undefined),
+);
+export const seen = { subject, expected: caller.id, reason, types, code, meaning: code && ERRORS[code].meaning };
+`;
+
+const PRINTING = `import { seen } from './consumer.js';\nprocess.stdout.write(JSON.stringify(seen));\n`;
+
+const MISTAKEN = `
+import { createCountersign } from 'countersign';
+const countersign = createCountersign({ url: 'https://example.com' });
+await countersign.machines.create({ nmae: 'billing' });
+await countersign.machines.crate({ name: 'billing' });
+const result = await countersign.verify({ credential: 'x' });
+export const subject: string = result.subject;
+`;
+
+interface Ran {
+  code: number;
+  output: string;
+}
+
+/** Runs a program in a folder, without what npm tells the programs it runs itself. */
+function run(folder: string, program: string, args: string[], env: NodeJS.ProcessEnv = {}): Promise<Ran> {
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_|COUNTERSIGN_)/i.test(name));
+  return new Promise((resolve) => {
+    execFile(
+      program,
+      args,
+      { cwd: folder, env: { ...Object.fromEntries(inherited), ...env } },
+      (error, stdout, stderr) => {
+        resolve({ code: error ? Number(error.code ?? 1) : 0, output: stdout + stderr });
+      },
+    );
+  });
+}
+
+const compile = (folder: string, compiler: string, file: string) => {
+  const options = {
+    strict: true,
+    skipLibCheck: false,
+    exactOptionalPropertyTypes: true,
+    noUncheckedIndexedAccess: true,
+    target: 'es2023',
+    lib: ['es2023', 'dom'],
+    module: 'nodenext',
+    types: [],
+    rootDir: '.',
+    outDir: 'out',
+  };
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: [file] }));
+  return run(folder, join(ROOT, 'node_modules/.bin', compiler), ['-p', '.']);
+};
+
+describe('the tarball', () => {
+  let folder = '';
+  let installed = '';
+
+  beforeAll(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'countersign-tarball-'));
+    const packed = await run(ROOT, 'npm', ['pack', '--pack-destination', folder]);
+    expect(packed).toMatchObject({ code: 0 });
+    const tarball = readdirSync(folder).find((file) => file.endsWith('.tgz')) ?? '';
+    writeFileSync(
+      join(folder, 'package.json'),
+      JSON.stringify({ name: 'consumer', private: true, type: 'module' }),
+    );
+    const added = await run(folder, 'npm', [
+      'install',
+      '--offline',
+      '--no-audit',
+      '--no-fund',
+      `./${tarball}`,
+    ]);
+    expect(added).toMatchObject({ code: 0 });
+    installed = join(folder, 'node_modules/countersign');
+  }, 180_000);
+
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+  it('holds the client, rolled up, and nothing of the server', () => {
+    const files = readdirSync(installed, { recursive: true, withFileTypes: true })
+      .filter((entry) => entry.isFile())
+      .map((entry) => relative(installed, join(entry.parentPath, entry.name)));
+    const documents = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md'];
+    expect(files.filter((file) => !documents.includes(file)).sort()).toEqual([
+      'dist/package/index.d.ts',
+      'dist/package/index.js',
+    ]);
+  });
+
+  it('needs nothing but Node', () => {
+    expect(readdirSync(join(folder, 'node_modules')).filter((name) => !name.startsWith('.'))).toEqual([
+      'countersign',
+    ]);
+    const importsOf = (file: string) =>
+      [
+        ...readFileSync(join(installed, file), 'utf8').matchAll(
+          /(?:^import [^'"]*|\bimport\()['"]([^'"\n]+)['"]/gm,
+        ),
+      ].map(([, from]) => from);
+    expect(importsOf('dist/package/index.d.ts')).toEqual([]);
+    expect(importsOf('dist/package/index.js').filter((from) => !from?.startsWith('node:'))).toEqual([]);
+  });
+
+  it.each(Object.entries(COMPILERS))(
+    'is typed in full under %s, its own declarations checked',
+    async (_, compiler) => {
+      writeFileSync(join(folder, 'consumer.ts'), CONSUMER);
+      expect(await compile(folder, compiler, 'consumer.ts')).toEqual({ code: 0, output: '' });
+    },
+  );
+
+  it.each(Object.entries(COMPILERS))('tells mistakes under %s', async (_, compiler) => {
+    writeFileSync(join(folder, 'mistaken.ts'), MISTAKEN);
+    const { code, output } = await compile(folder, compiler, 'mistaken.ts');
+    expect(code).not.toBe(0);
+    expect(output).toMatch(/mistaken\.ts\(4,.*'nmae' does not exist/);
+    expect(output).toMatch(/mistaken\.ts\(5,.*'crate' does not exist/);
+    expect(output).toMatch(/mistaken\.ts\(7,.*TS2322/);
+    expect(output.match(/error TS/g)).toHaveLength(3);
+  });
+
+  it('works against a running server', async () => {
+    const { url, adminKey } = await startServer(freshFolder());
+    writeFileSync(join(folder, 'consumer.ts'), CONSUMER);
+    expect(await compile(folder, 'tsc', 'consumer.ts')).toMatchObject({ code: 0 });
+    writeFileSync(join(folder, 'out/print.js'), PRINTING);
+    const env = { COUNTERSIGN_URL: url, COUNTERSIGN_SECRET_KEY: adminKey };
+    const { code, output } = await run(folder, process.execPath, ['out/print.js'], env);
+    expect({ code, output }).toMatchObject({ code: 0 });
+    const seen = JSON.parse(output);
+    expect(seen.subject).toBe(seen.expected);
+    expect(seen.types).toEqual([
+      'installation.created',
+      'machine.created',
+      'machine.created',
+      'machine_scope.created',
+    ]);
+    expect(seen).toMatchObject({ code: 'not_found', meaning: expect.any(String) });
+  });
+});

@@ -1,0 +1,342 @@
+/**
+ * The transport over BullMQ, for those who have Redis: what is due is claimed and handed to whichever process has room.
+ * Jobs are an id and an attempt, and are forgotten when done. Where Redis is away or refuses, the process that
+ * claimed does the work itself. The only importer of bullmq.
+ */
+import { type Job as BullJob, Queue, Worker } from 'bullmq';
+import { Redis } from 'ioredis';
+import type { Logger } from '../server/logger.ts';
+import {
+  type Claimed,
+  createPump,
+  createRuns,
+  type Job,
+  type JobName,
+  type JobRef,
+  type Pump,
+  RUNS_MAX,
+  type Transport,
+} from './transport.ts';
+
+export interface BullmqOptions {
+  redisUrl: string;
+  /** Tells installations that share one Redis apart. */
+  epoch: string;
+  logger: Logger;
+}
+
+/** In braces, so that a Redis Cluster keeps all keys in one slot, as BullMQ's scripts need it. */
+const PREFIX = '{countersign}';
+const queueName = (epoch: string) => `work-${epoch}`;
+const wakeChannel = (epoch: string) => `${PREFIX}:wake:${epoch}`;
+
+/**
+ * Jobs that may wait or run at the same time. More would grow old in the queue: a claim is void after a minute, and
+ * with one process left and every receiver slow, this many are done in half of that.
+ */
+const QUEUED_MAX = 2 * RUNS_MAX;
+
+const REDIS_MS_MAX = 2_000;
+const FIRST_CONTACT_MS_MAX = 1_000;
+const CLOSE_MS_MAX = 3_000;
+const RESTART_MS = 1_000;
+
+/** Fails at once while Redis is away: nobody waits for it. */
+const IMPATIENT = {
+  enableOfflineQueue: false,
+  maxRetriesPerRequest: 0,
+  commandTimeout: REDIS_MS_MAX,
+};
+/** Waits for Redis to come back, as BullMQ wants it of connections that block. */
+const PATIENT = { maxRetriesPerRequest: null };
+
+/** Also BullMQ's own copy of a connection gives up once `isWanted` says no; nothing else ends one that is reconnecting. */
+function connect(
+  redisUrl: string,
+  options: typeof IMPATIENT | typeof PATIENT,
+  isWanted: () => boolean = () => true,
+): Redis {
+  const retryStrategy = (times: number) => (isWanted() ? Math.min(times * 100, 1_000) : null);
+  const redis = new Redis(redisUrl, { ...options, retryStrategy });
+  // What is wrong is seen from its state; without a listener it would end the process.
+  redis.on('error', () => {});
+  return redis;
+}
+
+/** Says when Redis comes and goes, but not how often it was tried. */
+function reportConnection(redis: Redis, logger: Logger) {
+  let isReady = false;
+  redis.on('ready', () => {
+    isReady = true;
+    logger.info('Redis is connected');
+  });
+  redis.on('close', () => {
+    if (isReady) logger.warn('The connection to Redis was lost');
+    isReady = false;
+  });
+}
+
+/** Resolves once it is clear whether Redis can be reached, or after a second. */
+async function firstContact(redis: Redis): Promise<void> {
+  await within(
+    FIRST_CONTACT_MS_MAX,
+    new Promise<void>((resolve) => {
+      redis.once('ready', () => resolve());
+      redis.once('error', () => resolve());
+    }),
+  ).catch(() => {});
+}
+
+/** For a process that has no jobs itself: tells those that have that something is due. */
+export async function createBullmqProducer({ redisUrl, epoch, logger }: BullmqOptions): Promise<Transport> {
+  const redis = connect(redisUrl, IMPATIENT);
+  reportConnection(redis, logger);
+  const sending = new Map<JobName, { again: boolean }>();
+  let unheard = 0;
+
+  async function send(name: JobName) {
+    for (const state = { again: true }; state.again; ) {
+      state.again = false;
+      sending.set(name, state);
+      await redis.publish(wakeChannel(epoch), name).catch(() => {
+        unheard++;
+      });
+    }
+    sending.delete(name);
+  }
+
+  redis.on('ready', () => {
+    if (unheard > 0)
+      logger.info({ unheard }, 'While Redis was away workers were not woken; they asked the rows');
+    unheard = 0;
+  });
+  await firstContact(redis);
+  return {
+    wake(name) {
+      // One message is under way at most: whoever hears it asks the rows, and finds all that is due by then.
+      const state = sending.get(name);
+      if (state) state.again = true;
+      else void send(name);
+    },
+    status: () => ({
+      transport: 'bullmq',
+      degraded:
+        redis.status === 'ready' ? null : 'Redis cannot be reached: workers notice work up to 500 ms late',
+    }),
+    async close() {
+      redis.disconnect();
+    },
+  };
+}
+
+/** For a process that works: relays what is due to the queue, and does what the queue gives it. */
+export async function createBullmqConsumer(options: BullmqOptions, jobs: readonly Job[]): Promise<Transport> {
+  const { redisUrl, epoch, logger } = options;
+  const byName = new Map<string, Job>(jobs.map((job) => [job.name, job]));
+  const pumps = new Map<string, Pump>();
+  let isFull = false;
+  const runs = createRuns(logger, (job) => {
+    if (isFull) pumps.get(job.name)?.wake();
+  });
+
+  const relay = createRelay(options);
+  const ear = connect(redisUrl, PATIENT);
+  ear.on('message', (_channel, name) => pumps.get(name)?.wake());
+  ear.subscribe(wakeChannel(epoch)).catch(() => {});
+
+  const worker = createSupervisedWorker(options, async (bullJob) => {
+    const job = byName.get(bullJob.name);
+    const ref = parseJobId(bullJob.id);
+    if (job && ref) await runs.start(job, ref);
+    else logger.warn({ name: cut(bullJob.name), id: cut(bullJob.id) }, 'Dropped a job that is none of ours');
+  });
+
+  const isConnected = () => relay.isConnected() && worker.isConnected();
+
+  async function fill(job: Job) {
+    for (;;) {
+      const queueRoom = isConnected() ? await relay.room() : undefined;
+      const room = queueRoom ?? RUNS_MAX - runs.size;
+      isFull = room <= 0;
+      if (isFull) return;
+      const claimed = await job.claim(room);
+      const isQueued = queueRoom !== undefined && (await relay.add(job, claimed));
+      if (!isQueued) for (const ref of claimed) void runs.start(job, ref);
+      if (claimed.length < room) return;
+    }
+  }
+
+  let closed: Promise<void> | undefined;
+  async function close() {
+    await Promise.all([...pumps.values()].map((pump) => pump.close()));
+    await worker.close(() => runs.settle());
+    ear.disconnect();
+    relay.close();
+  }
+
+  await Promise.all([firstContact(relay.redis), firstContact(worker.redis)]);
+  for (const job of jobs)
+    pumps.set(
+      job.name,
+      createPump(job.name, logger, () => fill(job)),
+    );
+  return {
+    wake: (name) => pumps.get(name)?.wake(),
+    status: () => ({ transport: 'bullmq', degraded: isConnected() ? relay.complaint() : UNREACHABLE }),
+    close() {
+      closed ??= close();
+      return closed;
+    },
+  };
+}
+
+const UNREACHABLE = 'Redis cannot be reached: what is due is done by the process that finds it';
+const REFUSING = 'Redis takes no jobs: what is due is done by the process that finds it';
+
+/** Puts claimed work into the queue. */
+function createRelay({ redisUrl, epoch, logger }: BullmqOptions) {
+  const redis = connect(redisUrl, IMPATIENT);
+  reportConnection(redis, logger);
+  let queue: Queue | undefined;
+  /** Which commands failed when they were last tried. */
+  const refused = new Set<'count' | 'add'>();
+
+  /** Made late and, after a failure, anew: one that met a broken connection while it began never works again. */
+  function openQueue(): Queue {
+    if (!queue) {
+      queue = new Queue(queueName(epoch), {
+        connection: redis,
+        prefix: PREFIX,
+        streams: { events: { maxLen: 100 } },
+      });
+      queue.on('error', () => {});
+    }
+    return queue;
+  }
+
+  /** What `work` answers, or undefined when Redis did not do it in time. */
+  async function attempt<T>(
+    command: 'count' | 'add',
+    work: (queue: Queue) => Promise<T>,
+  ): Promise<T | undefined> {
+    try {
+      const done = await within(REDIS_MS_MAX, work(openQueue()));
+      refused.delete(command);
+      return done;
+    } catch (err) {
+      if (refused.size === 0) logger.warn({ err }, REFUSING);
+      refused.add(command);
+      void queue?.close().catch(() => {});
+      queue = undefined;
+      return undefined;
+    }
+  }
+
+  return {
+    redis,
+    isConnected: () => redis.status === 'ready',
+    complaint: () => (refused.size > 0 ? REFUSING : null),
+    /** How many more jobs the queue should take; undefined when it cannot say. */
+    async room(): Promise<number | undefined> {
+      const counts = await attempt('count', (open) => open.getJobCounts('wait', 'active'));
+      return counts && QUEUED_MAX - (counts['wait'] ?? 0) - (counts['active'] ?? 0);
+    },
+    /** Whether the queue took them all. One that it took nevertheless is found done, or done twice. */
+    async add(job: Job, claimed: readonly Claimed[]): Promise<boolean> {
+      if (claimed.length === 0) return true;
+      const jobs = claimed.map((ref) => toBullJob(job, ref));
+      return (await attempt('add', (open) => open.addBulk(jobs))) !== undefined;
+    },
+    close() {
+      void queue?.close().catch(() => {});
+      redis.disconnect();
+    },
+  };
+}
+
+/** A job that is kept when done would swallow a later one of the same id, so none is kept. */
+const toBullJob = ({ name }: Job, { id, attempt, urgent }: Claimed) => ({
+  name,
+  data: {},
+  opts: {
+    jobId: `${id}-${attempt}`,
+    lifo: urgent,
+    attempts: 1,
+    removeOnComplete: true,
+    removeOnFail: true,
+  },
+});
+
+/** Whoever controls Redis writes job ids, so they are parsed; what one names is judged by its row. */
+export function parseJobId(jobId: string | undefined): JobRef | null {
+  const [, id, attempt] = /^([a-z]{2,8}_[0-9A-Za-z]{27})-([1-9][0-9]{0,5})$/.exec(jobId ?? '') ?? [];
+  return id !== undefined && attempt !== undefined ? { id, attempt: Number(attempt) } : null;
+}
+
+const cut = (text: string | undefined) => text?.slice(0, 64);
+
+/** A worker of BullMQ that is begun anew when it could not begin: a connection that broke at that moment is final to it. */
+function createSupervisedWorker(
+  { redisUrl, epoch, logger }: BullmqOptions,
+  work: (job: BullJob) => Promise<void>,
+) {
+  let isClosing = false;
+  const redis = connect(redisUrl, PATIENT, () => !isClosing);
+  let restart: NodeJS.Timeout | undefined;
+  let worker = begin();
+
+  function begin(): Worker {
+    const begun = new Worker(queueName(epoch), work, {
+      connection: redis,
+      prefix: PREFIX,
+      concurrency: RUNS_MAX,
+      // The same for every worker of a queue: a job of a worker that died is given to another within 15 s.
+      lockDuration: 10_000,
+      stalledInterval: 5_000,
+      maxStalledCount: 5,
+      runRetryDelay: RESTART_MS,
+      removeOnComplete: { count: 0 },
+      removeOnFail: { count: 0 },
+    });
+    begun.on('error', (err) => logger.debug({ err }, 'BullMQ reports an error'));
+    begun.waitUntilReady().catch(() => {
+      if (isClosing) return;
+      void begun.close(true).catch(() => {});
+      restart = setTimeout(() => {
+        worker = begin();
+      }, RESTART_MS);
+    });
+    return begun;
+  }
+
+  return {
+    redis,
+    isConnected: () => redis.status === 'ready',
+    /** Takes no more jobs; `settle` waits for those under way, also where Redis can no longer be told of them. */
+    async close(settle: () => Promise<void>) {
+      isClosing = true;
+      clearTimeout(restart);
+      const closed = worker.close();
+      await settle();
+      await within(CLOSE_MS_MAX, closed).catch(() => {
+        // A Redis that hangs: BullMQ would wait for it forever.
+        void worker.disconnect().catch(() => {});
+      });
+      await settle();
+      redis.disconnect();
+    },
+  };
+}
+
+/** Throws when `work` takes longer; then what becomes of it no longer matters. */
+async function within<T>(timeoutMs: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`No answer within ${timeoutMs} ms`)), timeoutMs);
+  });
+  try {
+    return await Promise.race([work, timeout]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

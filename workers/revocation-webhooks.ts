@@ -1,0 +1,37 @@
+/** The job that sends events to webhook endpoints, revocations first. */
+import type { Deps } from '../server/deps.ts';
+import {
+  type Attempted,
+  attemptDelivery,
+  claimDeliveries,
+  expandEvents,
+} from '../server/domain/deliveries.ts';
+import type { Logger } from '../server/logger.ts';
+import type { Metrics } from '../server/metrics.ts';
+import type { Job, JobRef } from './transport.ts';
+
+export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics): Job {
+  return {
+    name: 'revocation-webhooks',
+    async claim(limit) {
+      // All of the log first: a revocation may be its last event, and goes ahead of everything before it.
+      while (await expandEvents(deps));
+      return claimDeliveries(deps, limit);
+    },
+    async run(ref) {
+      const attempted = await attemptDelivery(deps, ref);
+      if (!attempted) return;
+      metrics.delivery(attempted.outcome, attempted);
+      report(logger, ref, attempted);
+    },
+  };
+}
+
+function report(logger: Logger, { id, attempt }: JobRef, attempted: Attempted) {
+  const { outcome, endpointId, eventSeq, status, error, cause } = attempted;
+  const facts = { deliveryId: id, attempt, endpointId, eventSeq, status, error };
+  if (cause) logger.error({ ...facts, err: cause }, 'A webhook could not be made or sent');
+  else if (outcome === 'delivered') logger.debug(facts, 'A webhook was delivered');
+  else if (outcome === 'failed') logger.info(facts, 'A webhook was not accepted; it is tried again');
+  else logger.warn(facts, 'A webhook was not accepted, and will not be tried again');
+}

@@ -1,0 +1,137 @@
+/**
+ * How workers are woken. The database says what is due; a transport only carries "try this one", so whatever it loses,
+ * repeats or reorders is made good by asking the rows again.
+ */
+import type { Logger } from '../server/logger.ts';
+
+/** One piece of work that was claimed: an id and which attempt at it this is, never authority or content. */
+export interface JobRef {
+  id: string;
+  attempt: number;
+}
+
+export interface Claimed extends JobRef {
+  /** Goes ahead of what waits already. */
+  urgent: boolean;
+}
+
+export type JobName = 'revocation-webhooks';
+
+export interface Job {
+  readonly name: JobName;
+  /**
+   * Takes up to `limit` pieces of work that are due, so that nobody else takes them until a deadline of the job's has
+   * passed; fewer than `limit` means that nothing more is due.
+   */
+  claim(limit: number): Promise<Claimed[]>;
+  /** Does one, if it is still to be done: rereads its row, and leaves alone what somebody else claimed since. */
+  run(ref: JobRef): Promise<void>;
+}
+
+export interface TransportStatus {
+  transport: 'in-process' | 'bullmq';
+  /** What works less well than it should, or null. */
+  degraded: string | null;
+}
+
+export interface Transport {
+  /** Says that something may be due. Never waits, never throws; may be lost, since the rows are asked regularly. */
+  wake(job: JobName): void;
+  status(): TransportStatus;
+  /** Claims nothing more, and waits for what is under way. */
+  close(): Promise<void>;
+}
+
+/** How many pieces of work one process does at the same time. */
+export const RUNS_MAX = 32;
+
+/** How often the rows are asked whether or not anybody was woken. */
+const POLL_MS = 500;
+
+export interface Pump {
+  wake(): void;
+  close(): Promise<void>;
+}
+
+/** Calls `fill` when woken and every `POLL_MS`: never twice at once, and again if it was woken meanwhile. */
+export function createPump(name: string, logger: Logger, fill: () => Promise<void>): Pump {
+  let isWoken = false;
+  let isClosed = false;
+  let isFailing = false;
+  let pumping: Promise<void> | undefined;
+
+  async function pump() {
+    while (isWoken && !isClosed) {
+      isWoken = false;
+      await fill().then(succeeded, failed);
+    }
+    pumping = undefined;
+  }
+
+  function succeeded() {
+    if (isFailing) logger.info({ job: name }, 'Work is claimed again');
+    isFailing = false;
+  }
+
+  function failed(err: unknown) {
+    // Said once: a database that is down would otherwise fill the log with the same line.
+    if (!isFailing) logger.error({ err, job: name }, 'Cannot claim work; it is tried again');
+    isFailing = true;
+  }
+
+  function wake() {
+    if (isClosed) return;
+    isWoken = true;
+    pumping ??= pump();
+  }
+
+  const timer = setInterval(wake, POLL_MS);
+  wake();
+  return {
+    wake,
+    async close() {
+      isClosed = true;
+      clearInterval(timer);
+      await pumping;
+    },
+  };
+}
+
+/** What a process is doing itself at the moment. */
+export interface Runs {
+  readonly size: number;
+  /** Begins one; what it throws is logged, and its row falls due again by itself. */
+  start(job: Job, ref: JobRef): Promise<void>;
+  /** Waits until none is under way. */
+  settle(): Promise<void>;
+}
+
+/** `onEnd` is told each time one ends. */
+export function createRuns(logger: Logger, onEnd: (job: Job) => void): Runs {
+  const running = new Set<Promise<void>>();
+
+  async function run(job: Job, { id, attempt }: JobRef) {
+    try {
+      await job.run({ id, attempt });
+    } catch (err) {
+      logger.error({ err, job: job.name, id, attempt }, 'Cannot do or record work; it is tried again later');
+    }
+  }
+
+  return {
+    get size() {
+      return running.size;
+    },
+    start(job, ref) {
+      const done = run(job, ref).finally(() => {
+        running.delete(done);
+        onEnd(job);
+      });
+      running.add(done);
+      return done;
+    },
+    async settle() {
+      while (running.size > 0) await Promise.all(running);
+    },
+  };
+}

@@ -1,0 +1,37 @@
+/** Starts what works in the background, over Redis where there is one. */
+import type { Deps } from '../server/deps.ts';
+import type { Logger } from '../server/logger.ts';
+import type { Metrics } from '../server/metrics.ts';
+import { createBullmqConsumer, createBullmqProducer } from './bullmq.ts';
+import { createInProcessTransport } from './in-process.ts';
+import { revocationWebhooks } from './revocation-webhooks.ts';
+import type { Transport } from './transport.ts';
+
+export interface WorkersOptions {
+  redisUrl: string | undefined;
+  logger: Logger;
+  metrics: Metrics;
+  /** `producer` only wakes others, `consumer` is woken and works, `all` does both. */
+  role: 'all' | 'producer' | 'consumer';
+}
+
+/** `close` waits for what is under way: at most an attempt's timeout. */
+export type Workers = Transport;
+
+/** Starts them without waiting for Redis: whether it can be reached is a matter of `status()`. */
+export async function startWorkers(deps: Deps, options: WorkersOptions): Promise<Workers> {
+  const { redisUrl, logger, metrics, role } = options;
+  const jobs = role === 'producer' ? [] : [revocationWebhooks(deps, logger, metrics)];
+  // Without Redis and jobs this does nothing: the process that has the jobs asks the rows itself.
+  if (redisUrl === undefined) return createInProcessTransport(jobs, logger);
+  const connection = { redisUrl, epoch: await readEpoch(deps), logger };
+  return role === 'producer' ? createBullmqProducer(connection) : createBullmqConsumer(connection, jobs);
+}
+
+/** What tells installations that share one Redis apart, and a restored database from what it was before. */
+async function readEpoch({ store: { read } }: Deps): Promise<string> {
+  const { installation } = read.tables;
+  const [row] = await read.db.select({ epoch: installation.epoch }).from(installation);
+  if (!row) throw new Error('The database was never set up');
+  return row.epoch;
+}
