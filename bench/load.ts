@@ -3,6 +3,7 @@
  * flight per connection. It fails on any answer that is not 2xx, for a bench full of refusals runs faster.
  */
 import { connect, type Socket } from 'node:net';
+import { quantile } from './statistics.ts';
 
 export interface LoadOptions {
   port: number;
@@ -10,76 +11,106 @@ export interface LoadOptions {
   requests: readonly Buffer[];
   connections: number;
   durationMs: number;
-  /** Requests a second over all connections; without it, as fast as answers come. */
-  ratePerSecond?: number;
 }
 
-export interface LoadResult {
-  requestsPerSecond: number;
-  latencyMsP50: number;
-  latencyMsP99: number;
-  requests: number;
-}
-
-const HEADER_END = Buffer.from('\r\n\r\n');
-
-export async function load({
-  port,
-  requests,
-  connections,
-  durationMs,
-  ratePerSecond,
-}: LoadOptions): Promise<LoadResult> {
-  const latencies: number[] = [];
+/** As fast as answers come: each connection sends its next request once it has its answer. Requests a second. */
+export async function saturate({ port, requests, connections, durationMs }: LoadOptions): Promise<number> {
+  const open = await openConnections(port, connections);
   const started = performance.now();
-  const end = started + durationMs;
   let next = 0;
-  const intervalMs = ratePerSecond ? 1000 / ratePerSecond : 0;
-
   await Promise.all(
-    Array.from({ length: connections }, async () => {
-      const connection = await Connection.open(port);
-      while (performance.now() < end) {
-        const index = next++;
-        let sentAt = performance.now();
-        if (intervalMs > 0) {
-          // Latency counts from when the request was due, so that a stall is not hidden by waiting with the next.
-          const due = started + index * intervalMs;
-          if (due > end) break;
-          if (due > sentAt) await new Promise((resolve) => setTimeout(resolve, due - sentAt));
-          sentAt = Math.max(due, sentAt);
-        }
-        await connection.exchange(requests[index % requests.length] as Buffer);
-        latencies.push(performance.now() - sentAt);
+    open.map(async (connection) => {
+      while (performance.now() < started + durationMs) {
+        await connection.exchange(requests[next++ % requests.length] as Buffer);
       }
-      connection.close();
     }),
   );
-
-  latencies.sort((a, b) => a - b);
-  const at = (quantile: number) =>
-    latencies[Math.min(latencies.length - 1, Math.floor(latencies.length * quantile))] ?? 0;
-  return {
-    requestsPerSecond: (latencies.length * 1000) / (performance.now() - started),
-    latencyMsP50: at(0.5),
-    latencyMsP99: at(0.99),
-    requests: latencies.length,
-  };
+  const elapsedMs = performance.now() - started;
+  for (const connection of open) connection.close();
+  return (next * 1000) / elapsedMs;
 }
 
+/**
+ * At a rate, whether answers come or not: requests fall due at even distances, and one that finds every connection
+ * taken waits for the first that is free. Its latency counts from when it was due, so that a stall is charged to all
+ * who would have come meanwhile. Answers the latencies in ms.
+ */
+export async function arrive(options: LoadOptions & { ratePerSecond: number }): Promise<number[]> {
+  const { port, requests, durationMs, ratePerSecond } = options;
+  const open = await openConnections(port, options.connections);
+  const free = [...open];
+  const latencies: number[] = [];
+  const count = Math.floor((durationMs * ratePerSecond) / 1000);
+  const started = performance.now();
+  const dueAt = (index: number) => started + (index * 1000) / ratePerSecond;
+  let next = 0;
+
+  await new Promise<void>((resolve, reject) => {
+    let hasFailed = false;
+    // Turns of the event loop instead of timers, which are late by a millisecond: this core has nothing else to do.
+    function turn() {
+      for (let now = performance.now(); next < count && dueAt(next) <= now && free.length > 0; next++) {
+        send(free.pop() as Connection, next);
+      }
+      if (latencies.length === count) resolve();
+      else if (!hasFailed) setImmediate(turn);
+    }
+    function send(connection: Connection, index: number) {
+      connection.exchange(requests[index % requests.length] as Buffer).then(() => {
+        latencies.push(performance.now() - dueAt(index));
+        free.push(connection);
+      }, fail);
+    }
+    function fail(error: Error) {
+      hasFailed = true;
+      reject(error);
+    }
+    turn();
+  });
+  for (const connection of open) connection.close();
+  return latencies;
+}
+
+export const p99 = (latencies: readonly number[]) => quantile(latencies, 0.99);
+
+export const openConnections = (port: number, count: number): Promise<Connection[]> =>
+  Promise.all(Array.from({ length: count }, () => Connection.open(port)));
+
+const HEADER_END = Buffer.from('\r\n\r\n');
 const LAST_CHUNK = Buffer.from('0\r\n\r\n');
+const LENGTH = Buffer.from('\r\nContent-Length: ');
+const DIGIT_0 = 0x30;
+const DIGIT_2 = 0x32;
+/** Where the status begins in `HTTP/1.1 200 OK`. */
+const STATUS_AT = 9;
 
 /** Whether an answer has arrived to its end: by its length, or by its last chunk. */
-function isWhole(answer: Buffer, head: string, bodyBegin: number): boolean {
-  const length = /\r\ncontent-length: *(\d+)/i.exec(head)?.[1];
-  if (length !== undefined) return answer.length >= bodyBegin + Number(length);
+function isWhole(answer: Buffer, headerEnd: number): boolean {
+  const bodyBegin = headerEnd + HEADER_END.length;
+  const length = contentLength(answer, headerEnd);
+  if (length !== undefined) return answer.length >= bodyBegin + length;
   return answer.subarray(bodyBegin).subarray(-LAST_CHUNK.length).equals(LAST_CHUNK);
 }
 
+/** Read from the bytes, as Node writes it; only where it is written otherwise as text. */
+function contentLength(answer: Buffer, headerEnd: number): number | undefined {
+  const found = answer.indexOf(LENGTH);
+  if (found >= 0 && found < headerEnd) {
+    let length = 0;
+    for (let at = found + LENGTH.length; ; at++) {
+      const digit = (answer[at] ?? 0) - DIGIT_0;
+      if (digit < 0 || digit > 9) return length;
+      length = length * 10 + digit;
+    }
+  }
+  const written = /\r\ncontent-length: *(\d+)/i.exec(answer.toString('latin1', 0, headerEnd))?.[1];
+  return written === undefined ? undefined : Number(written);
+}
+
 /** One keep-alive connection with one request in flight. */
-class Connection {
+export class Connection {
   readonly #socket: Socket;
-  #received: Buffer[] = [];
+  #received: Buffer | undefined;
   #answered: { resolve: () => void; reject: (error: Error) => void } | undefined;
 
   private constructor(socket: Socket) {
@@ -97,6 +128,7 @@ class Connection {
     });
   }
 
+  /** Resolves once the answer has arrived whole; rejects unless it is 2xx. */
   exchange(request: Buffer): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#answered = { resolve, reject };
@@ -110,23 +142,14 @@ class Connection {
   }
 
   #take(chunk: Buffer): void {
-    this.#received.push(chunk);
-    const whole = this.#received.length === 1 ? chunk : Buffer.concat(this.#received);
-    const headerEnd = whole.indexOf(HEADER_END);
-    if (headerEnd < 0) return;
-    const head = whole.toString('latin1', 0, headerEnd);
-    if (!isWhole(whole, head, headerEnd + HEADER_END.length)) return;
-    this.#received = [];
-    if (head[9] !== '2') {
-      this.#fail(`Wanted a 2xx answer, found '${whole.toString('utf8', 0, 600)}'`);
-      return;
-    }
+    const answer = this.#received === undefined ? chunk : Buffer.concat([this.#received, chunk]);
+    this.#received = answer;
+    const headerEnd = answer.indexOf(HEADER_END);
+    if (headerEnd < 0 || !isWhole(answer, headerEnd)) return;
+    this.#received = undefined;
     const answered = this.#answered;
     this.#answered = undefined;
-    answered?.resolve();
-  }
-
-  #fail(message: string): void {
-    this.#answered?.reject(new Error(message));
+    if (answer[STATUS_AT] === DIGIT_2) answered?.resolve();
+    else answered?.reject(new Error(`Wanted a 2xx answer, found '${answer.toString('utf8', 0, 600)}'`));
   }
 }

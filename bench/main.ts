@@ -1,13 +1,14 @@
 /**
- * `npm run bench [-- name]`: each figure beside its floor, measured in turn in one run, so that what else the machine
- * does falls on both. Writes bench/results.md and bench/results.json; exits 1 when a gate fails.
+ * `npm run bench [-- name …]`: each figure beside its floors and peers, measured in turn in one run, so that what else
+ * the machine does falls on all. Writes bench/results.md and bench/results.json; exits 1 unless every gate was measured
+ * and passed.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { cpus } from 'node:os';
+import { cpus, totalmem } from 'node:os';
 import { FIGURES } from './figures.ts';
 import { CORES, canPin } from './processes.ts';
-import { type Result, renderResults } from './results.ts';
+import { merged, type Result, renderLine, renderResults } from './results.ts';
 
 const PINNED = 'COUNTERSIGN_BENCH_PINNED';
 const RESULTS_JSON = new URL('./results.json', import.meta.url);
@@ -22,35 +23,33 @@ if (canPin && process.env[PINNED] === undefined) {
   process.exit(status ?? 1);
 }
 
-const wanted = process.argv[2];
-const figures = FIGURES.filter((figure) => wanted === undefined || figure.name === wanted);
-if (figures.length === 0) {
-  process.stderr.write(
-    `No figure is called '${wanted}'; there are: ${FIGURES.map(({ name }) => name).join(', ')}\n`,
-  );
+const wanted = process.argv.slice(2);
+const unknown = wanted.find((name) => !FIGURES.some((figure) => figure.name === name));
+if (unknown !== undefined) {
+  const names = FIGURES.map(({ name }) => name).join(', ');
+  process.stderr.write(`No figure is called '${unknown}'; there are: ${names}\n`);
   process.exit(2);
 }
 
+const started = performance.now();
 const measured: Result[] = [];
-for (const figure of figures) {
-  process.stdout.write(`${figure.name} …\n`);
-  for (const result of await figure.measure()) {
+for (const { name, measure, onlyNamed } of FIGURES) {
+  if (wanted.length > 0 ? !wanted.includes(name) : onlyNamed) continue;
+  process.stdout.write(`${name} …\n`);
+  for (const result of await measure()) {
     measured.push(result);
-    const ratio = result.ratio === null ? '' : `, ${result.ratio.toFixed(2)} × ${result.against}`;
-    process.stdout.write(
-      `  ${result.name}: ${result.value} ${result.unit}${ratio} (gate ${result.gate}): ${result.pass ? 'pass' : 'FAIL'}\n`,
-    );
+    process.stdout.write(`  ${renderLine(result)}\n`);
   }
 }
+process.stdout.write(`Measured in ${Math.round((performance.now() - started) / 1000)} s\n`);
 
-const names = new Set(measured.map(({ name }) => name));
-const kept = (
-  existsSync(RESULTS_JSON) ? (JSON.parse(readFileSync(RESULTS_JSON, 'utf8')) as Result[]) : []
-).filter(({ name }) => !names.has(name));
-const results = [...kept, ...measured].sort((a, b) => (a.name < b.name ? -1 : 1));
+const earlier = existsSync(RESULTS_JSON) ? (JSON.parse(readFileSync(RESULTS_JSON, 'utf8')) as Result[]) : [];
+const results = merged(earlier, measured);
+const machine = [
+  cpus()[0]?.model.trim() ?? 'unknown CPU',
+  `${Math.round(totalmem() / 2 ** 30)} GB`,
+  `Node ${process.version}`,
+].join(', ');
 writeFileSync(RESULTS_JSON, `${JSON.stringify(results, null, 2)}\n`);
-writeFileSync(
-  RESULTS_MD,
-  renderResults(results, `${cpus()[0]?.model ?? 'unknown CPU'}, Node ${process.version}`),
-);
-process.exit(measured.every(({ pass }) => pass) ? 0 : 1);
+writeFileSync(RESULTS_MD, renderResults(results, machine));
+process.exit(measured.every(({ pass }) => pass === true) ? 0 : 1);

@@ -1,82 +1,212 @@
-/** One measured figure, as `bench/results.json` lists it. */
+/** What was measured, as `bench/results.json` lists it and `bench/results.md` shows it. */
+import type { Round } from './rounds.ts';
+import { median } from './statistics.ts';
+
 export interface Result {
   name: string;
-  /** Median over the rounds. */
-  value: number;
+  /** Median over the rounds; null where it could not be measured. */
+  value: number | null;
   unit: string;
   /** The least and the most of the rounds. */
-  spread: [number, number];
+  spread: [number, number] | null;
   /** What it is compared with, in the same run; null where the gate is absolute. */
   against: string | null;
   /** Median of the ratios, round by round. */
   ratio: number | null;
   gate: string;
-  pass: boolean;
+  /** Null where it could not be measured, which is no pass. */
+  pass: boolean | null;
+  /** Why it could not be measured. */
+  missing?: string;
+  /** The shares of their core that we and what we are compared with had: one well below 1 was held up by something else. */
+  busy?: [number, number];
 }
 
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  const upper = sorted[middle] ?? 0;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? 0) + upper) / 2;
+interface Compared {
+  name: string;
+  against: string;
 }
 
-const round = (value: number) => (value >= 100 ? Math.round(value) : Number(value.toPrecision(3)));
+export interface Rated extends Compared {
+  unit: string;
+  /** How many times as much as what it is compared with it must be at least. */
+  atLeast: number;
+}
 
-const spreadOf = (values: readonly number[]): [number, number] => [
-  round(Math.min(...values)),
-  round(Math.max(...values)),
-];
-
-/** A figure that must be at least `gate` times what it is measured against. */
-export function ratioResult(
-  name: string,
-  unit: string,
-  against: string,
-  gate: number,
-  rounds: readonly { ours: number; theirs: number }[],
+/** A rate that must be at least so many times another. */
+export function rateResult(
+  { name, against, unit, atLeast }: Rated,
+  ours: readonly Round[],
+  theirs: readonly Round[],
 ): Result {
-  const ratio = median(rounds.map(({ ours, theirs }) => ours / theirs));
-  const ours = rounds.map((values) => values.ours);
+  const rates = ours.map(({ perSecond }) => perSecond);
+  const ratio = median(rates.map((rate, round) => rate / perSecondOf(theirs, round)));
   return {
     name,
-    value: round(median(ours)),
-    unit,
-    spread: spreadOf(ours),
+    ...described(rates, unit),
     against,
-    ratio: Number(ratio.toFixed(3)),
-    gate: `≥ ${gate} ×`,
-    pass: ratio >= gate,
+    ratio: rounded(ratio),
+    gate: gateAtLeast(atLeast),
+    pass: ratio >= atLeast,
+    busy: [busyShare(ours), busyShare(theirs)],
   };
 }
 
-/** A figure that must be at most `gate`. */
-export function ceilingResult(name: string, unit: string, gate: number, values: readonly number[]): Result {
-  const value = median(values);
+/** The time of one request, which must be at most so many times that of another. */
+export function timeResult(
+  { name, against, atMost }: Compared & { atMost: number },
+  ours: readonly Round[],
+  theirs: readonly Round[],
+): Result {
+  const ratio = median(ours.map(({ perSecond }, round) => perSecondOf(theirs, round) / perSecond));
   return {
     name,
-    value: round(value),
-    unit,
-    spread: spreadOf(values),
+    ...described(
+      ours.map(({ perSecond }) => 1e6 / perSecond),
+      'µs/req',
+    ),
+    against,
+    ratio: rounded(ratio),
+    gate: `≤ ${atMost} ×`,
+    pass: ratio <= atMost,
+    busy: [busyShare(ours), busyShare(theirs)],
+  };
+}
+
+/** A figure that must be at most `atMost`. */
+export function ceilingResult(name: string, unit: string, atMost: number, values: readonly number[]): Result {
+  return {
+    name,
+    ...described(values, unit),
     against: null,
     ratio: null,
-    gate: `≤ ${gate}`,
-    pass: value <= gate,
+    gate: `≤ ${atMost}`,
+    pass: median(values) <= atMost,
   };
+}
+
+/** How many times the noise a difference may be. */
+const NOISES_MAX = 3;
+/** With more, any difference would pass. */
+const NOISE_MICROS_MAX = 5;
+
+/** A difference in µs that must be within the noise, which must be small itself: see `bench/figures/timing.ts`. */
+export function differenceResult(
+  { name, against }: Compared,
+  differences: readonly number[],
+  noise: number,
+): Result {
+  const noises = Math.abs(median(differences)) / noise;
+  const result = {
+    name,
+    ...described(differences, 'µs'),
+    against: `${against}, noise ${rounded(noise)} µs`,
+    ratio: rounded(noises),
+    gate: `≤ ${NOISES_MAX} × the noise`,
+  };
+  if (noise > NOISE_MICROS_MAX) {
+    return { ...result, pass: null, missing: `wanted noise of at most ${NOISE_MICROS_MAX} µs` };
+  }
+  return { ...result, pass: noises <= NOISES_MAX };
+}
+
+/** A comparison that could not be made; ours where that was measured all the same. */
+export function missingResult(
+  { name, against, unit, atLeast }: Rated,
+  missing: string,
+  ours: readonly Round[] = [],
+): Result {
+  const rates = ours.map(({ perSecond }) => perSecond);
+  return {
+    name,
+    ...(rates.length > 0 ? described(rates, unit) : { value: null, unit, spread: null }),
+    against,
+    ratio: null,
+    gate: gateAtLeast(atLeast),
+    pass: null,
+    missing,
+  };
+}
+
+const gateAtLeast = (atLeast: number) => `≥ ${atLeast} ×`;
+
+const perSecondOf = (rounds: readonly Round[], round: number) => rounds[round]?.perSecond ?? Number.NaN;
+
+const busyShare = (rounds: readonly Round[]) => Number(median(rounds.map(({ busy }) => busy)).toFixed(2));
+
+function described(values: readonly number[], unit: string): Pick<Result, 'value' | 'unit' | 'spread'> {
+  return {
+    value: rounded(median(values)),
+    unit,
+    spread: [rounded(Math.min(...values)), rounded(Math.max(...values))],
+  };
+}
+
+/** To three figures; above a hundred, to whole numbers. */
+const rounded = (value: number) =>
+  Math.abs(value) >= 100 ? Math.round(value) : Number(value.toPrecision(3));
+
+/** This run's results, and of earlier ones those whose name this one has none of; by name. */
+export function merged(earlier: readonly Result[], measured: readonly Result[]): Result[] {
+  const names = new Set(measured.map(({ name }) => name));
+  const kept = earlier.filter(({ name }) => !names.has(name));
+  // Stable: several comparisons of one measurement stay in their order.
+  return [...kept, ...measured].sort((a, b) => (a.name === b.name ? 0 : a.name < b.name ? -1 : 1));
+}
+
+/** One line for the terminal. */
+export function renderLine(result: Result): string {
+  const { name, value, unit, against, ratio, gate } = result;
+  const measured = value === null ? '' : ` ${value} ${unit}`;
+  const compared = against === null ? '' : `, ${ratio === null ? '' : `${ratio} × `}${against}`;
+  return `${name}:${measured}${compared} (gate ${gate}): ${verdict(result, 'FAIL')}`;
+}
+
+function verdict({ pass, missing }: Result, failed: string): string {
+  if (pass === null) return `not measured: ${missing}`;
+  return pass ? 'pass' : failed;
 }
 
 export function renderResults(results: readonly Result[], machine: string): string {
-  const rows = results.map(
-    ({ name, value, unit, spread, against, ratio, gate, pass }) =>
-      `| ${name} | ${value} ${unit} | ${spread[0]} – ${spread[1]} | ${against ?? '–'} | ${ratio ?? '–'} | ${gate} | ${pass ? 'pass' : '**fail**'} |`,
-  );
   return `# Measured
 
-Made by \`npm run bench\`. Server on one core, load on the other, 32 keep-alive connections, 1,000 keys, every answer 2xx.
-Values are medians; a ratio is the median of the rounds' ratios, ours and theirs measured in turn. ${machine}.
+Made by \`npm run bench\` on ${machine}.
 
-| figure | median | spread | against | ratio | gate | |
-| --- | --- | --- | --- | --- | --- | --- |
-${rows.join('\n')}
+The server has one core, the load the other: 32 keep-alive connections, 1,000 keys, every answer 2xx. Everybody is warmed
+up, then measured in turn, round by round; who is not being measured is stopped. Values are medians of the rounds, a ratio
+is the median of the rounds' ratios. *Busy* is the share of its core that we, and what we are compared with, had: well
+below 1, something else was the limit. \`verify-10m\` is measured only when named, and is of the last run that did.
+
+| figure | median | spread | against | ratio | busy | gate | |
+| --- | --- | --- | --- | --- | --- | --- | --- |
+${results.map(renderRow).join('\n')}
+
+- **verify**: API keys with a rate limit that is never reached, their use counted. The floor stores and reads as we do (a
+  file, WAL, the same settings), authenticates the caller, hashes both values with a pepper, reads both rows in one
+  statement and sends the same body; it judges and counts nothing. Better Auth is spared the caller's authentication,
+  Express, and the flush of each commit to the disk.
+- **verify-p99-at-half-load**: half the median rate of this run's rounds. Requests fall due at even distances whether
+  answers come or not, and latency counts from then.
+- **verify-postgres**: the database shares the core of the load.
+- **mint-opaque**, **mint-es256**: an answer is sent once its row is durable. oidc-provider and the floor write none.
+- **verify-10m**: each request another key, drawn uniformly from all.
+- **timing-…**: the difference of medians between two kinds of request that are sent in turn by chance, over one
+  connection; the noise is the same difference between two halves of one kind, as root mean square over the rounds. The
+  ratio is of the two.
 `;
+}
+
+function renderRow(result: Result): string {
+  const { name, value, unit, spread, against, ratio, busy, gate } = result;
+  const cells = [
+    name,
+    value === null ? '–' : `${value} ${unit}`,
+    spread?.join(' – ') ?? '–',
+    against ?? '–',
+    ratio ?? '–',
+    busy?.join(' / ') ?? '–',
+    gate,
+    verdict(result, '**fail**'),
+  ];
+  return `| ${cells.join(' | ')} |`;
 }

@@ -26,16 +26,21 @@ export function errorInEnvelope(status: number, body: unknown): CountersignError
   return new CountersignError(
     codeOf(first['code'], status),
     textOf(first['long_message']) ?? textOf(first['message']) ?? first['code'],
-    { requestId: textOf(body['clerk_trace_id']), field: textOf(meta['param_name']) },
+    {
+      requestId: textOf(body['clerk_trace_id']),
+      field: textOf(meta['param_name']),
+      retryAfterMs: numberOf(meta['retry_after_ms']),
+    },
   );
 }
 
-/** The errors of `/trpc`: `data` is `{ code, httpStatus, requestId, path, field }`. */
+/** The errors of `/trpc`: `data` is `{ code, httpStatus, requestId, path, field, retryAfterMs? }`. */
 export function errorOfProcedure(message: string, data: unknown): CountersignError | null {
   if (!isRecord(data) || typeof data['code'] !== 'string') return null;
   return new CountersignError(codeOf(data['code'], Number(data['httpStatus'])), message, {
     requestId: textOf(data['requestId']),
     field: textOf(data['field']),
+    retryAfterMs: numberOf(data['retryAfterMs']),
   });
 }
 
@@ -55,10 +60,13 @@ const BY_STATUS: Record<number, ErrorCode> = {
   409: 'already_exists',
   413: 'payload_too_large',
   415: 'unsupported_media_type',
+  429: 'rate_limited',
   503: 'unavailable',
 };
 
 export const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+const numberOf = (value: unknown) => (typeof value === 'number' ? value : undefined);
 
 const textOf = (value: unknown) => (typeof value === 'string' && value !== '' ? value : undefined);

@@ -11,8 +11,8 @@ export interface Patience {
   signal?: AbortSignal | undefined;
 }
 
-/** What may be gone by the next attempt: the server did not answer, or said that it is not able to now. */
-const PASSING: ReadonlySet<ErrorCode> = new Set(['timeout', 'network', 'unavailable']);
+/** What may be gone by the next attempt: the server did not answer, or said that it is not able to now, or not sure. */
+const PASSING: ReadonlySet<ErrorCode> = new Set(['timeout', 'network', 'unavailable', 'outcome_unknown']);
 
 const BACKOFF_MS_FIRST = 50;
 const BACKOFF_MS_MAX = 1000;

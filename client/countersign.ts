@@ -3,10 +3,10 @@ import { CountersignError } from '../server/errors.ts';
 import type { AppRouter } from '../server/trpc/router.ts';
 import { errorInEnvelope, foreign, isRecord, jsonOf } from './answers.ts';
 import { type Patience, persist } from './attempts.ts';
-import { fromWire, inOwnNames, isMintedToken, toWire } from './m2m-tokens.ts';
+import { fromWire, idempotencyHeader, inOwnNames, isMintedToken, toWire } from './m2m-tokens.ts';
 import { authorizationOf, type CountersignOptions, serverUrl, wholeNumber } from './options.ts';
 import { type CallOptions, createNouns } from './procedure-calls.ts';
-import { createPost, postBy } from './transport.ts';
+import { type CallHeaders, createPost, postBy } from './transport.ts';
 
 /** What each procedure takes, as `Inputs['machines']['create']`. */
 export type Inputs = inferRouterInputs<AppRouter>;
@@ -43,6 +43,17 @@ export interface Countersign extends Nouns {
   verifyBatch(items: VerifyInput[], options?: CallOptions): Promise<VerifyResult[]>;
 }
 
+/** One call of those that have a faster way. */
+interface FastCall<T> {
+  name: string;
+  url: URL;
+  body: unknown;
+  repeatable: boolean;
+  headers?: Partial<CallHeaders>;
+  /** Answers null for what is not an answer of this path. */
+  read: (json: unknown) => T | null;
+}
+
 const TIMEOUT_MS = 5000;
 const TIMEOUT_MS_MAX = 600_000;
 const RETRIES = 2;
@@ -51,9 +62,10 @@ const RETRIES_MAX = 10;
 /**
  * A client of a Countersign server, for one secret key or machine secret key.
  *
- * `timeoutMs` bounds a whole call. Within it, calls that may be repeated are sent again up to `retries` times after `timeout`, `network`
- * and `unavailable`; an attempt that may be followed by another takes at most half of the time that is left.
- * Throws `invalid_input` for http off loopback, and unless exactly one key is given.
+ * `timeoutMs` bounds a whole call. Within it, calls that may be repeated, among them creations with an `idempotencyKey`,
+ * are sent again up to `retries` times after `timeout`, `network`, `unavailable` and `outcome_unknown`; an attempt that may
+ * be followed by another takes at most half of the time that is left. Throws `invalid_input` for http off loopback, and
+ * unless exactly one key is given.
  */
 export function createCountersign(options: CountersignOptions = {}): Countersign {
   const base = serverUrl(options.url);
@@ -63,7 +75,7 @@ export function createCountersign(options: CountersignOptions = {}): Countersign
     retries: wholeNumber('retries', options.retries ?? RETRIES, 0, RETRIES_MAX),
   };
   const send = options.fetch ? postBy(options.fetch) : createPost();
-  const post = (url: URL, body: string, signal: AbortSignal) => send(url, authorization, body, signal);
+  const post = (url: URL, body: string, signal: AbortSignal) => send(url, { authorization }, body, signal);
 
   const urls = {
     trpc: new URL('trpc', base),
@@ -72,17 +84,12 @@ export function createCountersign(options: CountersignOptions = {}): Countersign
     m2mTokens: new URL('v1/m2m_tokens', base),
   };
 
-  /** `read` answers null for what is not an answer of this path. */
   const fastCall = <T>(
-    name: string,
-    url: URL,
-    repeatable: boolean,
-    body: unknown,
+    { name, url, body, repeatable, headers, read }: FastCall<T>,
     callOptions: CallOptions | undefined,
-    read: (json: unknown) => T | null,
   ): Promise<T> =>
     persist(name, repeatable, { ...patience, ...callOptions }, async (signal) => {
-      const reply = await post(url, JSON.stringify(body), signal);
+      const reply = await send(url, { authorization, ...headers }, JSON.stringify(body), signal);
       const json = jsonOf(reply);
       if (reply.status >= 300) throw errorInEnvelope(reply.status, json) ?? foreign(reply.status);
       const answer = read(json);
@@ -95,18 +102,46 @@ export function createCountersign(options: CountersignOptions = {}): Countersign
     ...nouns,
     m2mTokens: {
       ...nouns.m2mTokens,
-      create: (input = {}, callOptions) =>
-        fastCall('m2mTokens.create', urls.m2mTokens, false, toWire(input), callOptions, (json) =>
-          isMintedToken(json) ? fromWire(json, input) : null,
-        ).catch((error: unknown) => {
+      create: async (input = {}, callOptions) => {
+        const headers = idempotencyHeader(input);
+        const minting = fastCall(
+          {
+            name: 'm2mTokens.create',
+            url: urls.m2mTokens,
+            body: toWire(input),
+            repeatable: input.idempotencyKey !== undefined,
+            headers,
+            read: (json) => (isMintedToken(json) ? fromWire(json, input) : null),
+          },
+          callOptions,
+        );
+        return minting.catch((error: unknown) => {
           throw error instanceof CountersignError && error.status > 0 ? inOwnNames(error) : error;
-        }),
+        });
+      },
     },
     verify: (input, callOptions) =>
-      fastCall('verify', urls.verify, true, input, callOptions, (json) => (isResult(json) ? json : null)),
+      fastCall(
+        {
+          name: 'verify',
+          url: urls.verify,
+          body: input,
+          repeatable: true,
+          read: (json) => (isResult(json) ? json : null),
+        },
+        callOptions,
+      ),
     verifyBatch: (items, callOptions) =>
-      fastCall('verifyBatch', urls.verifyBatch, true, { items }, callOptions, (json) =>
-        Array.isArray(json) && json.length === items.length && json.every(isResult) ? json : null,
+      fastCall(
+        {
+          name: 'verifyBatch',
+          url: urls.verifyBatch,
+          body: { items },
+          repeatable: true,
+          read: (json) =>
+            Array.isArray(json) && json.length === items.length && json.every(isResult) ? json : null,
+        },
+        callOptions,
       ),
   };
 }

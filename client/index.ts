@@ -1,6 +1,5 @@
 /** Countersign, machine authentication: the typed client. */
 export type { EventType } from '../server/domain/event-types.ts';
-export { CountersignError, ERRORS, type ErrorCode } from '../server/errors.ts';
 export {
   type Countersign,
   createCountersign,
@@ -9,5 +8,6 @@ export {
   type VerifyInput,
   type VerifyResult,
 } from './countersign.ts';
+export { CountersignError, ERRORS, type ErrorCode } from './errors.ts';
 export type { CountersignOptions } from './options.ts';
 export type { CallOptions } from './procedure-calls.ts';

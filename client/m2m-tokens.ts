@@ -23,7 +23,7 @@ export interface MintedTokenWire {
   created_at: number;
 }
 
-/** What the input's fields are called there. */
+/** What the input's fields are called there; the last is a header. */
 const WIRE_NAMES: Record<string, string> = {
   format: 'token_format',
   ttlSeconds: 'seconds_until_expiration',
@@ -31,20 +31,34 @@ const WIRE_NAMES: Record<string, string> = {
   audience: 'audience',
   scopes: 'custom_scopes',
   minRemainingTtlSeconds: 'min_remaining_ttl_seconds',
+  idempotencyKey: 'Idempotency-Key',
 } satisfies Record<keyof CreateInput, string>;
 
 const OWN_NAMES = new Map(Object.entries(WIRE_NAMES).map(([own, wire]) => [wire, own]));
 
-export const toWire = (input: CreateInput): Record<string, unknown> =>
+export const toWire = ({ idempotencyKey: _, ...input }: CreateInput): Record<string, unknown> =>
   Object.fromEntries(Object.entries(input).map(([field, value]) => [WIRE_NAMES[field] ?? field, value]));
 
+/** The header for a call that may be sent again. What cannot be a header is refused before anything is sent. */
+export function idempotencyHeader({ idempotencyKey: key }: CreateInput): { 'idempotency-key'?: string } {
+  if (key === undefined) return {};
+  if (/^[\x21-\x7e]{1,255}$/.test(key)) return { 'idempotency-key': key };
+  throw new CountersignError(
+    'invalid_input',
+    `Cannot create token: 'idempotencyKey' must be 1 to 255 characters of printable ASCII without spaces, got ${key.length} characters`,
+    { field: 'idempotencyKey' },
+  );
+}
+
 /** A refusal with the field named as the caller named it. */
-export function inOwnNames({ code, message, requestId, field }: CountersignError): CountersignError {
-  const told = message.replace(/'(\w+)'/g, (quoted, name: string) => {
+export function inOwnNames(error: CountersignError): CountersignError {
+  const { code, message, requestId, field, retryAfterMs } = error;
+  const told = message.replace(/'([\w-]+)'/g, (quoted, name: string) => {
     const own = OWN_NAMES.get(name);
     return own === undefined ? quoted : `'${own}'`;
   });
-  return new CountersignError(code, told, { requestId, field: field && (OWN_NAMES.get(field) ?? field) });
+  const ownField = field && (OWN_NAMES.get(field) ?? field);
+  return new CountersignError(code, told, { requestId, field: ownField, retryAfterMs });
 }
 
 /** `format` is what was asked for: the answer does not repeat it. */

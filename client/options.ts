@@ -11,7 +11,7 @@ export interface CountersignOptions {
   machineSecretKey?: string | undefined;
   /** The limit of a whole call, with everything that is sent again. Default 5000. */
   timeoutMs?: number | undefined;
-  /** How often a call that may be repeated is sent again after `timeout`, `network` or `unavailable`. Default 2. */
+  /** How often a call that may be repeated is sent again after a failure that may pass. Default 2. */
   retries?: number | undefined;
   /** Sends the requests. Default: a pool of connections of this client's own. */
   fetch?: typeof fetch | undefined;

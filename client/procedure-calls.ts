@@ -1,7 +1,7 @@
 /** Procedures as plain functions, `nouns.machines.create(input)`: batched by tRPC, with our errors. */
 import { createTRPCUntypedClient, httpBatchLink, TRPCClientError } from '@trpc/client';
 import { CountersignError } from '../server/errors.ts';
-import { errorInEnvelope, errorOfProcedure, foreign, jsonOf } from './answers.ts';
+import { errorInEnvelope, errorOfProcedure, foreign, isRecord, jsonOf } from './answers.ts';
 import type { Patience } from './attempts.ts';
 import { persist } from './attempts.ts';
 import { PROCEDURES, type Procedure } from './procedures.ts';
@@ -44,7 +44,7 @@ export function createNouns(
   const callOf =
     (path: string, { type, repeatable }: Procedure): AnyCall =>
     (input = {}, options) =>
-      persist(path, repeatable, { ...patience, ...options }, async (signal) => {
+      persist(path, repeatable || isNamed(input), { ...patience, ...options }, async (signal) => {
         try {
           return await (type === 'query'
             ? trpc.query(path, input, { signal })
@@ -63,6 +63,9 @@ export function createNouns(
   }
   return nouns;
 }
+
+/** Whether a call has a name of its own, by which the server recognises it when it comes again. */
+const isNamed = (input: unknown) => isRecord(input) && typeof input['idempotencyKey'] === 'string';
 
 function asCountersignError(error: unknown): CountersignError {
   if (!(error instanceof TRPCClientError)) throw error;

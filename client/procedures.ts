@@ -1,7 +1,8 @@
 /**
  * The procedures that are called by tRPC, by path: what the client is made from at run time, where there is no router to
  * ask. `m2mTokens.create`, `credentials.verify` and its batch are not here: they have a faster way (`/v1`).
- * `repeatable` says that a call may be sent again when it is unknown whether it was carried out; queries are by nature.
+ * `repeatable` says that a call may be sent again when it is unknown whether it was carried out; queries are by nature,
+ * and a creation is with an `idempotencyKey`.
  */
 export const PROCEDURES = {
   'machines.create': { type: 'mutation', repeatable: false },
@@ -25,9 +26,11 @@ export const PROCEDURES = {
   'm2mTokens.revokeByValue': { type: 'mutation', repeatable: true },
   'm2mTokens.revokeAll': { type: 'mutation', repeatable: false },
   'apiKeys.create': { type: 'mutation', repeatable: false },
+  'apiKeys.import': { type: 'mutation', repeatable: true },
   'apiKeys.get': { type: 'query', repeatable: true },
   'apiKeys.list': { type: 'query', repeatable: true },
   'apiKeys.update': { type: 'mutation', repeatable: true },
+  'apiKeys.setCredits': { type: 'mutation', repeatable: false },
   'apiKeys.enable': { type: 'mutation', repeatable: true },
   'apiKeys.disable': { type: 'mutation', repeatable: true },
   'apiKeys.rotate': { type: 'mutation', repeatable: false },
@@ -35,8 +38,22 @@ export const PROCEDURES = {
   'apiKeys.completeRotation': { type: 'mutation', repeatable: false },
   'apiKeys.revoke': { type: 'mutation', repeatable: true },
   'apiKeys.revokeByValue': { type: 'mutation', repeatable: true },
-  'apiKeys.revokeAll': { type: 'mutation', repeatable: true },
+  'apiKeys.revokeAll': { type: 'mutation', repeatable: false },
   'apiKeys.delete': { type: 'mutation', repeatable: false },
+  'keyPrefixes.create': { type: 'mutation', repeatable: false },
+  'keyPrefixes.list': { type: 'query', repeatable: true },
+  'keyPrefixes.delete': { type: 'mutation', repeatable: false },
+  'keyPolicies.create': { type: 'mutation', repeatable: false },
+  'keyPolicies.get': { type: 'query', repeatable: true },
+  'keyPolicies.list': { type: 'query', repeatable: true },
+  'keyPolicies.update': { type: 'mutation', repeatable: true },
+  'keyPolicies.delete': { type: 'mutation', repeatable: false },
+  'subjects.get': { type: 'query', repeatable: true },
+  'subjects.list': { type: 'query', repeatable: true },
+  'subjects.set': { type: 'mutation', repeatable: true },
+  'subjects.setCredits': { type: 'mutation', repeatable: false },
+  'subjects.enable': { type: 'mutation', repeatable: true },
+  'subjects.disable': { type: 'mutation', repeatable: true },
   'secretKeys.create': { type: 'mutation', repeatable: false },
   'secretKeys.list': { type: 'query', repeatable: true },
   'secretKeys.rotate': { type: 'mutation', repeatable: false },
@@ -53,6 +70,8 @@ export const PROCEDURES = {
   'webhookEndpoints.delete': { type: 'mutation', repeatable: false },
   'deliveries.list': { type: 'query', repeatable: true },
   'events.list': { type: 'query', repeatable: true },
+  'usage.ofApiKeys': { type: 'query', repeatable: true },
+  'usage.ofSubjects': { type: 'query', repeatable: true },
 } as const satisfies Record<string, Procedure>;
 
 export interface Procedure {

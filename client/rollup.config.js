@@ -1,6 +1,7 @@
 /**
- * Rolls the client up into `dist/package`, which is what is published: one module and its types. tRPC comes along: its
- * packages would bring a TypeScript compiler, their peer, into every service that verifies a token.
+ * Rolls the client up into `dist/package`, which is what is published: a module for each entry of package.json's
+ * `exports`, and its types. The entries are built together, so that what two of them export is one and the same. tRPC
+ * comes along: its packages would bring a TypeScript compiler, their peer, into every service that verifies a token.
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -14,19 +15,23 @@ const bundledTrpc = {
 };
 
 const license = readFileSync(new URL('../LICENSE', import.meta.resolve('@trpc/client')), 'utf8');
-const banner = `/*!\n * Contains parts of tRPC (https://trpc.io):\n *\n${license.trim().replace(/^/gm, ' * ').replace(/ +$/gm, '')}\n */`;
+const notice = `/*!\n * Contains parts of tRPC (https://trpc.io):\n *\n${license.trim().replace(/^/gm, ' * ').replace(/ +$/gm, '')}\n */`;
+
+const banner = ({ moduleIds }) => (moduleIds.some((id) => id.includes('@trpc/')) ? notice : '');
+
+const output = { dir: 'dist/package', format: 'es', chunkFileNames: '[name].js', banner };
 
 export default [
   {
-    input: 'dist/client/index.js',
+    input: { index: 'dist/client/index.js', errors: 'dist/client/errors.js' },
     external: /^node:/,
     plugins: [bundledTrpc],
-    output: { file: 'dist/package/index.js', format: 'es', banner },
+    output,
   },
   {
-    input: 'dist/client/index.d.ts',
+    input: { index: 'dist/client/index.d.ts', errors: 'dist/client/errors.d.ts' },
     external: /^node:/,
     plugins: [dts({ includeExternal: ['@trpc/server', 'zod'] })],
-    output: { file: 'dist/package/index.d.ts', format: 'es', banner },
+    output,
   },
 ];

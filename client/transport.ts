@@ -8,15 +8,21 @@ export interface Reply {
   text: string;
 }
 
-export type Post = (url: URL, authorization: string, body: string, signal: AbortSignal) => Promise<Reply>;
+/** Who calls and, where the call may be sent again, by which name the server recognises it. */
+export interface CallHeaders {
+  authorization: string;
+  'idempotency-key'?: string;
+}
+
+export type Post = (url: URL, headers: CallHeaders, body: string, signal: AbortSignal) => Promise<Reply>;
 
 /** More than any answer of a server's; what is longer is not one. */
 const REPLY_BYTES_MAX = 16 * 1024 * 1024;
 /** Below the 5 s after which Node's servers close an idle connection, so that none is used while it is being closed. */
 const IDLE_MS_MAX = 4000;
 
-const headersOf = (authorization: string) => ({
-  authorization,
+const headersOf = (headers: CallHeaders) => ({
+  ...headers,
   'content-type': 'application/json',
   accept: 'application/json',
 });
@@ -26,13 +32,13 @@ export function createPost(): Post {
   const pool = { keepAlive: true, timeout: IDLE_MS_MAX };
   const plain = new http.Agent(pool);
   const tls = new https.Agent(pool);
-  return (url, authorization, body, signal) =>
+  return (url, headers, body, signal) =>
     new Promise((resolve, reject) => {
       const fail = (error: Error) => reject(unreachable(url, error));
       const options = {
         method: 'POST',
         signal,
-        headers: { ...headersOf(authorization), 'content-length': Buffer.byteLength(body) },
+        headers: { ...headersOf(headers), 'content-length': Buffer.byteLength(body) },
       };
       const request =
         url.protocol === 'https:'
@@ -58,11 +64,11 @@ export function createPost(): Post {
 
 /** The same over a `fetch` of the caller's, for proxies and places without sockets. */
 export function postBy(fetchLike: typeof fetch): Post {
-  return async (url, authorization, body, signal) => {
+  return async (url, headers, body, signal) => {
     try {
       const response = await fetchLike(url, {
         method: 'POST',
-        headers: headersOf(authorization),
+        headers: headersOf(headers),
         body,
         signal,
         redirect: 'error',

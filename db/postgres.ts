@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { getTableName } from 'drizzle-orm';
 import { drizzle } from 'drizzle-orm/node-postgres';
 import { migrate } from 'drizzle-orm/node-postgres/migrator';
 import pg from 'pg';
 import { pgKit } from './kit.ts';
 import { migrationsFolder } from './migrations.ts';
-import { buildTables } from './schema.ts';
+import { buildTables, type Tables } from './schema.ts';
 import { type Db, type Rows, type Store, StoreError, type StoreOptions } from './store.ts';
 
 const tables = buildTables(pgKit);
@@ -35,10 +36,11 @@ export function openPostgres({ location, poolSize = 10, lockTimeoutMs = 5_000 }:
 
   return {
     dialect: 'postgres',
-    read: { db: drizzle(readers) as unknown as Db, tables },
+    read: { db: drizzle(readers) as unknown as Db, tables, prepare: preparer(readers) },
     tx,
     exclusively: (work) => exclusively(location, lockTimeoutMs, work),
     migrate: () => migrateDatabase(location, lockTimeoutMs),
+    compact: (names) => compactTables(location, lockTimeoutMs, names),
     async close() {
       closed = true;
       // A pool that is ending serves nobody who still waits for a connection.
@@ -61,9 +63,12 @@ function openPool(location: string, max: number, lockTimeoutMs: number): pg.Pool
   });
   // A connection that the server ends, idle or in use, is replaced at the next query; without a listener it would end us.
   pool.on('error', () => {});
-  pool.on('connect', (client) => client.on('error', () => {}));
+  pool.on('connect', (client) => client.on('error', () => lost.add(client)));
   return pool;
 }
+
+/** Connections that broke: nothing is sent over them any more. */
+const lost = new WeakSet<pg.ClientBase>();
 
 /** On a connection of its own, without the limits of a query: a migration may take its time. */
 async function migrateDatabase(location: string, connectionTimeoutMillis: number): Promise<void> {
@@ -83,6 +88,23 @@ async function migrateDatabase(location: string, connectionTimeoutMillis: number
   }
 }
 
+/** On a connection of its own, without the limit of a query: it may take its time once it has the lock. */
+async function compactTables(location: string, lockTimeoutMs: number, names: readonly (keyof Tables)[]) {
+  const client = new pg.Client({
+    connectionString: location,
+    connectionTimeoutMillis: lockTimeoutMs,
+    application_name: 'countersign compaction',
+    lock_timeout: lockTimeoutMs,
+  });
+  client.on('error', () => {});
+  await client.connect();
+  try {
+    for (const name of names) await client.query(`VACUUM FULL "${getTableName(tables[name])}"`);
+  } finally {
+    await client.end();
+  }
+}
+
 /** One `db` for each connection, so that what is prepared on it is prepared once (see statement.ts). */
 const databases = new WeakMap<pg.PoolClient, Db>();
 
@@ -94,26 +116,58 @@ function databaseOf(client: pg.PoolClient): Db {
   return db;
 }
 
+/** PostgreSQL prepares a named query once for each connection it arrives on. */
+function preparer(client: pg.Pool | pg.PoolClient): Rows['prepare'] {
+  return (name, text) => async (values) =>
+    (await client.query<unknown[]>({ name, text, values, rowMode: 'array' })).rows;
+}
+
 /** Drizzle's own `transaction` loses a connection on which BEGIN fails, and the error on which ROLLBACK does. */
 async function transact<T>(pool: pg.Pool, work: (tx: Rows) => Promise<T>): Promise<T> {
   const client = await pool.connect();
   let broken = false;
   try {
     await client.query('BEGIN ISOLATION LEVEL READ COMMITTED');
-    const value = await work({ db: databaseOf(client), tables });
-    const { command } = await client.query('COMMIT');
-    // So it answers, without an error, when a statement had failed and `work` went on regardless.
-    if (command === 'ROLLBACK')
-      throw new Error('A transaction went on after one of its statements had failed');
+    const value = await work({ db: databaseOf(client), tables, prepare: preparer(client) });
+    await commit(client);
     return value;
   } catch (error) {
-    await client.query('ROLLBACK').catch(() => {
-      broken = true;
-    });
+    broken = !(await rolledBack(client, error));
     throw error;
   } finally {
     client.release(broken);
   }
+}
+
+/** Throws `outcome_unknown` when the connection fails between the question and its answer. */
+async function commit(client: pg.PoolClient): Promise<void> {
+  if (lost.has(client)) {
+    throw new StoreError('unavailable', 'Cannot write: the connection was lost before the transaction ended');
+  }
+  const { command } = await client.query('COMMIT').catch((error: unknown) => {
+    if (isRefusal(error)) throw error;
+    throw new StoreError('outcome_unknown', 'The connection was lost while the transaction was committed', {
+      cause: error,
+    });
+  });
+  // So it answers, without an error, when a statement had failed and `work` went on regardless.
+  if (command === 'ROLLBACK') throw new Error('A transaction went on after one of its statements had failed');
+}
+
+/**
+ * Whether the database itself said that it did not commit. A pooler between us, when it loses the database, answers with
+ * an error of class 08 connection_exception (PostgreSQL, appendix A).
+ */
+const isRefusal = (error: unknown) =>
+  error instanceof pg.DatabaseError && !/^(08|40003)/.test(error.code ?? '08');
+
+/** A connection that did not answer COMMIT is not asked again. */
+async function rolledBack(client: pg.PoolClient, failure: unknown): Promise<boolean> {
+  if (failure instanceof StoreError && failure.code === 'outcome_unknown') return false;
+  return client.query('ROLLBACK').then(
+    () => true,
+    () => false,
+  );
 }
 
 async function retryDeadlocks<T>(run: () => Promise<T>): Promise<T> {

@@ -18,4 +18,12 @@ export const {
   webhookCursor,
   deliveries,
   usage,
+  keyPolicies,
+  keyPrefixes,
+  importedShapes,
+  subjects,
+  subjectUsage,
+  credits,
+  idempotencyKeys,
+  m2mTokenCounts,
 } = buildTables(sqliteKit);

@@ -1,14 +1,20 @@
 import type { Kit } from './kit.ts';
 import { apiKeysTable } from './tables/api-keys.ts';
+import { creditsTable } from './tables/credits.ts';
 import { deliveriesTable } from './tables/deliveries.ts';
 import { eventHeadTable, eventsTable } from './tables/events.ts';
+import { idempotencyKeysTable } from './tables/idempotency-keys.ts';
 import { installationTable, wrappedKeysTable } from './tables/installation.ts';
+import { keyPoliciesTable } from './tables/key-policies.ts';
+import { importedShapesTable, keyPrefixesTable } from './tables/key-shapes.ts';
+import { m2mTokenCountsTable } from './tables/m2m-token-counts.ts';
 import { m2mTokensTable } from './tables/m2m-tokens.ts';
 import { machineScopesTable } from './tables/machine-scopes.ts';
 import { machinesTable } from './tables/machines.ts';
 import { secretKeysTable } from './tables/secret-keys.ts';
 import { secretsTable } from './tables/secrets.ts';
 import { signingKeysTable } from './tables/signing-keys.ts';
+import { subjectsTable, subjectUsageTable } from './tables/subjects.ts';
 import { usageTable } from './tables/usage.ts';
 import { webhookCursorTable, webhookEndpointsTable } from './tables/webhook-endpoints.ts';
 
@@ -31,6 +37,14 @@ export function buildTables(k: Kit) {
     webhookCursor: webhookCursorTable(k),
     deliveries: deliveriesTable(k),
     usage: usageTable(k),
+    keyPolicies: keyPoliciesTable(k),
+    keyPrefixes: keyPrefixesTable(k),
+    importedShapes: importedShapesTable(k),
+    subjects: subjectsTable(k),
+    subjectUsage: subjectUsageTable(k),
+    credits: creditsTable(k),
+    idempotencyKeys: idempotencyKeysTable(k),
+    m2mTokenCounts: m2mTokenCountsTable(k),
   };
 }
 

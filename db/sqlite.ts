@@ -4,6 +4,7 @@ import { drizzle } from 'drizzle-orm/better-sqlite3';
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
 import { sqliteKit } from './kit.ts';
 import { migrationsFolder } from './migrations.ts';
+import { ReadGroup } from './read-group.ts';
 import { buildTables, type Tables } from './schema.ts';
 import { type Db, type Rows, type Store, StoreError, type StoreOptions, storeFailure } from './store.ts';
 import { WriteQueue, type Writer } from './write-queue.ts';
@@ -13,16 +14,20 @@ const tables = buildTables(sqliteKit);
 export function openSqlite({ location, lockTimeoutMs = 5_000, onCommit }: StoreOptions): Store {
   const queue = new WriteQueue(() => openWriter(location, lockTimeoutMs), lockTimeoutMs, onCommit);
   const reader = tuned(new Database(location, { readonly: true, timeout: lockTimeoutMs }));
+  const reads = new ReadGroup(reader);
 
   return {
     dialect: 'sqlite',
-    read: rows(reader),
+    read: { ...rows(reader), prepare: (_name, text) => reads.prepare(text) },
     tx: (work, lane = 'normal') => queue.add(work, lane),
     exclusively: (work) => exclusively(`${location}.lock`, work),
     migrate: async () => migrateFile(location, lockTimeoutMs),
+    compact: async () => compactFile(location, lockTimeoutMs),
     async close() {
-      await queue.close();
+      await queue.end();
+      // Who closes last brings the write-ahead log into the file, and a connection that only reads cannot.
       reader.close();
+      queue.closeWriter();
     },
   };
 }
@@ -75,8 +80,27 @@ function migrateFile(location: string, lockTimeoutMs: number): void {
   }
 }
 
+/** What was deleted or overwritten stays in free space of pages, and in the write-ahead log, until both are written anew. */
+function compactFile(location: string, lockTimeoutMs: number): void {
+  const connection = new Database(location, { timeout: lockTimeoutMs });
+  try {
+    connection.exec('VACUUM');
+    const [{ busy } = { busy: 1 }] = connection.pragma('wal_checkpoint(TRUNCATE)') as { busy: number }[];
+    if (busy) throw new StoreError('unavailable', 'Cannot compact: another process is using the database');
+  } finally {
+    connection.close();
+  }
+}
+
 function rows(connection: Database.Database): Rows {
-  return { db: drizzle(connection) as unknown as Db, tables: tables as Tables };
+  return {
+    db: drizzle(connection) as unknown as Db,
+    tables: tables as Tables,
+    prepare(_name, text) {
+      const prepared = connection.prepare(text).raw();
+      return (values) => prepared.all(values) as unknown[][];
+    },
+  };
 }
 
 /** A lock across processes that the kernel lets go of when its holder dies: an exclusive lock on a file of its own. */

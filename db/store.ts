@@ -10,7 +10,12 @@ export type Db = PgDatabase<PgQueryResultHKT, Record<string, never>>;
 export interface Rows {
   readonly db: Db;
   readonly tables: Tables;
+  /** Prepares SQL text once on this connection, under a name of its own. */
+  readonly prepare: (name: string, text: string) => PreparedText;
 }
+
+/** Executes with values in place of the parameters, and answers rows as lists of columns; at once where it can. */
+export type PreparedText = (values: unknown[]) => unknown[][] | Promise<unknown[][]>;
 
 /**
  * Which transactions go first when several wait for the one writer of SQLite. Revocations overtake everything;
@@ -31,6 +36,11 @@ export interface Store {
   exclusively<T>(work: () => Promise<T>): Promise<T>;
   /** Brings the schema up to date. Call it within `exclusively`. */
   migrate(): Promise<void>;
+  /**
+   * Rewrites tables, on SQLite the whole file, so that nothing is left on disk of what their rows held before. Nobody
+   * else should be working: it takes its time, and others wait.
+   */
+  compact(tables: readonly (keyof Tables)[]): Promise<void>;
   /** Waits for transactions already accepted, then closes every connection. */
   close(): Promise<void>;
 }
@@ -52,11 +62,17 @@ export function openStore(options: StoreOptions): Store {
 
 export const isPostgres = (location: string) => /^postgres(ql)?:\/\//.test(location);
 
-/** The database could not do what was asked; nothing of the transaction was kept. */
+/**
+ * How a database fails: it cannot be reached or is busy, or it has no room, and then nothing of the transaction was
+ * kept; or it was lost while it committed, and then all of the transaction was kept or nothing.
+ */
+export type StoreFailure = 'unavailable' | 'full' | 'outcome_unknown';
+
+/** The database could not do what was asked. */
 export class StoreError extends Error {
   override readonly name = 'StoreError';
-  readonly code: 'unavailable' | 'full';
-  constructor(code: 'unavailable' | 'full', message: string, options?: ErrorOptions) {
+  readonly code: StoreFailure;
+  constructor(code: StoreFailure, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
   }
@@ -64,10 +80,13 @@ export class StoreError extends Error {
 
 const FULL = new Set(['SQLITE_FULL', 'ENOSPC', '53100']);
 const UNAVAILABLE =
-  /^(SQLITE_(BUSY|LOCKED|IOERR|CANTOPEN|CORRUPT|NOTADB|READONLY|PROTOCOL|NOMEM)|ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN|08|53|55P03|57P|28|3D000)/;
+  /^(SQLITE_(BUSY|LOCKED|IOERR|CANTOPEN|CORRUPT|NOTADB|READONLY|PROTOCOL|NOMEM)|ECONN|EPIPE|ETIMEDOUT|EHOSTUNREACH|ENOTFOUND|EAI_AGAIN|08|25P03|53|55P03|57P|28|3D000)/;
+/** What pg says in words only. */
+const UNAVAILABLE_IN_WORDS =
+  /timeout exceeded when trying to connect|Connection terminated|Cannot use a pool after|is not queryable|Query read timeout/;
 
-/** Which of the store's two failures an error means, or null when it is none of the database's doing. */
-export function storeFailure(error: unknown): 'unavailable' | 'full' | null {
+/** Which of the store's failures an error means, or null when it is none of the database's doing. */
+export function storeFailure(error: unknown): StoreFailure | null {
   for (let cause = error, depth = 0; cause instanceof Error && depth < 8; cause = cause.cause, depth++) {
     if (cause instanceof StoreError) return cause.code;
     const code = (cause as { code?: unknown }).code;
@@ -75,13 +94,7 @@ export function storeFailure(error: unknown): 'unavailable' | 'full' | null {
       if (FULL.has(code)) return 'full';
       if (UNAVAILABLE.test(code)) return 'unavailable';
     }
-    if (
-      /timeout exceeded when trying to connect|Connection terminated|Cannot use a pool after/.test(
-        cause.message,
-      )
-    ) {
-      return 'unavailable';
-    }
+    if (UNAVAILABLE_IN_WORDS.test(cause.message)) return 'unavailable';
   }
   return null;
 }

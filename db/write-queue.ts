@@ -53,9 +53,13 @@ export class WriteQueue {
     });
   }
 
-  async close(): Promise<void> {
+  /** Takes no more transactions, and waits for those it took. */
+  async end(): Promise<void> {
     this.#closed = true;
     await this.#draining;
+  }
+
+  closeWriter(): void {
     this.#discardWriter();
   }
 

@@ -14,8 +14,8 @@ A refusal carries one of these codes, a message saying what was wanted and what 
 The set is closed: switch on the code, show people the message. A credential that does not verify is not an error but
 an answer, \`{ valid: false, reason }\`.
 
-*Retryable* says whether the same call may succeed later. After \`timeout\` and \`network\` it is unknown whether anything
-was changed: repeat only calls that are safe to repeat.
+*Retryable* says whether the same call may succeed later. After \`timeout\`, \`network\` and \`outcome_unknown\` it is
+unknown whether anything was changed: repeat only calls that are safe to repeat.
 
 | code | HTTP status | retryable | meaning |
 | --- | --- | --- | --- |

@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import {
   createServer,
+  type IncomingMessage,
   type RequestListener,
   type Server,
   type ServerResponse,
@@ -13,19 +14,19 @@ import { TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
 import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler } from 'express';
 import helmet from 'helmet';
 import { ACCESS } from './access.ts';
-import { authenticate } from './authenticate.ts';
+import { authenticate, type RequestContext } from './authenticate.ts';
 import { clientAddress, createProxyList } from './client-address.ts';
 import type { Config } from './config.ts';
 import type { Deps } from './deps.ts';
 import { CountersignError, ERRORS, type ErrorCode } from './errors.ts';
-import { createHotRoutes } from './hot.ts';
+import { createHotRoutes, isHotRoute } from './hot.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import { renderPage, STYLE_SOURCE } from './page.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 import { toErrorEnvelope } from './rest/errors.ts';
 import { translate } from './translate.ts';
-import type { ErrorData, RequestContext } from './trpc/base.ts';
+import type { ErrorData } from './trpc/base.ts';
 import { appRouter } from './trpc/router.ts';
 
 export interface AppOptions {
@@ -118,28 +119,45 @@ export const answerStarting: RequestListener = (request, response) => {
 /** Answers every request. */
 export function createRequestListener(options: AppOptions): RequestListener {
   const { deps, config, logger, isDraining } = options;
-  const observe = createObserver(options);
+  const addressOf = createAddressOf(config.trustedProxies);
+  const observe = createObserver(options, addressOf);
   const allowOrigin = createCors(config.corsOrigins);
-  const hot = createHotRoutes(deps, (failure) =>
-    logger.error({ err: failure.cause, requestId: failure.requestId }, failure.message),
-  );
-  const app = createApp(options);
+  const hot = createHotRoutes({
+    deps,
+    addressOf,
+    onEnd: ({ request, response, startedAt, ...exchange }) =>
+      observe(request, response, exchange, performance.now() - startedAt),
+    report: (failure) => logger.error({ err: failure.cause, requestId: failure.requestId }, failure.message),
+  });
+  const app = createApp(options, addressOf);
 
   return (request, response) => {
-    const exchange = begin(response);
-    observe(request, response, exchange);
-    response.setHeader('Cache-Control', 'no-store');
     if (isDraining()) response.setHeader('Connection', 'close');
-    if (allowOrigin(request, response)) {
+    const isPreflight = allowOrigin(request, response);
+    const startedAt = performance.now();
+    if (!isPreflight && hot(request, response, newRequestId(), startedAt)) return;
+    const exchange = begin(response);
+    response.once('close', () => observe(request, response, exchange, performance.now() - startedAt));
+    response.setHeader('Cache-Control', 'no-store');
+    if (isPreflight) {
       exchange.route = 'preflight';
-      return;
-    }
-    if (hot(request, response, exchange.requestId)) {
-      exchange.route = pathnameOf(request.url);
+      response.writeHead(204).end();
       return;
     }
     app(request, response);
   };
+}
+
+type AddressOf = (request: IncomingMessage) => string;
+
+function createAddressOf(trustedProxies: readonly string[]): AddressOf {
+  const proxies = createProxyList(trustedProxies);
+  return (request) =>
+    clientAddress(
+      request.socket.remoteAddress ?? '',
+      request.headers['x-forwarded-for']?.toString(),
+      proxies,
+    );
 }
 
 function begin(response: ServerResponse): Exchange {
@@ -149,44 +167,48 @@ function begin(response: ServerResponse): Exchange {
   return exchange;
 }
 
-const newRequestId = () => `req_${randomUUID().replaceAll('-', '')}`;
+/** A random part for each process, and a number: they find lines in the log, and are no secret. */
+const PROCESS_ID = randomUUID().replaceAll('-', '').slice(0, 20);
+let requestCount = 0;
+const newRequestId = () => `req_${PROCESS_ID}${(requestCount++).toString(16).padStart(12, '0')}`;
 
-type Observe = (...args: [...Parameters<RequestListener>, Exchange]) => void;
+type Observe = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  exchange: Exchange,
+  milliseconds: number,
+) => void;
 
-/** Times each request, counts it, and writes its line: never a query, a header or a body. */
-function createObserver({ config, logger, metrics }: AppOptions): Observe {
-  const proxies = createProxyList(config.trustedProxies);
-  return (request, response, exchange) => {
-    const started = performance.now();
-    const client = clientAddress(
-      request.socket.remoteAddress ?? '',
-      request.headers['x-forwarded-for']?.toString(),
-      proxies,
+/** Counts a request that has ended, and writes its line: never a query, a header or a body. */
+function createObserver({ logger, metrics }: AppOptions, addressOf: AddressOf): Observe {
+  return (request, response, { route, requestId }, milliseconds) => {
+    const { method = '' } = request;
+    const { statusCode: status } = response;
+    metrics.httpRequest(route, method, status, milliseconds / 1000);
+    const level = logLevelOf(route, status);
+    if (!logger.isLevelEnabled(level)) return;
+    logger[level](
+      {
+        method,
+        route,
+        status,
+        ms: Math.round(milliseconds * 1000) / 1000,
+        client: addressOf(request),
+        requestId,
+        ...(response.writableEnded ? {} : { aborted: true }),
+      },
+      'request',
     );
-    response.once('close', () => {
-      const ms = performance.now() - started;
-      const { route, requestId } = exchange;
-      const method = request.method ?? '';
-      metrics.httpRequest(route, method, response.statusCode, ms / 1000);
-      logger[PROBES.has(route) ? 'debug' : 'info'](
-        {
-          method,
-          route,
-          status: response.statusCode,
-          ms: Math.round(ms * 1000) / 1000,
-          client,
-          requestId,
-          ...(response.writableFinished ? {} : { aborted: true }),
-        },
-        'request',
-      );
-    });
   };
 }
 
+/** What machines ask for all day is worth a line only when it is refused, or when somebody looks closely. */
+const logLevelOf = (route: string, status: number) =>
+  PROBES.has(route) || (isHotRoute(route) && status < 300) ? 'debug' : 'info';
+
 type Cors = (...args: Parameters<RequestListener>) => boolean;
 
-/** Lets listed origins read answers, never with credentials. Answers preflights itself, and true when it did. */
+/** Lets listed origins read answers, never with credentials. Answers whether it was asked only about that. */
 function createCors(origins: readonly string[]): Cors {
   if (origins.length === 0) return () => false;
   const allowed = new Set(origins);
@@ -199,14 +221,13 @@ function createCors(origins: readonly string[]): Cors {
     const wanted = request.headers['access-control-request-method'];
     if (request.method !== 'OPTIONS' || wanted === undefined) return false;
     response.setHeader('Access-Control-Allow-Methods', 'GET, POST');
-    response.setHeader('Access-Control-Allow-Headers', 'Authorization, Content-Type');
+    response.setHeader('Access-Control-Allow-Headers', 'Authorization, Content-Type, Idempotency-Key');
     response.setHeader('Access-Control-Max-Age', '600');
-    response.writeHead(204).end();
     return true;
   };
 }
 
-function createApp(options: AppOptions): Express {
+function createApp(options: AppOptions, addressOf: AddressOf): Express {
   const { deps, config, logger, metrics } = options;
   const readiness = createReadiness(options);
   const app = express();
@@ -216,14 +237,22 @@ function createApp(options: AppOptions): Express {
   app.enable('strict routing');
   app.enable('case sensitive routing');
   app.use(createHelmet(config.publicUrl));
-  app.use('/trpc', createTrpcGate(), createTrpc(deps, logger));
+  app.use('/trpc', createTrpcGate(), createTrpc(deps, logger, addressOf));
   get(app, '/', async (_request, response) => {
     response.type('html').send(renderPage({ publicUrl: config.publicUrl, ...(await readiness()) }));
   });
   get(app, '/healthz', (_request, response) => sendJson(response, 200, { status: 'ok' }));
   get(app, '/readyz', async (_request, response) => sendReadiness(response, await readiness()));
   get(app, '/metrics', async (request, response) => {
-    await authenticate(deps, request.headers.authorization, 'metrics.read', requestIdOf(response));
+    await authenticate(
+      {
+        deps,
+        authorization: request.headers.authorization,
+        address: () => addressOf(request),
+        requestId: requestIdOf(response),
+      },
+      'metrics.read',
+    );
     response.type(metrics.contentType).send(await metrics.text());
   });
   app.use(() => {
@@ -323,7 +352,7 @@ function trpcRoute(request: Request): string {
   return Object.hasOwn(ACCESS, path) ? `/trpc/${path}` : '/trpc';
 }
 
-function createTrpc(deps: Deps, logger: Logger): RequestHandler {
+function createTrpc(deps: Deps, logger: Logger, addressOf: AddressOf): RequestHandler {
   return createExpressMiddleware({
     router: appRouter,
     allowMethodOverride: true,
@@ -332,6 +361,7 @@ function createTrpc(deps: Deps, logger: Logger): RequestHandler {
     createContext: ({ req, res }): RequestContext => ({
       deps,
       authorization: req.headers.authorization,
+      address: () => addressOf(req),
       requestId: requestIdOf(res),
     }),
     onError({ error, path, ctx }) {

@@ -5,7 +5,9 @@ import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { Countersign, Outputs } from '../client/index.ts';
-import { description, name, scopes, ttlSeconds } from './domain/fields.ts';
+import { description, name, ttlSeconds } from './domain/fields.ts';
+import { edgeScopes, MACHINE_SCOPES_MAX } from './domain/machine-scopes.ts';
+import { assertTtls, createMachineInput } from './domain/machines.ts';
 import { PAGE_SIZE_MAX, type Page } from './domain/pages.ts';
 import { CountersignError } from './errors.ts';
 import { translate } from './translate.ts';
@@ -21,7 +23,10 @@ const machine = z.strictObject({
   maxTokenTtlSeconds: ttlSeconds.optional(),
   mayVerify: z.boolean().optional(),
   /** Machines, of this file or the server's, that this one may call. */
-  calls: z.array(z.strictObject({ machine: name, scopes: scopes.default([]) })).default([]),
+  calls: z
+    .array(z.strictObject({ machine: name, scopes: edgeScopes.default([]) }))
+    .max(MACHINE_SCOPES_MAX)
+    .default([]),
 });
 
 const machinesFile = z
@@ -77,8 +82,9 @@ interface Step {
 }
 
 /**
- * Applies a file; machines are matched by name. Applied a second time it changes nothing. Everything that can be
- * refused is refused before the first change.
+ * Applies a file; machines are matched by name. Applied a second time it changes nothing. What the server would refuse
+ * of it, as things stand there, is refused before the first change, and in a dry run. What others change meanwhile, or a
+ * disk, may still stop it on its way: applied again, it goes on from there.
  *
  * @param url that services will call, for their files.
  * @param done is told of each change once it is made.
@@ -92,11 +98,11 @@ export async function applyMachines(
   const wanted = await readMachinesFile(options.file);
   const there = await allPages((page) => countersign.machines.list(page));
   const ids = new Map(there.map(({ name, id }) => [name, id]));
-  const idOf = (name: string) => ids.get(name) ?? '';
   refuseUnknown(wanted, ids);
-
+  const before = new Map(there.map((machine) => [machine.name, machine]));
+  for (const machine of wanted) refuseTtls(machine, before.get(machine.name));
   const creating = wanted.filter(({ name }) => !ids.has(name));
-  if (!options.dryRun && creating.length > 0) await prepareFolder(options.writeEnv, creating);
+  refuseUnfitNames(creating);
 
   const steps: Step[] = creating.map((machine) => ({
     change: { action: 'create', machine: machine.name },
@@ -104,34 +110,14 @@ export async function applyMachines(
       ids.set(machine.name, await createMachine(countersign, machine, options.writeEnv ?? '', url)),
   }));
   for (const machine of wanted) {
-    const before = there.find(({ name }) => name === machine.name);
-    if (before) steps.push(...updateSteps(countersign, machine, before));
+    const found = before.get(machine.name);
+    if (found) steps.push(...updateSteps(countersign, machine, found));
   }
-
-  const unlisted: ApplyReport['unlisted'] = [];
-  const names = new Map(there.map(({ name, id }) => [id, name]));
-  for (const machine of wanted) {
-    const fromMachineId = ids.get(machine.name);
-    const edges =
-      fromMachineId === undefined
-        ? []
-        : await allPages((page) => countersign.machineScopes.list({ ...page, fromMachineId }));
-    const scopesTo = new Map(
-      edges.map((edge) => [names.get(edge.toMachineId) ?? edge.toMachineId, edge.scopes]),
-    );
-    for (const call of machine.calls) {
-      const change = scopeChange(machine.name, call, scopesTo.get(call.machine));
-      if (change) steps.push({ change, run: () => makeScopeChange(countersign, change, idOf) });
-      scopesTo.delete(call.machine);
-    }
-    for (const to of scopesTo.keys()) {
-      const change: Change = { action: 'disallow', machine: machine.name, to };
-      if (options.prune) steps.push({ change, run: () => makeScopeChange(countersign, change, idOf) });
-      else unlisted.push({ machine: machine.name, to });
-    }
-  }
+  const scopes = await planScopes(countersign, wanted, ids, options.prune ?? false);
+  steps.push(...scopes.steps);
 
   if (!options.dryRun) {
+    if (creating.length > 0) await prepareFolder(options.writeEnv, creating);
     for (const { change, run } of steps) {
       await run();
       done(change);
@@ -143,8 +129,46 @@ export async function applyMachines(
     withoutEnvFile: there
       .map(({ name }) => name)
       .filter((name) => lacksEnvFile(name, wanted, options.writeEnv)),
-    unlisted,
+    unlisted: scopes.unlisted,
   };
+}
+
+/** What to take away and to allow, in that order: a machine that may call no more can call another instead. */
+async function planScopes(
+  countersign: Countersign,
+  wanted: WantedMachine[],
+  ids: ReadonlyMap<string, string>,
+  prune: boolean,
+): Promise<{ steps: Step[]; unlisted: ApplyReport['unlisted'] }> {
+  const idOf = (name: string) => ids.get(name) ?? '';
+  const names = new Map([...ids].map(([name, id]) => [id, name]));
+  const steps: Step[] = [];
+  const unlisted: ApplyReport['unlisted'] = [];
+  for (const { name: machine, calls } of wanted) {
+    const scopesTo = await scopesFrom(countersign, ids.get(machine), names);
+    const changes = calls.map((call) => scopeChange(machine, call, scopesTo.get(call.machine)));
+    for (const call of calls) scopesTo.delete(call.machine);
+    const others = [...scopesTo.keys()];
+    if (prune) changes.unshift(...others.map((to): Change => ({ action: 'disallow', machine, to })));
+    else {
+      refuseTooMany(machine, calls.length + others.length);
+      unlisted.push(...others.map((to) => ({ machine, to })));
+    }
+    for (const change of changes)
+      if (change) steps.push({ change, run: () => makeScopeChange(countersign, change, idOf) });
+  }
+  return { steps, unlisted };
+}
+
+/** Whom a machine may call now, and with which scopes; nobody, if it is not there. */
+async function scopesFrom(
+  countersign: Countersign,
+  fromMachineId: string | undefined,
+  names: ReadonlyMap<string, string>,
+): Promise<Map<string, string[]>> {
+  if (fromMachineId === undefined) return new Map();
+  const edges = await allPages((page) => countersign.machineScopes.list({ ...page, fromMachineId }));
+  return new Map(edges.map(({ toMachineId, scopes }) => [names.get(toMachineId) ?? toMachineId, scopes]));
 }
 
 async function readMachinesFile(path: string): Promise<WantedMachine[]> {
@@ -173,6 +197,22 @@ function refuseUnknown(wanted: WantedMachine[], ids: ReadonlyMap<string, string>
       );
     }
   }
+}
+
+function refuseTtls({ name, calls: _, ...fields }: WantedMachine, before: Machine | undefined) {
+  const given = withoutUndefined(fields);
+  try {
+    assertTtls(before ? { ...before, ...given } : createMachineInput.parse({ name, ...given }));
+  } catch (error) {
+    throw error instanceof CountersignError ? refusal(`'${name}': ${error.message}`, error.field) : error;
+  }
+}
+
+function refuseTooMany(machine: string, calls: number) {
+  if (calls <= MACHINE_SCOPES_MAX) return;
+  throw refusal(
+    `Cannot let '${machine}' call more machines: wanted at most ${MACHINE_SCOPES_MAX} with those that it may call and the file does not list, found ${calls}`,
+  );
 }
 
 /** Walks a list to its end. */
@@ -252,16 +292,19 @@ async function createMachine(
   }
 }
 
-async function prepareFolder(folder: string | undefined, creating: WantedMachine[]): Promise<void> {
-  if (folder === undefined) {
-    const names = creating.map(({ name }) => `'${name}'`).join(', ');
-    throw refusal(`Cannot create ${names}: wanted --write-env with the folder to leave their secrets in`);
-  }
+function refuseUnfitNames(creating: WantedMachine[]) {
   const unfit = creating.find(({ name }) => !/^[A-Za-z0-9_][A-Za-z0-9._ -]*$/.test(name));
   if (unfit) {
     throw refusal(
       `Cannot create '${unfit.name}': wanted a name that can name its file, of letters, digits, '.', '_', '-' and spaces`,
     );
+  }
+}
+
+async function prepareFolder(folder: string | undefined, creating: WantedMachine[]): Promise<void> {
+  if (folder === undefined) {
+    const names = creating.map(({ name }) => `'${name}'`).join(', ');
+    throw refusal(`Cannot create ${names}: wanted --write-env with the folder to leave their secrets in`);
   }
   await mkdir(folder, { recursive: true, mode: 0o700 });
 }

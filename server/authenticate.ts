@@ -1,6 +1,6 @@
 import { mayCall } from './access.ts';
 import type { Caller, Deps, Principal } from './deps.ts';
-import { findCaller } from './domain/secrets.ts';
+import { type Address, findCaller, type Presented } from './domain/secrets.ts';
 import { CountersignError } from './errors.ts';
 
 /** RFC 6750, section 2.1; the scheme's name is matched in any case (RFC 9110, section 11.1). */
@@ -11,15 +11,26 @@ export function bearerValue(authorization: string | undefined): string | null {
   return BEARER.exec(authorization ?? '')?.[1] ?? null;
 }
 
+/** What a transport knows of a request before anybody is authenticated. */
+export interface RequestContext {
+  deps: Deps;
+  authorization: string | undefined;
+  /** The client's address: that of the peer, or what trusted proxies say of it. */
+  address: Address;
+  requestId: string;
+}
+
+/** What a request presents as its caller's credential. */
+export const presentedBy = ({ authorization, address }: RequestContext): Presented => ({
+  value: bearerValue(authorization),
+  address,
+});
+
 /** The caller behind an `Authorization` header, if it may call the procedure; throws `unauthenticated` or `forbidden`. */
-export async function authenticate(
-  deps: Deps,
-  authorization: string | undefined,
-  path: string,
-  requestId: string,
-): Promise<Caller> {
-  const value = bearerValue(authorization);
-  const principal = value === null ? null : await findCaller(deps, value);
+export async function authenticate(request: RequestContext, path: string): Promise<Caller> {
+  const { deps, requestId } = request;
+  const { value, address } = presentedBy(request);
+  const principal = value === null ? null : await findCaller(deps, value, address);
   const authorized = authorize(principal, path, value !== null);
   // Verifying counts its caller itself, once for each credential.
   if (authorized.kind !== 'system' && !path.startsWith('credentials.'))

@@ -5,7 +5,13 @@ import { type Countersign, CountersignError, createCountersign } from '../client
 import { type ApplyReport, applyMachines, type Change } from './apply.ts';
 import { CREDENTIAL_FIELDS, command, commandRouter, holdsCredential, inputSchema } from './commands.ts';
 import { PREFIXES } from './crypto/format.ts';
-import { toTable } from './table.ts';
+import {
+  type ImportKeysTerminal,
+  type ImportKeysTotals,
+  importKeys,
+  type RefusedLine,
+} from './import-keys.ts';
+import { printable, toTable } from './table.ts';
 
 /** The process as a command sees it. */
 export interface Terminal {
@@ -45,7 +51,10 @@ export async function runCommand(argv: string[], terminal: Terminal): Promise<nu
   }
   const session = createSession(terminal, () => root.opts<GlobalOptions>());
   const cli = createCli({
-    router: commandRouter(session.call, { apply: applyCommand(session) }),
+    router: commandRouter(session.call, {
+      apply: applyCommand(session),
+      'import-keys': importKeysCommand(session, terminal),
+    }),
     name: 'countersign',
     version: terminal.version,
     description: 'Administers a running Countersign server, machine authentication',
@@ -89,7 +98,8 @@ Credentials are read from standard input or the environment, never from argument
 Examples:
   countersign machines create billing
   countersign verify < key.txt
-  countersign apply machines.json --write-env ./secrets`,
+  countersign apply machines.json --write-env ./secrets
+  countersign import-keys keys.ndjson --shape-prefix acme_ --report refused.ndjson`,
     );
 }
 
@@ -173,6 +183,12 @@ function createSession(terminal: Terminal, options: () => GlobalOptions) {
     show: (answer: unknown) => {
       const format = options().output ?? (terminal.stdout.isTTY ? 'table' : 'json');
       return `${format === 'json' ? JSON.stringify(answer, null, 2) : toTable(answer)}\n`;
+    },
+    /** Whether the key is on standard input, of which then nothing else can be read. */
+    takesStdin: () => options().secretKeyStdin === true,
+    /** Has a command that was carried out answer no. */
+    deny() {
+      negative = true;
     },
     /** Whether the answer was a no, which is none of a failure and yet no success. */
     negative: () => negative,
@@ -276,4 +292,71 @@ function sentence({ action, machine, to, fields = [], scopes = [] }: Change): st
     case 'disallow':
       return `no longer let '${machine}' call '${to}'`;
   }
+}
+
+const importKeysInput = z.strictObject({
+  file: z
+    .string()
+    .describe("NDJSON or CSV of 'value' or 'hash', 'subject', 'name' and more; - for standard input")
+    .meta({ positional: true }),
+  format: z.enum(['ndjson', 'csv']).optional().describe("by default 'csv' for a file called so"),
+  shapePrefix: z.array(z.string()).optional().describe('how values of another format than ours begin'),
+  shapeLength: z.number().int().optional().describe('how many characters they have'),
+  report: z.string().optional().describe('a file for what was refused, as NDJSON'),
+  dryRun: z.boolean().optional().describe('judge every line by itself, and send nothing'),
+});
+
+function importKeysCommand(session: ReturnType<typeof createSession>, terminal: Terminal) {
+  return command(
+    {
+      description:
+        'Import API keys from a file of any length; values are hashed here. Cut off and called again, it goes on where it was',
+      examples: [
+        'countersign import-keys keys.ndjson --shape-prefix acme_live_ --report refused.ndjson',
+        'countersign import-keys keys.csv --dry-run',
+      ],
+    },
+    inputSchema(importKeysInput),
+    async (given) => {
+      const options = importKeysInput.parse(given);
+      if (options.file === '-' && session.takesStdin())
+        throw new UsageError('Wanted one of --secret-key-stdin and the keys on standard input, found both');
+      const line = createProgressLine(terminal);
+      const totals = await importKeys(session.connect, session.url, options, {
+        stdin: terminal.stdin,
+        ...line,
+      }).finally(line.end);
+      if (totals.refused > 0) session.deny();
+      return totals;
+    },
+  );
+}
+
+/** Refusals that are shown; all of them are in the report. */
+const REFUSALS_SHOWN_MAX = 20;
+
+/** One line that is written over on a terminal, and what is noted above it. */
+function createProgressLine({ stderr }: Terminal): Omit<ImportKeysTerminal, 'stdin'> & { end(): void } {
+  let shown = 0;
+  const erase = () => stderr.isTTY && stderr.write('\r\u001b[K');
+  const note = (text: string) => {
+    erase();
+    stderr.write(`${text}\n`);
+  };
+  return {
+    note,
+    refused({ line, code, message }: RefusedLine) {
+      shown++;
+      if (shown <= REFUSALS_SHOWN_MAX) note(`Line ${line}: ${code}: ${printable(message)}`);
+      else if (shown === REFUSALS_SHOWN_MAX + 1) note('More was refused: --report has it all');
+    },
+    progress(totals: ImportKeysTotals, percent: number | null) {
+      if (!stderr.isTTY) return;
+      erase();
+      stderr.write(
+        `${percent === null ? '' : `${percent} %, `}${totals.records} keys, ${totals.refused} refused`,
+      );
+    },
+    end: () => void erase(),
+  };
 }

@@ -19,10 +19,11 @@ export const CREDENTIAL_FIELDS: Readonly<Record<string, string>> = {
   'apiKeys.revokeByValue': 'value',
 };
 
-/** Commands with another name than their procedure, or none: a batch of credentials is for programs. */
+/** Commands with another name than their procedure, or none: batches are for programs. */
 const NAMES: Readonly<Record<string, string | null>> = {
   'credentials.verify': 'verify',
   'credentials.verifyBatch': null,
+  'apiKeys.import': null,
 };
 
 const EXAMPLES: Readonly<Record<string, string[]>> = {
@@ -34,8 +35,24 @@ const EXAMPLES: Readonly<Record<string, string[]>> = {
   'machineScopes.create': ['countersign machine-scopes create mch_… mch_… --scopes entries:write'],
   'm2mTokens.create': ['countersign m2m-tokens create --format jwt --ttl-seconds 600'],
   'm2mTokens.revokeByValue': ['countersign m2m-tokens revoke-by-value < token.txt'],
-  'apiKeys.create': ['countersign api-keys create "nightly export" user_42 --scopes invoices:read'],
+  'apiKeys.create': [
+    'countersign api-keys create "nightly export" user_42 --scopes invoices:read',
+    'countersign api-keys create trial user_42 --policy-id kp_… --allowed-cidrs 192.0.2.0/24',
+  ],
+  'apiKeys.setCredits': [
+    'countersign api-keys set-credits ak_… --remaining 1000',
+    'countersign api-keys set-credits ak_… --remaining 1000 --refill-amount 1000 --refill-interval-seconds 86400',
+  ],
   'apiKeys.revokeByValue': ['countersign api-keys revoke-by-value < leaked.txt'],
+  'apiKeys.revokeAll': ['countersign api-keys revoke-all org_7 --created-by user_42 --reason owner_left'],
+  'keyPrefixes.create': ['countersign key-prefixes create acme_live_'],
+  'keyPolicies.create': [
+    'countersign key-policies create standard --is-default --max-ttl-seconds 31536000 --live-keys-max 100',
+    `countersign key-policies create trial --allowed-scopes invoices:read --rate-limit '{"count":60,"windowSeconds":60}'`,
+  ],
+  'subjects.set': [`countersign subjects set user_42 --rate-limit '{"count":600,"windowSeconds":60}'`],
+  'subjects.disable': ['countersign subjects disable user_42'],
+  'usage.ofSubjects': ['countersign usage of-subjects user_42 --granularity hour'],
   'credentials.verify': [
     'countersign verify < key.txt',
     'countersign verify --scopes invoices:read --kinds api_key < key.txt',

@@ -18,6 +18,8 @@ export interface Config {
   redisUrl: string | undefined;
   /** 32 bytes; undefined where none was given. */
   masterKey: Buffer | undefined;
+  /** 32 bytes: what a rotation is to replace a master key that was given by. */
+  newMasterKey: Buffer | undefined;
   bootstrapKey: string | undefined;
   signingAlg: (typeof SIGNING_ALGS)[number];
   /** CIDR blocks whose `X-Forwarded-For` is believed. */
@@ -62,6 +64,8 @@ const SETTINGS = {
   COUNTERSIGN_DATA_DIR: 'plain',
   COUNTERSIGN_MASTER_KEY: 'secret',
   COUNTERSIGN_MASTER_KEY_FILE: 'plain',
+  COUNTERSIGN_NEW_MASTER_KEY: 'secret',
+  COUNTERSIGN_NEW_MASTER_KEY_FILE: 'plain',
   COUNTERSIGN_BOOTSTRAP_KEY: 'secret',
   COUNTERSIGN_BOOTSTRAP_KEY_FILE: 'plain',
   COUNTERSIGN_SIGNING_ALG: 'plain',
@@ -88,7 +92,7 @@ const OF_KUBERNETES =
   /^COUNTERSIGN_(SERVICE_(HOST|PORT)(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$/;
 const PORT_OF_KUBERNETES = /^(tcp|udp|sctp):\/\//;
 
-const MASTER_KEY_WANTED = '32 bytes as base64, base64url or 64 hex digits';
+export const MASTER_KEY_WANTED = '32 bytes as base64, base64url or 64 hex digits';
 const BOOTSTRAP_KEY_WANTED = "'sk_' and 40 to 512 letters, digits or underscores";
 const BOOTSTRAP_KEY = /^sk_[A-Za-z0-9_]{40,512}$/;
 const HOST_NAME = /^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/;
@@ -121,6 +125,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       parseUrl(text, ['redis:', 'rediss:']),
     ),
     masterKey: settings.readSecret('COUNTERSIGN_MASTER_KEY', MASTER_KEY_WANTED, parseMasterKey),
+    newMasterKey: settings.readSecret('COUNTERSIGN_NEW_MASTER_KEY', MASTER_KEY_WANTED, parseMasterKey),
     bootstrapKey: settings.readSecret('COUNTERSIGN_BOOTSTRAP_KEY', BOOTSTRAP_KEY_WANTED, (text) =>
       BOOTSTRAP_KEY.test(text) ? text : undefined,
     ),
@@ -213,7 +218,7 @@ class SettingsReader {
 
   /** A secret, given as it is or as the path of a file that holds it. */
   readSecret<T>(
-    name: 'COUNTERSIGN_MASTER_KEY' | 'COUNTERSIGN_BOOTSTRAP_KEY',
+    name: 'COUNTERSIGN_MASTER_KEY' | 'COUNTERSIGN_NEW_MASTER_KEY' | 'COUNTERSIGN_BOOTSTRAP_KEY',
     wanted: string,
     parse: (text: string) => T | undefined,
   ): T | undefined {

@@ -1,8 +1,11 @@
 import type { Store } from '../db/store.ts';
 import type { Keyring } from './crypto/keyring.ts';
+import type { KeyShapes } from './domain/key-shapes.ts';
+import type { M2mTokenCounter } from './domain/m2m-token-counts.ts';
 import type { MintedPool } from './domain/m2m-token-pool.ts';
 import type { Signer } from './domain/signing-keys.ts';
 import type { UsageCounter } from './domain/usage.ts';
+import type { Limits } from './limits.ts';
 import type { Outbound } from './outbound.ts';
 
 /** What a domain function may touch. Made once by a main, or by a test with a clock of its own. */
@@ -16,6 +19,9 @@ export interface Deps {
   readonly publicUrl: string;
   readonly usage: UsageCounter;
   readonly pool: MintedPool;
+  readonly mintCounts: M2mTokenCounter;
+  readonly shapes: KeyShapes;
+  readonly limits: Limits;
   readonly outbound: Outbound;
   readonly observer: Observer;
   /** Says that something may be due for a job. Never waits, never throws. */

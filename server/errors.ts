@@ -33,7 +33,7 @@ export const ERRORS = {
   scope_not_allowed: {
     status: 403,
     retryable: false,
-    meaning: 'A scope or audience was asked for that no machine scope allows',
+    meaning: 'A scope or audience was asked for that no machine scope or key policy allows',
   },
   not_found: {
     status: 404,
@@ -43,6 +43,11 @@ export const ERRORS = {
   method_not_allowed: { status: 405, retryable: false, meaning: 'The path exists and takes another method' },
   name_taken: { status: 409, retryable: false, meaning: 'Another live thing of this kind has that name' },
   already_exists: { status: 409, retryable: false, meaning: 'That is already there' },
+  idempotency_conflict: {
+    status: 409,
+    retryable: false,
+    meaning: 'The same idempotency key came with another input within 24 hours',
+  },
   limit_reached: { status: 409, retryable: false, meaning: 'There are as many of these as there may be' },
   already_revoked: {
     status: 409,
@@ -64,6 +69,11 @@ export const ERRORS = {
     retryable: false,
     meaning: 'It is not in a state in which this can be done to it',
   },
+  in_use: {
+    status: 409,
+    retryable: false,
+    meaning: 'Something else still uses it: change or delete that first',
+  },
   too_early: { status: 409, retryable: false, meaning: 'It can be done later: the message says when' },
   last_admin_key: {
     status: 409,
@@ -71,6 +81,11 @@ export const ERRORS = {
     meaning: 'It is the last live admin key: without one nobody could administer this server',
   },
   payload_too_large: { status: 413, retryable: false, meaning: 'The body is larger than this path accepts' },
+  rate_limited: {
+    status: 429,
+    retryable: true,
+    meaning: 'Asked for more often than it may be: the message says when it may be again',
+  },
   headers_too_large: {
     status: 431,
     retryable: false,
@@ -89,6 +104,11 @@ export const ERRORS = {
     retryable: true,
     meaning: 'The database cannot be reached or is busy; nothing was changed',
   },
+  outcome_unknown: {
+    status: 503,
+    retryable: false,
+    meaning: 'The database was lost while it committed: all of it was done, or nothing',
+  },
   storage_full: { status: 503, retryable: false, meaning: 'The disk is full; nothing was changed' },
   timeout: {
     status: 0,
@@ -104,6 +124,13 @@ export const ERRORS = {
 
 export type ErrorCode = keyof typeof ERRORS;
 
+interface ErrorDetails {
+  requestId?: string | undefined;
+  field?: string | undefined;
+  retryAfterMs?: number | undefined;
+  cause?: unknown;
+}
+
 /** A refusal the caller is told of: a closed code, and a message saying what was wanted and what was found. */
 export class CountersignError extends Error {
   override readonly name = 'CountersignError';
@@ -114,17 +141,16 @@ export class CountersignError extends Error {
   readonly requestId: string | undefined;
   /** The input field at fault, as a dotted path. */
   readonly field: string | undefined;
+  /** How long until the same may be asked for again, where that is known. */
+  readonly retryAfterMs: number | undefined;
 
-  constructor(
-    code: ErrorCode,
-    message: string,
-    options: { requestId?: string | undefined; field?: string | undefined; cause?: unknown } = {},
-  ) {
+  constructor(code: ErrorCode, message: string, options: ErrorDetails = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.status = ERRORS[code].status;
     this.requestId = options.requestId;
     this.field = options.field;
+    this.retryAfterMs = options.retryAfterMs;
   }
 
   /** Whether the same call may succeed later. Repeat only calls that are safe to repeat. */

@@ -2,23 +2,47 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { z } from 'zod';
-import { authenticate, authorize, bearerValue } from './authenticate.ts';
+import { authenticate, authorize, presentedBy, type RequestContext } from './authenticate.ts';
 import type { Deps } from './deps.ts';
 import { type Authorize, verify, verifyBatch, verifyBatchInput, verifyInput } from './domain/credentials.ts';
+import type { Presented } from './domain/secrets.ts';
 import { JWKS_MAX_AGE_SECONDS } from './domain/signing-keys.ts';
 import { CountersignError } from './errors.ts';
 import { toErrorEnvelope } from './rest/errors.ts';
 import { createM2mTokenRequest, postM2mToken } from './rest/m2m-tokens.ts';
 import { translate } from './translate.ts';
 
-/** Answers true when it took the request, which it then answers in its own time. */
-export type HotRoutes = (request: IncomingMessage, response: ServerResponse, requestId: string) => boolean;
-
-/** A request without its body. */
-interface Call {
+export interface HotOptions {
   deps: Deps;
-  authorization: string | undefined;
+  /** The client's address, behind trusted proxies. */
+  addressOf: (request: IncomingMessage) => string;
+  /** Told of every request that was answered, or given up because its client went away. */
+  onEnd?: (end: HotEnd) => void;
+  /** Told of what the server is to blame for, with its cause; the caller is not. */
+  report?: (failure: CountersignError) => void;
+}
+
+export interface HotEnd {
+  request: IncomingMessage;
+  response: ServerResponse;
   requestId: string;
+  /** The path, which is one of few. */
+  route: string;
+  /** As it was given when the request came. */
+  startedAt: number;
+}
+
+/** Answers true when it took the request, which it then answers in its own time. */
+export type HotRoutes = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  requestId: string,
+  startedAt: number,
+) => boolean;
+
+interface HotCall extends RequestContext {
+  /** The header of that name: for those who mint. */
+  idempotencyKey: string | undefined;
 }
 
 interface Answer {
@@ -27,8 +51,8 @@ interface Answer {
 }
 
 type Route =
-  | { method: 'POST'; bytesMax: number; answer: (call: Call, body: Body) => Promise<Answer> }
-  | { method: 'GET'; maxAgeSeconds: number; answer: (call: Call) => Promise<Answer> };
+  | { method: 'POST'; bytesMax: number; answer: (call: HotCall, body: Body) => Promise<Answer> }
+  | { method: 'GET'; maxAgeSeconds: number; answer: (call: RequestContext) => Promise<Answer> };
 
 const BODY_BYTES_MAX = 16 * 1024;
 const BATCH_BYTES_MAX = 1024 * 1024;
@@ -46,26 +70,33 @@ const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   ['/.well-known/jwks.json', JWKS],
 ]);
 
-/** `report` is told of what the server is to blame for, with its cause; the caller is not. */
-export function createHotRoutes(
-  deps: Deps,
-  report: (failure: CountersignError) => void = () => {},
-): HotRoutes {
-  return (request, response, requestId) => {
-    const route = ROUTES.get(pathOf(request.url ?? ''));
+export const isHotRoute = (path: string) => ROUTES.has(path);
+
+export function createHotRoutes({ deps, addressOf, onEnd, report }: HotOptions): HotRoutes {
+  return (request, response, requestId, startedAt) => {
+    const path = pathOf(request.url ?? '');
+    const route = ROUTES.get(path);
     if (!route) return false;
-    const call = { deps, authorization: request.headers.authorization, requestId };
+    const call: HotCall = {
+      deps,
+      authorization: request.headers.authorization,
+      address: () => addressOf(request),
+      idempotencyKey: request.headers['idempotency-key']?.toString(),
+      requestId,
+    };
     const body = new Body(request);
-    run(route, call, request.method ?? '', body).then(
-      (answer) => send(response, answer, cacheControl(route)),
-      (error: unknown) => {
-        // The client went away in the middle of its body: there is nobody to answer, and nothing failed.
-        if (request.errored) return;
-        const told = translate(error, requestId, body.json);
-        if (told.status >= 500) report(told);
-        refuse(request, response, route, told);
-      },
-    );
+    run(route, call, request.method ?? '', body)
+      .then(
+        (answer) => send(response, requestId, answer, cacheControl(route)),
+        (error: unknown) => {
+          // The client went away in the middle of its body: there is nobody to answer, and nothing failed.
+          if (request.errored) return;
+          const told = translate(error, requestId, body.json);
+          if (told.status >= 500) report?.(told);
+          refuse(request, response, route, told);
+        },
+      )
+      .then(() => onEnd?.({ request, response, requestId, route: path, startedAt }));
     return true;
   };
 }
@@ -75,52 +106,51 @@ function pathOf(url: string): string {
   return query === -1 ? url : url.slice(0, query);
 }
 
-async function run(route: Route, call: Call, method: string, body: Body): Promise<Answer> {
-  if (route.method === 'GET' && (method === 'GET' || method === 'HEAD')) return route.answer(call);
+async function run(route: Route, call: HotCall, method: string, body: Body): Promise<Answer> {
   if (route.method === 'POST' && method === 'POST') {
     await body.read(route.bytesMax);
     return route.answer(call, body);
   }
+  if (route.method === 'GET' && (method === 'GET' || method === 'HEAD')) return route.answer(call);
   throw new CountersignError('method_not_allowed', `Wanted the method ${route.method}`);
 }
 
-async function answerVerify(call: Call, body: Body): Promise<Answer> {
-  const path = 'credentials.verify';
-  const input = await parseBeforeCaller(call, path, verifyInput, body);
-  const { deps, authorization } = call;
+async function answerVerify(call: RequestContext, body: Body): Promise<Answer> {
+  const input = await parseBeforeCaller(call, 'credentials.verify', verifyInput, body);
+  const presented = presentedBy(call);
   return {
     status: 200,
-    body: await verify(deps, bearerValue(authorization), input, authorizeCall(call, path)),
+    body: await verify(call.deps, presented, input, authorizing(presented, 'credentials.verify')),
   };
 }
 
-async function answerVerifyBatch(call: Call, body: Body): Promise<Answer> {
-  const path = 'credentials.verifyBatch';
-  const input = await parseBeforeCaller(call, path, verifyBatchInput, body);
-  const { deps, authorization } = call;
+async function answerVerifyBatch(call: RequestContext, body: Body): Promise<Answer> {
+  const input = await parseBeforeCaller(call, 'credentials.verifyBatch', verifyBatchInput, body);
+  const presented = presentedBy(call);
   return {
     status: 200,
-    body: await verifyBatch(deps, bearerValue(authorization), input, authorizeCall(call, path)),
+    body: await verifyBatch(call.deps, presented, input, authorizing(presented, 'credentials.verifyBatch')),
   };
 }
 
-async function answerMint({ deps, authorization, requestId }: Call, body: Body): Promise<Answer> {
-  const caller = await authenticate(deps, authorization, 'm2mTokens.create', requestId);
-  return { status: 201, body: await postM2mToken(deps, caller, createM2mTokenRequest.parse(body.parse())) };
+async function answerMint(call: HotCall, body: Body): Promise<Answer> {
+  const caller = await authenticate(call, 'm2mTokens.create');
+  const request = createM2mTokenRequest.parse(body.parse());
+  return { status: 201, body: await postM2mToken(call.deps, caller, request, call.idempotencyKey) };
 }
 
-async function answerJwks({ deps }: Call): Promise<Answer> {
+async function answerJwks({ deps }: RequestContext): Promise<Answer> {
   return { status: 200, body: await deps.signer.jwks() };
 }
 
-const authorizeCall =
-  ({ authorization }: Call, path: string): Authorize =>
+const authorizing =
+  ({ value }: Presented, path: string): Authorize =>
   (principal) =>
-    authorize(principal, path, bearerValue(authorization) !== null);
+    authorize(principal, path, value !== null);
 
 /** The input of a procedure whose caller is read together with what it asks about: a bad one is told only to callers. */
 async function parseBeforeCaller<S extends z.ZodType>(
-  { deps, authorization, requestId }: Call,
+  call: RequestContext,
   path: string,
   schema: S,
   body: Body,
@@ -128,7 +158,7 @@ async function parseBeforeCaller<S extends z.ZodType>(
   try {
     return schema.parse(body.parse());
   } catch (error) {
-    await authenticate(deps, authorization, path, requestId);
+    await authenticate(call, path);
     throw error;
   }
 }
@@ -192,18 +222,21 @@ const tooLarge = (bytesMax: number) =>
 const cacheControl = (route: Route) =>
   route.method === 'GET' ? `public, max-age=${route.maxAgeSeconds}` : 'no-store';
 
-function send(response: ServerResponse, { status, body }: Answer, caching: string): void {
+/** Headers as a list, which Node writes as they stand. Exactly `application/json`: with a charset, Clerk's SDK reads no answer as JSON. */
+function send(response: ServerResponse, requestId: string, { status, body }: Answer, caching: string): void {
   const text = JSON.stringify(body);
-  response.writeHead(status, headersOf(text, caching));
+  response.writeHead(status, [
+    'Content-Type',
+    'application/json',
+    'Content-Length',
+    `${Buffer.byteLength(text)}`,
+    'Cache-Control',
+    caching,
+    'X-Request-Id',
+    requestId,
+  ]);
   response.end(text);
 }
-
-/** Exactly `application/json`: with a charset, Clerk's SDK reads no answer as JSON. */
-const headersOf = (text: string, caching: string): OutgoingHttpHeaders => ({
-  'Content-Type': 'application/json',
-  'Content-Length': Buffer.byteLength(text),
-  'Cache-Control': caching,
-});
 
 function refuse(
   request: IncomingMessage,
@@ -212,7 +245,12 @@ function refuse(
   told: CountersignError,
 ): void {
   const text = JSON.stringify(toErrorEnvelope(told, told.requestId ?? ''));
-  const headers = headersOf(text, 'no-store');
+  const headers: OutgoingHttpHeaders = {
+    'Content-Type': 'application/json',
+    'Content-Length': Buffer.byteLength(text),
+    'Cache-Control': 'no-store',
+    'X-Request-Id': told.requestId,
+  };
   if (told.code === 'unauthenticated') headers['WWW-Authenticate'] = 'Bearer';
   if (told.code === 'method_not_allowed') headers['Allow'] = route.method === 'GET' ? 'GET, HEAD' : 'POST';
   if (told.code === 'payload_too_large') headers['Connection'] = 'close';

@@ -45,20 +45,20 @@ export function createLifecycle(logger: Logger) {
 }
 
 /** Ends the process with what a person can act on; no credential is printed. */
-export function refuseToStart(error: unknown): never {
-  process.stderr.write(`${maskCredentials(describeRefusal(error))}\n`);
+export function refuseToStart(error: unknown, task = 'start'): never {
+  process.stderr.write(`${maskCredentials(describeRefusal(error, task))}\n`);
   process.exit(1);
 }
 
-function describeRefusal(error: unknown): string {
+function describeRefusal(error: unknown, task: string): string {
   if (error instanceof ConfigError) return error.message;
-  if (error instanceof InstallationError) return `Cannot start: ${error.message}`;
-  if (!(error instanceof Error)) return 'Cannot start: something that is no error was thrown';
+  if (error instanceof InstallationError) return `Cannot ${task}: ${error.message}`;
+  if (!(error instanceof Error)) return `Cannot ${task}: something that is no error was thrown`;
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (syscall === 'listen') return describeListenFailure(error);
-  if (storeFailure(error)) return `Cannot start: the database cannot be opened: ${rootMessageOf(error)}`;
-  if (code !== undefined && syscall !== undefined) return `Cannot start: ${error.message}`;
-  return `Cannot start: ${error.stack}`;
+  if (storeFailure(error)) return `Cannot ${task}: the database cannot be opened: ${rootMessageOf(error)}`;
+  if (code !== undefined && syscall !== undefined) return `Cannot ${task}: ${error.message}`;
+  return `Cannot ${task}: ${error.stack}`;
 }
 
 function describeListenFailure(error: NodeJS.ErrnoException & { address?: string; port?: number }): string {

@@ -44,7 +44,7 @@ async function main() {
     config,
     logger,
     metrics,
-    degraded: () => started.status().degraded,
+    degraded: () => together(started.status().degraded, opened.deps.limits.degraded()),
     isDraining: lifecycle.isEnding,
   });
   lifecycle.onEnd(async () => {
@@ -54,6 +54,11 @@ async function main() {
   });
   announce(config, opened);
   logger.info({ url: config.publicUrl, dialect: opened.deps.store.dialect, ...started.status() }, 'ready');
+}
+
+/** Several complaints as one, or null. */
+function together(...complaints: (string | null)[]): string | null {
+  return complaints.filter((complaint) => complaint !== null).join('; ') || null;
 }
 
 function readRole(args: readonly string[]): 'all' | 'producer' {

@@ -1,35 +1,28 @@
 /** Opening what a process works with: data directory, database, keys, clock. Used by every main. */
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeSync,
-} from 'node:fs';
-import { dirname, join } from 'node:path';
-import { isPostgres, openStore, type Store } from '../db/store.ts';
-import { type Config, isLoopback, parseMasterKey } from './config.ts';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { openStore, type Store } from '../db/store.ts';
+import { type Config, isLoopback } from './config.ts';
 import { PREFIXES, parseValue } from './crypto/format.ts';
 import { newValue } from './crypto/hashing.ts';
-import { newKey } from './crypto/keyring.ts';
 import type { Deps } from './deps.ts';
+import { createApiKeyPurge } from './domain/api-key-retention.ts';
+import { deleteExpiredIdempotencyKeys } from './domain/idempotency.ts';
 import {
-  assertMasterKey,
-  InstallationError,
+  assertMayOpen,
   type InstallationOptions,
   isInstalled,
   openInstallation,
 } from './domain/installation.ts';
+import { createKeyShapes } from './domain/key-shapes.ts';
+import { createM2mTokenCounter } from './domain/m2m-token-counts.ts';
 import { createMintedPool } from './domain/m2m-token-pool.ts';
+import { hasOurPeppers } from './domain/peppers.ts';
 import { shouldKeepFirstSecretKeyFile } from './domain/secret-keys.ts';
 import { findCaller, findOwner } from './domain/secrets.ts';
 import { createSigner } from './domain/signing-keys.ts';
 import { createUsageCounter } from './domain/usage.ts';
+import { firstMasterKey, keptMasterKey, keyFile, writeDurably } from './key-files.ts';
+import { createLimits, type Limits } from './limits.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import { createOutbound } from './outbound.ts';
@@ -56,6 +49,8 @@ export interface OpenOptions {
 
 const UPKEEP_MS = 5_000;
 const FUTURE_MS_MAX = 3_600_000;
+/** threats.md, operation: the wall clock moved more than that from where it was at start. */
+const JUMP_MS_MAX = 3_600_000;
 
 /**
  * Opens the installation that `config` names, and sets it up if there is none. Throws `InstallationError` when the
@@ -66,9 +61,11 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
   const clock = startClock();
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
   const store = openStore({ location: config.databaseLocation, onCommit: metrics.commit });
+  let limits: Limits | undefined;
   try {
     const installed = await store.exclusively(() => install(store, config, logger, clock.now));
     clock.notBefore(await lastEventAt(store), logger);
+    limits = createLimits({ redisUrl: config.redisUrl, epoch: installed.epoch, now: clock.now, logger });
     const deps: Deps = {
       store,
       keyring: installed.keyring,
@@ -77,25 +74,30 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       publicUrl: config.publicUrl,
       usage: createUsageCounter(),
       pool: createMintedPool(),
+      mintCounts: createM2mTokenCounter(),
+      shapes: createKeyShapes(store),
+      limits,
       outbound: createOutbound({ allowLoopbackHttp: isOnLoopback(config) }),
       observer: metrics,
       wake,
     };
     const firstSecretKeyPath = await tidyFirstSecretKey(deps, config.dataDir);
-    const upkeep = startUpkeep(deps, config.dataDir, logger);
+    const upkeep = startUpkeep(deps, config.dataDir, clock, logger);
     return {
       deps,
       isFirstStart: installed.isFirstStart,
-      masterKeyPath: config.masterKey ? null : pathOf(config.dataDir, 'master-key'),
+      masterKeyPath: config.masterKey ? null : keyFile(config.dataDir, 'master-key'),
       firstSecretKeyPath,
       firstSecretKey: installed.firstSecretKey,
       async close() {
         await upkeep.stop();
+        await deps.limits.close();
         await deps.outbound.close();
         await store.close();
       },
     };
   } catch (error) {
+    await limits?.close();
     await store.close();
     throw error;
   }
@@ -110,6 +112,8 @@ interface Clock {
   now(): number;
   /** Moves the clock to `at` if it is behind. */
   notBefore(at: number, logger: Logger): void;
+  /** Whether the wall clock and this one are so far apart that one of them is wrong: then nothing is purged by either. */
+  isDoubtful(): boolean;
 }
 
 function startClock(): Clock {
@@ -125,6 +129,7 @@ function startClock(): Clock {
       }
       origin += aheadMs;
     },
+    isDoubtful: () => Math.abs(Date.now() - now()) > JUMP_MS_MAX,
   };
 }
 
@@ -139,18 +144,23 @@ async function lastEventAt({ read: { db, tables } }: Store): Promise<number> {
  */
 async function install(store: Store, config: Config, logger: Logger, now: () => number) {
   const isFirstStart = !(await isInstalled(store));
-  const masterKey = config.masterKey ?? keptMasterKey(config, isFirstStart, logger);
-  if (!isFirstStart) await assertMasterKey(store, masterKey);
+  const masterKey =
+    config.masterKey ??
+    (isFirstStart ? firstMasterKey(config, logger) : await keptMasterKey(store, config, logger));
+  if (!isFirstStart) await assertMayOpen(store, masterKey);
   await store.migrate();
   const settings: InstallationOptions = { masterKey, signingAlg: config.signingAlg, now };
   if (!isFirstStart || config.bootstrapKey !== undefined) {
-    const { keyring } = await openInstallation(store, { ...settings, bootstrapKey: config.bootstrapKey });
-    return { keyring, isFirstStart, firstSecretKey: null };
+    const { keyring, epoch } = await openInstallation(store, {
+      ...settings,
+      bootstrapKey: config.bootstrapKey,
+    });
+    return { keyring, epoch, isFirstStart, firstSecretKey: null };
   }
   const firstSecretKey = keptFirstSecretKey(config) ?? newValue(PREFIXES.secretKey).value;
-  writeDurably(pathOf(config.dataDir, 'first-secret-key'), firstSecretKey);
-  const { keyring } = await openInstallation(store, { ...settings, bootstrapKey: firstSecretKey });
-  return { keyring, isFirstStart, firstSecretKey };
+  writeDurably(keyFile(config.dataDir, 'first-secret-key'), firstSecretKey);
+  const { keyring, epoch } = await openInstallation(store, { ...settings, bootstrapKey: firstSecretKey });
+  return { keyring, epoch, isFirstStart, firstSecretKey };
 }
 
 /**
@@ -158,86 +168,43 @@ async function install(store: Store, config: Config, logger: Logger, now: () => 
  * directory. It becomes the first key here too, for writing over it might lose the only copy there is.
  */
 function keptFirstSecretKey(config: Config): string | null {
-  const path = pathOf(config.dataDir, 'first-secret-key');
+  const path = keyFile(config.dataDir, 'first-secret-key');
   const value = existsSync(path) ? readFileSync(path, 'utf8').trim() : '';
   return parseValue(value)?.prefix === PREFIXES.secretKey ? value : null;
 }
 
-const pathOf = (dataDir: string, file: 'master-key' | 'first-secret-key') => join(dataDir, file);
-
-/** The master key that the data directory keeps; made at the first start on SQLite, and then only. */
-function keptMasterKey(config: Config, isFirstStart: boolean, logger: Logger): Buffer {
-  const path = pathOf(config.dataDir, 'master-key');
-  if (existsSync(path)) return readMasterKey(path, logger);
-  if (!isFirstStart || isPostgres(config.databaseLocation)) {
-    throw new InstallationError(
-      `The master key is missing: this database was set up with one, and neither COUNTERSIGN_MASTER_KEY, COUNTERSIGN_MASTER_KEY_FILE nor '${path}' has it. Nothing was changed`,
-    );
-  }
-  const masterKey = newKey();
-  writeDurably(path, masterKey.toString('base64'));
-  return masterKey;
-}
-
-function readMasterKey(path: string, logger: Logger): Buffer {
-  const text = readFileSync(path, 'utf8').trim();
-  const masterKey = parseMasterKey(text);
-  if (!masterKey) {
-    throw new InstallationError(
-      `The master key in '${path}' is damaged: wanted 32 bytes as base64, base64url or 64 hex digits, found text of ${text.length} characters. Nothing was changed`,
-    );
-  }
-  if ((statSync(path).mode & 0o077) !== 0) {
-    logger.warn({ path }, 'The file of the master key can be read by other users of this machine');
-  }
-  return masterKey;
-}
-
-/** Writes a file that only its owner may read, whole or not at all, and answers once it would survive a power cut. */
-function writeDurably(path: string, text: string) {
-  const unfinished = `${path}.new`;
-  rmSync(unfinished, { force: true });
-  const file = openSync(unfinished, 'wx', 0o600);
-  try {
-    writeSync(file, `${text}\n`);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-  renameSync(unfinished, path);
-  const folder = openSync(dirname(path), 'r');
-  try {
-    fsyncSync(folder);
-  } finally {
-    closeSync(folder);
-  }
-}
-
 /**
- * Removes the file of the first secret key once another admin key exists, or once the key in it is no longer one.
+ * Removes the file of the first secret key once there is another admin key that does not expire, or once the key in it is
+ * none any more.
  * Answers its path while it holds a live key. A key that this database never knew is another installation's, perhaps its
  * only copy, and stays.
  */
 async function tidyFirstSecretKey(deps: Deps, dataDir: string): Promise<string | null> {
-  const path = pathOf(dataDir, 'first-secret-key');
+  const path = keyFile(dataDir, 'first-secret-key');
   if (!existsSync(path)) return null;
   const value = readFileSync(path, 'utf8').trim();
   if ((await findOwner(deps, value)) === null) return null;
-  const isLive = (await findCaller(deps, value)) !== null;
+  const isLive = (await findCaller(deps, value, () => '127.0.0.1')) !== null;
   if (isLive && (await shouldKeepFirstSecretKeyFile(deps))) return path;
   rmSync(path, { force: true });
   return null;
 }
 
-/** Every few seconds: flushes usage, and looks whether the first secret key's file may go. One round at a time. */
-function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
+/**
+ * Every few seconds: flushes what was counted, looks whether the first secret key's file may go and whether this process may
+ * stay, and deletes what is due. One round at a time.
+ */
+function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) {
+  const purge = startPurging(deps, clock, logger);
   let round: Promise<void> | undefined;
   let isFailing = false;
 
   async function keepUp() {
     try {
       await deps.usage.flush(deps.store);
+      await deps.mintCounts.flush(deps.store, deps.now());
       await tidyFirstSecretKey(deps, dataDir);
+      await deleteExpiredIdempotencyKeys(deps);
       if (isFailing) logger.info('Usage is being written again');
       isFailing = false;
     } catch (err) {
@@ -248,9 +215,12 @@ function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
   }
 
   const timer = setInterval(() => {
-    round ??= keepUp().finally(() => {
-      round = undefined;
-    });
+    round ??= endIfSuperseded(deps, logger)
+      .then(keepUp)
+      .then(purge)
+      .finally(() => {
+        round = undefined;
+      });
   }, UPKEEP_MS);
   timer.unref();
   return {
@@ -259,5 +229,33 @@ function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
       await round;
       await keepUp();
     },
+  };
+}
+
+/** A pepper is being retired, or was: with ours we would find no credential, and write hashes that nobody else finds. */
+async function endIfSuperseded(deps: Deps, logger: Logger): Promise<void> {
+  // A database that does not answer takes no hash from us either.
+  if (await hasOurPeppers(deps).catch(() => true)) return;
+  logger.fatal(
+    'The pepper is being retired: the process ends, and can be started again once that is finished',
+  );
+  process.exit(1);
+}
+
+/** Deletes what its retention is over for, unless the time is doubtful: what is deleted too early is gone. */
+function startPurging(deps: Deps, clock: Clock, logger: Logger): () => Promise<void> {
+  const purgeApiKeys = createApiKeyPurge();
+  let wasDoubtful = false;
+  return async () => {
+    const isDoubtful = clock.isDoubtful();
+    if (isDoubtful && !wasDoubtful)
+      logger.warn(
+        'The clock moved by over an hour since the start: nothing is purged until it is back, or a restart',
+      );
+    wasDoubtful = isDoubtful;
+    if (isDoubtful) return;
+    await purgeApiKeys(deps).catch((err: unknown) => {
+      logger.error({ err }, 'Cannot delete API keys whose retention is over; it is tried again in an hour');
+    });
   };
 }

@@ -14,6 +14,7 @@ const CONSUMER = `
 import {
   type Countersign, CountersignError, createCountersign, ERRORS, type ErrorCode, type EventType, type Outputs, type VerifyResult,
 } from 'countersign';
+import { CountersignError as Refused, ERRORS as CODES, type ErrorCode as Code } from 'countersign/errors';
 
 const admin: Countersign = createCountersign();
 const caller = await admin.machines.create({ name: 'billing' });
@@ -32,10 +33,20 @@ const code: ErrorCode | undefined = await admin.machines.get({ id: 'mch_00000000
   () => undefined,
   (error: unknown) => (error instanceof CountersignError ? error.code : undefined),
 );
-export const seen = { subject, expected: caller.id, reason, types, code, meaning: code && ERRORS[code].meaning };
+const sameCode: Code | undefined = await admin.machines.get({ id: 'mch_000000000000000000000000000' }).then(
+  () => undefined,
+  (error: unknown) => (error instanceof Refused ? error.code : undefined),
+);
+const same = { classes: Refused === CountersignError, tables: CODES === ERRORS, code: sameCode };
+export const seen = { subject, expected: caller.id, reason, types, code, same, meaning: code && ERRORS[code].meaning };
 `;
 
 const PRINTING = `import { seen } from './consumer.js';\nprocess.stdout.write(JSON.stringify(seen));\n`;
+
+const ALONE = `
+import { CountersignError, ERRORS } from 'countersign/errors';
+process.stdout.write(JSON.stringify([new CountersignError('not_found', 'none').status, ERRORS.not_found.status]));
+`;
 
 const MISTAKEN = `
 import { createCountersign } from 'countersign';
@@ -113,8 +124,11 @@ describe('the tarball', () => {
     const files = readdirSync(installed, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => relative(installed, join(entry.parentPath, entry.name)));
-    const documents = ['package.json', 'README.md', 'LICENSE', 'CHANGELOG.md'];
+    const documents = 'package.json README.md LICENSE CHANGELOG.md docs/errors.md docs/verify.md'.split(' ');
+    expect(documents.filter((file) => !files.includes(file))).toEqual([]);
     expect(files.filter((file) => !documents.includes(file)).sort()).toEqual([
+      'dist/package/errors.d.ts',
+      'dist/package/errors.js',
       'dist/package/index.d.ts',
       'dist/package/index.js',
     ]);
@@ -127,11 +141,16 @@ describe('the tarball', () => {
     const importsOf = (file: string) =>
       [
         ...readFileSync(join(installed, file), 'utf8').matchAll(
-          /(?:^import [^'"]*|\bimport\()['"]([^'"\n]+)['"]/gm,
+          /(?:^(?:import|export) [^'"]*|\bimport\()['"]([^'"\n]+)['"]/gm,
         ),
       ].map(([, from]) => from);
-    expect(importsOf('dist/package/index.d.ts')).toEqual([]);
-    expect(importsOf('dist/package/index.js').filter((from) => !from?.startsWith('node:'))).toEqual([]);
+    expect(new Set(importsOf('dist/package/index.d.ts'))).toEqual(new Set(['./errors.js']));
+    const foreign = importsOf('dist/package/index.js').filter((from) => !from?.startsWith('node:'));
+    expect(foreign).toEqual(['./errors.js']);
+    for (const file of ['dist/package/errors.js', 'dist/package/errors.d.ts']) {
+      expect(importsOf(file)).toEqual([]);
+      expect(readFileSync(join(installed, file), 'utf8')).not.toMatch(/trpc/i);
+    }
   });
 
   it.each(Object.entries(COMPILERS))(
@@ -152,6 +171,11 @@ describe('the tarball', () => {
     expect(output.match(/error TS/g)).toHaveLength(3);
   });
 
+  it('hands out its errors alone', async () => {
+    writeFileSync(join(folder, 'alone.mjs'), ALONE);
+    expect(await run(folder, process.execPath, ['alone.mjs'])).toEqual({ code: 0, output: '[404,404]' });
+  });
+
   it('works against a running server', async () => {
     const { url, adminKey } = await startServer(freshFolder());
     writeFileSync(join(folder, 'consumer.ts'), CONSUMER);
@@ -168,6 +192,10 @@ describe('the tarball', () => {
       'machine.created',
       'machine_scope.created',
     ]);
-    expect(seen).toMatchObject({ code: 'not_found', meaning: expect.any(String) });
+    expect(seen).toMatchObject({
+      code: 'not_found',
+      same: { classes: true, tables: true, code: 'not_found' },
+      meaning: expect.any(String),
+    });
   });
 });

@@ -2,7 +2,6 @@
 import type { Deps } from '../server/deps.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
-import { createBullmqConsumer, createBullmqProducer } from './bullmq.ts';
 import { createInProcessTransport } from './in-process.ts';
 import { revocationWebhooks } from './revocation-webhooks.ts';
 import type { Transport } from './transport.ts';
@@ -24,6 +23,8 @@ export async function startWorkers(deps: Deps, options: WorkersOptions): Promise
   const jobs = role === 'producer' ? [] : [revocationWebhooks(deps, logger, metrics)];
   // Without Redis and jobs this does nothing: the process that has the jobs asks the rows itself.
   if (redisUrl === undefined) return createInProcessTransport(jobs, logger);
+  // Only those who have Redis pay for its client, some 20 MB.
+  const { createBullmqConsumer, createBullmqProducer } = await import('./bullmq.ts');
   const connection = { redisUrl, epoch: await readEpoch(deps), logger };
   return role === 'producer' ? createBullmqProducer(connection) : createBullmqConsumer(connection, jobs);
 }

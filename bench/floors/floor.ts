@@ -1,4 +1,4 @@
-/** What the floors share: values to verify that both sides can make, a body of our size, and how a floor says its port. */
+/** What the floors share: values to verify that both sides can make, what they are told, and how one says its port. */
 import { createHash } from 'node:crypto';
 import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -16,17 +16,11 @@ export function seedValues(): { caller: string; credentials: string[] } {
   };
 }
 
-/** An answer of the shape and size of ours. */
-export const VALID_ANSWER = {
-  valid: true,
-  kind: 'api_key',
-  id: 'ak_00000000000000000000000000000000',
-  subject: 'user_0',
-  name: 'key 0',
-  scopes: ['read', 'write'],
-  claims: null,
-  expiresAt: null,
-};
+/** A folder of its own. */
+export const givenFolder = () => process.argv[2] ?? '';
+
+/** An answer of ours to a key that is valid, for the floor to send the same. */
+export const givenAnswer = () => JSON.parse(process.argv[3] ?? '{}') as object;
 
 export function announce(server: Server): void {
   server.listen(0, '127.0.0.1', () => {

@@ -5,13 +5,14 @@ import { initTRPC } from '@trpc/server';
 import { createExpressMiddleware } from '@trpc/server/adapters/express';
 import express from 'express';
 import { z } from 'zod';
-import { announce, seedValues, VALID_ANSWER } from './floor.ts';
+import { announce, givenAnswer, seedValues } from './floor.ts';
 
 const known = new Set(seedValues().credentials.map((value) => hash('sha256', value)));
+const answer = givenAnswer();
 const t = initTRPC.create();
 const router = t.router({
   verify: t.procedure
     .input(z.object({ credential: z.string() }))
-    .mutation(({ input }) => (known.has(hash('sha256', input.credential)) ? VALID_ANSWER : { valid: false })),
+    .mutation(({ input }) => (known.has(hash('sha256', input.credential)) ? answer : { valid: false })),
 });
 announce(createServer(express().use('/trpc', createExpressMiddleware({ router }))));

@@ -21,6 +21,8 @@ export const wrappedKeysTable = (k: Kit) =>
       purpose: k.str('purpose').$type<'pepper' | 'sealing' | 'log' | 'row_mac'>().notNull(),
       version: k.int('version').notNull(),
       wrapped: k.bytes('wrapped').notNull(),
+      /** `preparing` while stored hashes are being wrapped with a new pepper: no server starts meanwhile. */
+      state: k.str('state').$type<'active' | 'preparing'>().notNull().default('active'),
       created_at: k.ts('created_at').notNull(),
     },
     (t) => [k.primaryKey({ columns: [t.purpose, t.version] })],

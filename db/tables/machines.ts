@@ -15,6 +15,11 @@ export const machinesTable = (k: Kit) =>
       /** Tokens minted under a smaller number are revoked: revoking all of a machine is one write, however many. */
       token_generation: k.int('token_generation').notNull(),
       tokens_revoked_at: k.ts('tokens_revoked_at'),
+      /** CIDR blocks its secrets may be used from; null where any will do. */
+      allowed_cidrs: k.json<string[]>('allowed_cidrs'),
+      /** Unexpired tokens it may have at a time, and tokens it may mint in a minute. */
+      live_tokens_max: k.int('live_tokens_max').notNull().default(1_000_000),
+      mints_per_minute_max: k.int('mints_per_minute_max').notNull().default(60_000),
       last_used_at: k.ts('last_used_at'),
       created_at: k.ts('created_at').notNull(),
       updated_at: k.ts('updated_at').notNull(),

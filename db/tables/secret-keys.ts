@@ -8,13 +8,18 @@ export const secretKeysTable = (k: Kit) =>
       id: k.str('id').primaryKey(),
       name: k.str('name').notNull(),
       role: k.str('role').$type<'admin' | 'issuer' | 'interaction' | 'read' | 'verify'>().notNull(),
-      /** The key `COUNTERSIGN_BOOTSTRAP_KEY` or first start made: its file is removed when another admin key exists. */
+      /** The key `COUNTERSIGN_BOOTSTRAP_KEY` or first start made: its file goes when another lasts. */
       bootstrap: k.bool('bootstrap').notNull(),
       expires_at: k.ts('expires_at'),
       revoked_at: k.ts('revoked_at'),
+      /** CIDR blocks it may be used from; null where any will do. */
+      allowed_cidrs: k.json<string[]>('allowed_cidrs'),
       last_used_at: k.ts('last_used_at'),
       created_at: k.ts('created_at').notNull(),
-      /** HMAC over id, role, expiry and revocation: a writer to the database cannot promote or revive a key. */
+      /**
+       * HMAC over id, role, expiry, revocation and CIDR blocks: a writer to the database cannot promote a key. An earlier
+       * state of the row is as genuine as the present one: putting it back is not noticed.
+       */
       mac: k.bytes('mac').notNull(),
     },
     (t) => [k.index('secret_keys_created_at').on(t.created_at, t.id)],

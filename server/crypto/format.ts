@@ -59,7 +59,10 @@ export function encodeBase62(number: bigint, length: number): string {
 }
 
 function checksum(text: string): string {
-  return encodeBase62(BigInt(crc32(text)), CHECKSUM_LENGTH);
+  let encoded = '';
+  for (let rest = crc32(text), i = 0; i < CHECKSUM_LENGTH; i++, rest = Math.floor(rest / 62))
+    encoded = ALPHABET.charAt(rest % 62) + encoded;
+  return encoded;
 }
 
 const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {

@@ -17,13 +17,37 @@ export function newValue(prefix: string): NewValue {
 
 export const startOf = (value: string, prefix: string) => value.slice(0, prefix.length + START_LENGTH);
 
-/** What is stored of a value: HMAC-SHA-256(pepper, SHA-256(value)). SHA-256 first lets keys be imported by hash. */
-export function pepperedHash(pepper: Buffer, value: string): Buffer {
-  return hmac(pepper, hash('sha256', value, 'buffer'));
-}
-
 export function hmac(key: Buffer, data: Buffer | string): Buffer {
   return createHmac('sha256', key).update(data).digest();
+}
+
+/** Of SHA-256, in bytes (FIPS 180-4, section 1). */
+const BLOCK_LENGTH = 64;
+const DIGEST_LENGTH = 32;
+
+/** SHA-256 as a string of 32 characters, one a byte: a fifth of the cost of a `Buffer` from the same function. */
+export const digestOf = (data: Buffer | string): string => hash('sha256', data, 'binary');
+
+/**
+ * `hmac` under one key of at most 64 bytes, from digest to digest as `digestOf` has them: two one-shot hashes (RFC 2104,
+ * section 2) cost a quarter of what `createHmac` does, and every verification makes two of these.
+ */
+export function hmacOfDigests(key: Buffer): (digest: string) => string {
+  if (key.length > BLOCK_LENGTH)
+    throw new RangeError(`Cannot key HMAC: wanted at most ${BLOCK_LENGTH} bytes`);
+  const inner = Buffer.alloc(BLOCK_LENGTH + DIGEST_LENGTH, 0x36);
+  const outer = Buffer.alloc(BLOCK_LENGTH + DIGEST_LENGTH, 0x5c);
+  key.forEach((byte, i) => {
+    inner[i] = byte ^ 0x36;
+    outer[i] = byte ^ 0x5c;
+  });
+  return (digest) => {
+    if (digest.length !== DIGEST_LENGTH)
+      throw new RangeError(`Cannot hash: wanted ${DIGEST_LENGTH} bytes, got ${digest.length}`);
+    inner.write(digest, BLOCK_LENGTH, 'latin1');
+    outer.write(digestOf(inner), BLOCK_LENGTH, 'latin1');
+    return digestOf(outer);
+  };
 }
 
 /** HMAC over a list of columns, each written as JSON so that no two lists read alike. */

@@ -5,7 +5,10 @@ import { encodeBase62 } from './format.ts';
 const KSUID_EPOCH_SECONDS = 1_400_000_000;
 
 /** An id of 27 base62 characters as Clerk's machines have them, sorted by second of creation. */
-export function sortableId(prefix: 'mch_' | 'evt_' | 'ep_' | 'dlv_' | 'sec_' | 'key_', now: number): string {
+export function sortableId(
+  prefix: 'mch_' | 'evt_' | 'ep_' | 'dlv_' | 'sec_' | 'key_' | 'kp_',
+  now: number,
+): string {
   const seconds = BigInt(Math.floor(now / 1000) - KSUID_EPOCH_SECONDS);
   const random = BigInt(`0x${randomBytes(16).toString('hex')}`);
   return prefix + encodeBase62((seconds << 128n) | random, 27);

@@ -1,16 +1,24 @@
 import { randomBytes } from 'node:crypto';
-import { hmac, pepperedHash } from './hashing.ts';
+import { digestOf, hmac, hmacOfDigests } from './hashing.ts';
 import { seal, unseal } from './sealing.ts';
 
 /** What each random key of ours is for. */
 export const KEY_PURPOSES = ['pepper', 'sealing', 'log', 'row_mac'] as const;
 export type KeyPurpose = (typeof KEY_PURPOSES)[number];
 
+/** Every key of an installation, unwrapped: of the peppers all there ever were, in the order of their versions from 1. */
+export type Keys = Record<Exclude<KeyPurpose, 'pepper'>, Buffer> & { pepper: readonly Buffer[] };
+
 /** The keys in use, unwrapped: only ever in memory. */
 export interface Keyring {
+  /** The version of the newest pepper; and how many there are. */
   readonly pepperVersion: number;
   /** Hash of a value as `secrets.hash` and `m2m_tokens.hash` hold it. */
   hash(value: string): Buffer;
+  /** A hash that was stored while `version` was the newest pepper, as `hash` answers it now. */
+  rehash(hash: Buffer, version: number): Buffer;
+  /** The same of a value that only its holder knows, from its SHA-256. */
+  hashOf(sha256: Buffer): Buffer;
   seal(place: string, plaintext: Buffer | string): Buffer;
   unseal(place: string, sealed: Buffer): Buffer;
   /** Key of the HMAC that chains the log. */
@@ -19,10 +27,19 @@ export interface Keyring {
   readonly rowMac: Buffer;
 }
 
-export function createKeyring(keys: Record<KeyPurpose, Buffer>, pepperVersion: number): Keyring {
+export function createKeyring(keys: Keys): Keyring {
+  const peppers = keys.pepper.map(hmacOfDigests);
+  /** HMAC under one pepper after another: HMAC(p_n, … HMAC(p_1, digest)). */
+  const under = (chain: typeof peppers, digest: string) =>
+    Buffer.from(
+      chain.reduce((inner, pepper) => pepper(inner), digest),
+      'latin1',
+    );
   return {
-    pepperVersion,
-    hash: (value) => pepperedHash(keys.pepper, value),
+    pepperVersion: peppers.length,
+    hash: (value) => under(peppers, digestOf(value)),
+    hashOf: (sha256) => under(peppers, sha256.toString('latin1')),
+    rehash: (hash, version) => under(peppers.slice(version), hash.toString('latin1')),
     seal: (place, plaintext) => seal(keys.sealing, place, plaintext),
     unseal: (place, sealed) => unseal(keys.sealing, place, sealed),
     log: keys.log,

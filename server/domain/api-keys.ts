@@ -23,21 +23,47 @@ import { startOf } from '../crypto/hashing.ts';
 import { hexId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
+import type { Limit } from '../limits.ts';
+import { assertMayRevokeByValue } from './address-limits.ts';
+import { deleteBelongings } from './api-key-retention.ts';
+import {
+  type Credits,
+  creditsAt,
+  creditsInput,
+  creditsOf,
+  grantCredits,
+  removeCredits,
+  sameCredits,
+  setCreditsFields,
+  withWholeRefill,
+} from './credit-grants.ts';
 import type { EventType } from './event-types.ts';
 import { change, type NewEvent } from './events.ts';
 import {
   apiKeyId,
   assertFuture,
+  cidrs,
   claims,
   credential,
   description,
   expiryInput,
   expiryOf,
   instant,
+  keyPolicyId,
   name,
   scopes,
   subject,
 } from './fields.ts';
+import { create, idempotencyInput } from './idempotency.ts';
+import {
+  assertExpiryAllowed,
+  assertScopesAllowed,
+  creditsUnder,
+  defaultExpiry,
+  type KeyPolicyRow,
+  policyForNewKey,
+  policyOf,
+} from './key-policies.ts';
 import {
   afterCursor,
   containsText,
@@ -47,6 +73,7 @@ import {
   SEARCH_CANDIDATES_MAX,
   searchPage,
 } from './pages.ts';
+import { rateLimit, rateLimitColumns, rateLimitOf } from './rate-limits.ts';
 import {
   cancelOverlap,
   completeOverlap,
@@ -56,7 +83,7 @@ import {
   rotateSecret,
   rotationOf,
 } from './rotation.ts';
-import { deleteSecrets, findOwner, hasExpired, issueSecret, startsOf } from './secrets.ts';
+import { type Address, findOwner, hasExpired, issueSecret, startsOf } from './secrets.ts';
 
 /** In the order in which verifying judges them: a key that is both disabled and expired reads `disabled`. */
 export const API_KEY_STATES = ['revoked', 'disabled', 'expired', 'live'] as const;
@@ -92,9 +119,19 @@ export interface ApiKey {
   revokedAt: number | null;
   revocationReason: RevocationReason | null;
   revocationNote: string | null;
+  /** The policy it was created under, even if that is gone since. */
+  policyId: string | null;
+  rateLimit: Limit | null;
+  /** CIDR blocks the end client's address must be in; null for anywhere. */
+  allowedCidrs: string[] | null;
   lastUsedAt: number | null;
   createdAt: number;
   updatedAt: number;
+}
+
+/** What a key may still spend; null where nothing of its own limits it. */
+export interface WithRemainingCredits {
+  remainingCredits: number | null;
 }
 
 type ApiKeyRow = Rows['tables']['apiKeys']['$inferSelect'];
@@ -106,17 +143,57 @@ export const createApiKeyInput = z.strictObject({
   scopes: scopes.default([]),
   claims: claims.nullish(),
   createdBy: subject.nullish(),
+  /** Without it, the default policy applies, if there is one. */
+  policyId: keyPolicyId.optional(),
+  /** Without it, the policy's; null for none. */
+  rateLimit: rateLimit.nullish(),
+  /** Without them, the policy's; null for none. */
+  credits: creditsInput.nullish(),
+  /** Where it may be used from; null for anywhere. */
+  allowedCidrs: cidrs.nullish(),
   ...expiryInput,
+  ...idempotencyInput,
 });
 
-/** Creates an API key; its value is answered this once. Throws `name_taken`, `reserved_claim`. */
+/**
+ * Creates an API key; its value is answered this once. Its policy says what it begins with, which scopes it may have, and
+ * what it is given where nothing else is asked for. Without an expiry it is given the policy's default lifetime, or else
+ * the longest; `expiresAt` null asks for none, which a policy with a longest refuses.
+ *
+ * Throws `name_taken`, `reserved_claim`, `not_found` for the policy, `scope_not_allowed`, `invalid_input` for an expiry
+ * that the policy does not allow, and `limit_reached` at as many live keys as the subject may have under it.
+ */
 export async function createApiKey(
   deps: Deps,
   caller: Caller,
   input: z.output<typeof createApiKeyInput>,
 ): Promise<ApiKey & { secret?: string }> {
   const now = deps.now();
-  const row: ApiKeyRow = {
+  return create(deps, caller, { procedure: 'apiKeys.create', input }, async (tx) => {
+    await lockSubject(deps, tx, input.subject);
+    const policy = await policyForNewKey(deps, tx, input.policyId);
+    const credits = newCredits(input, policy);
+    const row = { ...newRow(input, policy, now), has_credits: credits !== null };
+    await freeNameOfExpired(tx, row, now);
+    await assertRoomUnder(tx, policy, row.subject, now);
+    const inserted = await tx.db.insert(tx.tables.apiKeys).values(row).onConflictDoNothing().returning();
+    if (inserted.length === 0) throw nameTaken(row);
+    const owner = { kind: 'api_key' as const, id: row.id };
+    if (credits) await grantCredits(tx, owner, credits, now);
+    const secret = await issueSecret(tx, deps, { owner, prefix: row.prefix });
+    return {
+      result: { ...toApiKey(row, startOf(secret, row.prefix), now), secret },
+      event: { type: 'api_key.created', ...eventOf(row, policy ? { policyId: policy.id } : {}) },
+    };
+  });
+}
+
+type CreateInput = z.output<typeof createApiKeyInput>;
+
+function newRow(input: CreateInput, policy: KeyPolicyRow | null, now: number): ApiKeyRow {
+  assertScopesAllowed(policy, input.scopes);
+  const limit = input.rateLimit === undefined && policy ? rateLimitOf(policy) : input.rateLimit;
+  return {
     id: hexId('ak_', now),
     subject: input.subject,
     name: input.name,
@@ -125,8 +202,13 @@ export async function createApiKey(
     scopes: input.scopes,
     claims: input.claims ?? null,
     created_by: input.createdBy ?? null,
+    policy_id: policy?.id ?? null,
+    prefix: policy?.prefix ?? PREFIXES.apiKey,
+    ...rateLimitColumns(limit ?? null),
+    has_credits: false,
+    allowed_cidrs: input.allowedCidrs ?? null,
     enabled: true,
-    expires_at: expiryOf('API key', now, input),
+    expires_at: newExpiry(input, policy, now),
     revoked_at: null,
     revocation_reason: null,
     revocation_note: null,
@@ -134,28 +216,64 @@ export async function createApiKey(
     created_at: now,
     updated_at: now,
   };
-  return change(deps, caller, async (tx) => {
-    await lockSubject(deps, tx, row.subject);
-    await freeNameOfExpired(tx, row, now);
-    const inserted = await tx.db.insert(tx.tables.apiKeys).values(row).onConflictDoNothing().returning();
-    if (inserted.length === 0) throw nameTaken(row);
-    const secret = await issueSecret(tx, deps, {
-      owner: { kind: 'api_key', id: row.id },
-      prefix: PREFIXES.apiKey,
-    });
-    return {
-      result: { ...toApiKey(row, startOf(secret, PREFIXES.apiKey), now), secret },
-      event: { type: 'api_key.created', ...eventOf(row) },
-    };
-  });
+}
+
+function newCredits({ credits }: CreateInput, policy: KeyPolicyRow | null): Credits | null {
+  if (credits === undefined) return policy ? creditsUnder(policy) : null;
+  return credits === null ? null : creditsOf(credits);
+}
+
+function newExpiry(input: CreateInput, policy: KeyPolicyRow | null, now: number): number | null {
+  if (input.expiresAt === undefined && input.ttlSeconds === undefined) return defaultExpiry(policy, now);
+  const expiresAt = expiryOf('API key', now, input);
+  assertExpiryAllowed(policy, now, expiresAt);
+  return expiresAt;
+}
+
+/**
+ * Throws `limit_reached` where a subject has as many live keys under a policy as it may. The subject must be locked: then
+ * nobody makes or revives another of its keys meanwhile.
+ */
+async function assertRoomUnder(tx: Rows, policy: KeyPolicyRow | null, subject: string, now: number) {
+  const max = policy?.live_keys_max ?? null;
+  if (policy === null || max === null || (await countLiveKeys(tx, policy.id, subject, now)) < max) return;
+  throw new CountersignError(
+    'limit_reached',
+    `Cannot save API key: '${subject}' may have at most ${max} live ones under key policy '${policy.id}'`,
+  );
+}
+
+/** Only keys that were live when last written have a live name, and those are all that an index finds of a subject. */
+export async function countLiveKeys(
+  { db, tables: { apiKeys } }: Rows,
+  policyId: string,
+  subject: string,
+  now: number,
+): Promise<number> {
+  const [counted] = await db
+    .select({ count: sql`count(*)`.mapWith(Number) })
+    .from(apiKeys)
+    .where(
+      and(
+        eq(apiKeys.subject, subject),
+        gt(apiKeys.live_name, ''),
+        eq(apiKeys.policy_id, policyId),
+        or(isNull(apiKeys.expires_at), gt(apiKeys.expires_at, now)),
+      ),
+    );
+  return counted?.count ?? 0;
 }
 
 /**
  * A key that is being created while all of its subject's are revoked comes before that in the log and is revoked, or
- * after it and lives: without the lock it could come before and live.
+ * after it and lives: without the lock it could come before and live. And those who count a subject's live keys before
+ * they add one take turns.
  */
 const lockSubject = (deps: Deps, tx: Rows, subject: string) =>
   lockName(deps.store, tx, `api_keys of ${subject}`);
+
+/** Imports share it, and all may be of this subject: they are locked out for the same reason, without a lock for each subject. */
+export const API_KEY_IMPORTS = 'imports of api_keys';
 
 /** Expiry passes without a write, so the name of an expired key is taken from it when somebody wants it. */
 async function freeNameOfExpired({ db, tables: { apiKeys } }: Rows, wanted: ApiKeyRow, now: number) {
@@ -173,12 +291,17 @@ async function freeNameOfExpired({ db, tables: { apiKeys } }: Rows, wanted: ApiK
 
 export const apiKeyIdInput = z.strictObject({ id: apiKeyId.meta({ positional: true }) });
 
-export async function getApiKey(deps: Deps, { id }: z.output<typeof apiKeyIdInput>): Promise<ApiKey> {
+export async function getApiKey(
+  deps: Deps,
+  { id }: z.output<typeof apiKeyIdInput>,
+): Promise<ApiKey & WithRemainingCredits> {
   const { db, tables } = deps.store.read;
   const rows = await db.select().from(tables.apiKeys).where(eq(tables.apiKeys.id, id));
   const [key] = await withStarts(deps, deps.store.read, rows);
   if (!key) throw apiKeyNotFound(id);
-  return key;
+  const owner = { kind: 'api_key' as const, id };
+  const credits = rows[0]?.has_credits ? await creditsAt(deps.store.read, owner, deps.now()) : null;
+  return { ...key, remainingCredits: credits?.remaining ?? null };
 }
 
 export const listApiKeysInput = z.strictObject({
@@ -296,11 +419,17 @@ export const updateApiKeyInput = z.strictObject({
   claims: claims.nullish(),
   /** Null means never. */
   expiresAt: instant.nullish(),
+  rateLimit: rateLimit.nullish(),
+  allowedCidrs: cidrs.nullish(),
 });
 
 /**
  * Changes what it is told to; what already is so leaves no event. A later expiry makes an expired key live again, if
- * its name is still free. Throws `not_found`, `already_revoked`, `name_taken`.
+ * its name is still free. Beyond what its policy allows a key may be given no scope and no later expiry; what it has
+ * beyond that, because the policy was another then, it may keep.
+ *
+ * Throws `not_found`, `already_revoked`, `name_taken`, `scope_not_allowed`, `invalid_input` for an expiry that the policy
+ * does not allow, and `limit_reached` for an expired key whose subject has as many live ones as it may.
  */
 export async function updateApiKey(
   deps: Deps,
@@ -309,23 +438,49 @@ export async function updateApiKey(
 ): Promise<ApiKey> {
   const now = deps.now();
   if (typeof changes.expiresAt === 'number') assertFuture('API key', now, changes.expiresAt);
-  const mayNarrow = changes.scopes !== undefined || changes.expiresAt !== undefined;
   return change(
     deps,
     caller,
     async (tx) => {
+      if (changes.expiresAt !== undefined) await lockSubjectOf(deps, tx, id);
       const before = await lockUnrevoked(tx, id);
       const row = changedRow(before, changes, now);
       const changed = changedFields(before, row);
       if (changed.length === 0) return answer(tx, before, now);
+      await assertAllowed(tx, before, row, now);
       await saveNamed(tx, row, now);
       return answer(tx, row, now, { type: 'api_key.updated', ...eventOf(row, { changed }) });
     },
-    mayNarrow ? 'revocation' : 'normal',
+    NARROWING.some((field) => changes[field] !== undefined) ? 'revocation' : 'normal',
   );
 }
 
 type Changes = Omit<z.output<typeof updateApiKeyInput>, 'id'>;
+
+/** What a key may be used for less after a change of these. */
+const NARROWING = ['scopes', 'expiresAt', 'rateLimit', 'allowedCidrs'] as const satisfies (keyof Changes)[];
+
+/** Before the key's own row, as `createApiKey` does: whoever comes to both in another order may deadlock. */
+async function lockSubjectOf(deps: Deps, tx: Rows, id: string) {
+  const { apiKeys } = tx.tables;
+  const [key] = await tx.db.select({ subject: apiKeys.subject }).from(apiKeys).where(eq(apiKeys.id, id));
+  if (key) await lockSubject(deps, tx, key.subject);
+}
+
+/** Holds what a change adds against the key's policy; what it takes away is nobody's business but the caller's. */
+async function assertAllowed(tx: Rows, before: ApiKeyRow, after: ApiKeyRow, now: number) {
+  const added = after.scopes.filter((scope) => !before.scopes.includes(scope));
+  const isLater = expiresLater(after.expires_at, before.expires_at);
+  if (added.length === 0 && !isLater) return;
+  const policy = await policyOf(tx, before.policy_id);
+  assertScopesAllowed(policy, added);
+  if (!isLater) return;
+  assertExpiryAllowed(policy, before.created_at, after.expires_at);
+  if (hasExpired(before.expires_at, now)) await assertRoomUnder(tx, policy, before.subject, now);
+}
+
+const expiresLater = (one: number | null, other: number | null) =>
+  (one ?? Number.POSITIVE_INFINITY) > (other ?? Number.POSITIVE_INFINITY);
 
 function changedRow(before: ApiKeyRow, changes: Changes, now: number): ApiKeyRow {
   const row: ApiKeyRow = {
@@ -335,40 +490,86 @@ function changedRow(before: ApiKeyRow, changes: Changes, now: number): ApiKeyRow
     scopes: changes.scopes ?? before.scopes,
     claims: changes.claims === undefined ? before.claims : changes.claims,
     expires_at: changes.expiresAt === undefined ? before.expires_at : changes.expiresAt,
+    ...(changes.rateLimit !== undefined && rateLimitColumns(changes.rateLimit)),
+    allowed_cidrs: changes.allowedCidrs === undefined ? before.allowed_cidrs : changes.allowedCidrs,
     updated_at: now,
   };
   return { ...row, live_name: hasExpired(row.expires_at, now) ? null : row.name };
 }
 
-const UPDATABLE = {
-  name: 'name',
-  description: 'description',
-  scopes: 'scopes',
-  claims: 'claims',
-  expires_at: 'expiresAt',
-} as const satisfies Partial<Record<keyof ApiKeyRow, keyof ApiKey>>;
+const UPDATABLE = [
+  'name',
+  'description',
+  'scopes',
+  'claims',
+  'expiresAt',
+  'rateLimit',
+  'allowedCidrs',
+] as const satisfies (keyof ApiKey)[];
 
 function changedFields(before: ApiKeyRow, after: ApiKeyRow): string[] {
-  return Object.entries(UPDATABLE)
-    .filter(([column]) => {
-      const key = column as keyof typeof UPDATABLE;
-      return JSON.stringify(before[key]) !== JSON.stringify(after[key]);
-    })
-    .map(([, field]) => field);
+  const [was, is] = [toApiKey(before, '', 0), toApiKey(after, '', 0)];
+  return UPDATABLE.filter((field) => JSON.stringify(was[field]) !== JSON.stringify(is[field]));
 }
 
 async function saveNamed(tx: Rows, row: ApiKeyRow, now: number) {
   const { apiKeys } = tx.tables;
   if (row.live_name !== null) await freeNameOfExpired(tx, row, now);
   const { name, live_name, description, scopes, claims, expires_at, updated_at } = row;
+  const { rate_limit, rate_limit_window_seconds, allowed_cidrs } = row;
   try {
     await tx.db
       .update(apiKeys)
-      .set({ name, live_name, description, scopes, claims, expires_at, updated_at })
+      .set({
+        ...{ name, live_name, description, scopes, claims, expires_at, updated_at },
+        ...{ rate_limit, rate_limit_window_seconds, allowed_cidrs },
+      })
       .where(eq(apiKeys.id, row.id));
   } catch (error) {
     throw isUniqueViolation(error) ? nameTaken(row) : error;
   }
+}
+
+export const setApiKeyCreditsInput = withWholeRefill(
+  z.strictObject({ id: apiKeyId.meta({ positional: true }), ...setCreditsFields }),
+);
+
+/**
+ * Sets what a key may spend, whatever it was before. What already is so leaves no event. Throws `not_found`,
+ * `already_revoked`.
+ */
+export async function setApiKeyCredits(
+  deps: Deps,
+  caller: Caller,
+  { id, ...given }: z.output<typeof setApiKeyCreditsInput>,
+): Promise<ApiKey & WithRemainingCredits> {
+  const now = deps.now();
+  const wanted = creditsOf(given);
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const before = await lockUnrevoked(tx, id);
+      const owner = { kind: 'api_key' as const, id };
+      const remainingCredits = wanted?.remaining ?? null;
+      const isSame = sameCredits(wanted, await creditsAt(tx, owner, now));
+      const row = isSame ? before : { ...before, has_credits: wanted !== null, updated_at: now };
+      const { result, event } = await answer(tx, row, now, {
+        type: 'api_key.credits_changed',
+        ...eventOf(row, { credits: wanted }),
+      });
+      if (isSame) return { result: { ...result, remainingCredits }, event: null };
+      if (wanted) await grantCredits(tx, owner, wanted, now);
+      else await removeCredits(tx, 'api_key', [id]);
+      const { has_credits, updated_at } = row;
+      await tx.db
+        .update(tx.tables.apiKeys)
+        .set({ has_credits, updated_at })
+        .where(eq(tx.tables.apiKeys.id, id));
+      return { result: { ...result, remainingCredits }, event };
+    },
+    wanted ? 'revocation' : 'normal',
+  );
 }
 
 /** Enables or disables; a key that already is as wanted is answered as it stands, without an event. */
@@ -418,7 +619,7 @@ export async function rotateApiKey(
       const row = await lockUnrevoked(tx, id);
       const owner = { kind: 'api_key' as const, id };
       const { expires_at: expiresAt } = row;
-      const rotated = await rotateSecret(tx, deps, { owner, prefix: PREFIXES.apiKey, expiresAt }, options);
+      const rotated = await rotateSecret(tx, deps, { owner, prefix: row.prefix, expiresAt }, options);
       const data = { compromised: options.compromised, previousExpiresAt: rotated.previousExpiresAt };
       const { result, event } = await answer(tx, row, deps.now(), {
         type: 'api_key.secret_rotated',
@@ -508,8 +709,10 @@ export const revokeApiKeyByValueInput = z.strictObject({ value: credential, ...w
 export async function revokeApiKeyByValue(
   deps: Deps,
   caller: Caller,
+  address: Address,
   { value, ...rest }: z.output<typeof revokeApiKeyByValueInput>,
 ): Promise<{ accepted: true }> {
+  await assertMayRevokeByValue(deps, address);
   if (value.startsWith(PREFIXES.secretKey) || value.startsWith(PREFIXES.machineSecretKey)) {
     throw new CountersignError(
       'invalid_input',
@@ -517,7 +720,7 @@ export async function revokeApiKeyByValue(
       { field: 'value' },
     );
   }
-  const owner = parseValue(value) ? await findOwner(deps, value) : null;
+  const owner = (await couldBeApiKey(deps, value)) ? await findOwner(deps, value) : null;
   if (owner?.kind !== 'api_key') return { accepted: true };
   try {
     await revokeApiKey(deps, caller, { id: owner.id, ...rest });
@@ -528,9 +731,21 @@ export async function revokeApiKeyByValue(
   return { accepted: true };
 }
 
-export const revokeAllApiKeysInput = z.strictObject({ subject: subject.meta({ positional: true }), ...why });
+/** Imported values have no checksum that could refuse a typing error: of those, the shape. */
+const couldBeApiKey = async (deps: Deps, value: string) =>
+  parseValue(value) !== null || (await deps.shapes.find(value, 'api_key')) !== null;
 
-/** Revokes every key of a subject in one transaction, as one event whose selector names the subject. */
+export const revokeAllApiKeysInput = z.strictObject({
+  subject: subject.meta({ positional: true }),
+  /** Only the keys that this one made for the subject: a member who left. */
+  createdBy: subject.optional(),
+  ...why,
+});
+
+/**
+ * Revokes every key of a subject, or every one that somebody made for it, in one transaction, as one event whose selector
+ * names the subject and who made them.
+ */
 export async function revokeAllApiKeys(
   deps: Deps,
   caller: Caller,
@@ -541,11 +756,18 @@ export async function revokeAllApiKeys(
     caller,
     async (tx) => {
       const { apiKeys } = tx.tables;
+      await lockName(deps.store, tx, API_KEY_IMPORTS);
       await lockSubject(deps, tx, input.subject);
       const rows = await tx.db
         .update(apiKeys)
         .set(revocationOf(input, deps.now()))
-        .where(and(eq(apiKeys.subject, input.subject), isNull(apiKeys.revoked_at)))
+        .where(
+          and(
+            eq(apiKeys.subject, input.subject),
+            input.createdBy === undefined ? undefined : eq(apiKeys.created_by, input.createdBy),
+            isNull(apiKeys.revoked_at),
+          ),
+        )
         .returning({ id: apiKeys.id });
       const revoked = rows.length;
       if (revoked === 0) return { result: { revoked }, event: null };
@@ -555,7 +777,7 @@ export async function revokeAllApiKeys(
           type: 'subject.api_keys_revoked',
           objectId: input.subject,
           subject: input.subject,
-          data: { selector: { subject: input.subject }, count: revoked, reason: input.reason },
+          data: { selector: selectorOf(input), count: revoked, reason: input.reason },
         },
       };
     },
@@ -563,7 +785,10 @@ export async function revokeAllApiKeys(
   );
 }
 
-/** Deletes the key and its secrets. What it did stays in the log. */
+const selectorOf = ({ subject, createdBy }: z.output<typeof revokeAllApiKeysInput>) =>
+  createdBy === undefined ? { subject } : { subject, createdBy };
+
+/** Deletes the key, and with it its secrets, credits and usage. What was done to it stays in the log. */
 export async function deleteApiKey(
   deps: Deps,
   caller: Caller,
@@ -574,7 +799,7 @@ export async function deleteApiKey(
     caller,
     async (tx) => {
       const row = await lockApiKey(tx, id);
-      await deleteSecrets(tx, { kind: 'api_key', id });
+      await deleteBelongings(tx, [id]);
       await tx.db.delete(tx.tables.apiKeys).where(eq(tx.tables.apiKeys.id, id));
       return { result: { id, deleted: true as const }, event: { type: 'api_key.deleted', ...eventOf(row) } };
     },
@@ -625,7 +850,7 @@ function eventOf(row: ApiKeyRow, more: Record<string, unknown> = {}) {
 
 const apiKeyNotFound = (id: string) => new CountersignError('not_found', `No API key has the id '${id}'`);
 
-const nameTaken = (row: Pick<ApiKeyRow, 'name' | 'subject'>) =>
+export const nameTaken = (row: Pick<ApiKeyRow, 'name' | 'subject'>) =>
   new CountersignError('name_taken', `Another live API key of '${row.subject}' is called '${row.name}'`, {
     field: 'name',
   });
@@ -652,6 +877,9 @@ function toApiKey(row: ApiKeyRow, start: string, now: number): ApiKey {
     revokedAt: row.revoked_at,
     revocationReason: row.revocation_reason as RevocationReason | null,
     revocationNote: row.revocation_note,
+    policyId: row.policy_id,
+    rateLimit: rateLimitOf(row),
+    allowedCidrs: row.allowed_cidrs,
     lastUsedAt: row.last_used_at,
     createdAt: row.created_at,
     updatedAt: row.updated_at,

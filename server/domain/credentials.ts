@@ -1,23 +1,19 @@
 /** Verify: is this credential of ours valid right now, whom does it stand for, and what may it do? */
 import { isIP } from 'node:net';
-import { and, eq, isNull, or, placeholder, sql } from 'drizzle-orm';
 import { z } from 'zod';
-import { alias } from '../../db/kit.ts';
-import { statement } from '../../db/statement.ts';
 import { type CredentialKind, looksLikeJwt, PREFIXES, parseValue } from '../crypto/format.ts';
-import { jwtKind, verifyM2mJwt } from '../crypto/jwt.ts';
+import { jwtKind } from '../crypto/jwt.ts';
 import type { Deps, Principal } from '../deps.ts';
+import { isWithin } from './addresses.ts';
+import { type Found, type Read, readJwt, readKey, readToken } from './credential-rows.ts';
+import { spendCredits } from './credits.ts';
 import { credential, machineId, scopes } from './fields.ts';
-import {
-  BOOTSTRAP_KEY,
-  callerColumns,
-  couldBeCaller,
-  findCaller,
-  hasExpired,
-  judgeCaller,
-} from './secrets.ts';
+import { BOOTSTRAP_KEY, couldBeCaller, findCaller, hasExpired, type Presented } from './secrets.ts';
 
 const KINDS = ['m2m_token', 'api_key', 'oauth_token'] as const satisfies CredentialKind[];
+
+const COST_MAX = 1_000_000;
+const DPOP_PROOF_LENGTH_MAX = 8192;
 
 export const verifyInput = z.strictObject({
   /** The value as it was presented, without `Bearer`. */
@@ -33,6 +29,16 @@ export const verifyInput = z.strictObject({
     .string()
     .max(45)
     .refine((address) => isIP(address) !== 0 && !address.includes('%'), 'wanted an IPv4 or IPv6 address')
+    .optional(),
+  /** Credits that what is asked for costs; 0 spends none. Without it, 1. Only credentials with credits have any to spend. */
+  cost: z.number().int().min(0).max(COST_MAX).optional(),
+  /** The proof of possession that came along (RFC 9449). No kind of credential asks for one yet. */
+  dpop: z
+    .strictObject({
+      proof: z.string().min(1).max(DPOP_PROOF_LENGTH_MAX),
+      method: z.string().regex(/^[A-Z]{1,32}$/, 'wanted an HTTP method in capitals'),
+      url: z.string().min(1).max(2048),
+    })
     .optional(),
 });
 
@@ -79,6 +85,8 @@ export type VerifyReason = (typeof VERIFY_REASONS)[number];
  * | `scopes`    | the token's that the machine scope allows now | the key's                    |
  * | `claims`    | as minted, or null                     | as set, or null                     |
  * | `expiresAt` | ms since 1970-01-01 UTC                | the same, null if never             |
+ * | `rateLimit` | –                                      | what is left of its limits, the scarcer; absent without any |
+ * | `creditsRemaining` | –                               | what is left of its credits, the fewer; absent without any |
  */
 export type ValidCredential = ValidM2mToken | ValidApiKey;
 
@@ -103,6 +111,8 @@ interface ValidApiKey {
   scopes: string[];
   claims: Record<string, unknown> | null;
   expiresAt: number | null;
+  rateLimit?: { count: number; windowSeconds: number; remaining: number };
+  creditsRemaining?: number;
 }
 
 /** A refusal names the credential only where that is known and the caller may know it. */
@@ -111,6 +121,8 @@ export interface RefusedCredential {
   reason: VerifyReason;
   id?: string;
   subject?: string;
+  /** With `rate_limited`: how long until it may be asked for again. */
+  retryAfterMs?: number;
 }
 
 export type Verification = ValidCredential | RefusedCredential;
@@ -119,257 +131,99 @@ export type Verification = ValidCredential | RefusedCredential;
 export type Authorize = (principal: Principal | null) => Principal;
 
 /**
- * Verifies one credential for the caller who presents `callerValue`. One statement reads caller and credential
- * together, and the caller is judged before anything is said of the credential. A value that is refused by its format
- * is never looked up; every other costs the same work whether it is known or not. Writes to no row.
+ * Verifies one credential for the caller who presents `presented`. One statement reads caller and credential together,
+ * and the caller is judged before anything is said of the credential. A value that is refused by its format is never
+ * looked up; every other costs the same work whether it is known or not. Writes to no row but that of its credits.
  */
 export async function verify(
   deps: Deps,
-  callerValue: string | null,
+  presented: Presented,
   input: VerifyInput,
   authorize: Authorize,
 ): Promise<Verification> {
-  const candidate = recognise(input);
-  const { principal, found } = await read(deps, callerValue, input, candidate);
+  let candidate = recognise(input.credential);
+  if (candidate === null) candidate = await recogniseShaped(deps, input.credential);
+  if ('kind' in candidate && input.kinds && !input.kinds.includes(candidate.kind)) candidate = WRONG_KIND;
+  const { principal, found } = await read(deps, presented, input, candidate);
   const caller = authorize(principal);
   const now = deps.now();
-  const outcome = judge(caller, input, candidate, found, now);
+  let outcome = judge(caller, input, candidate, found, now);
+  if (outcome.valid && found && (found.limits.length > 0 || found.credits.length > 0))
+    outcome = await charge(deps, found, input);
   count(deps, caller, found, outcome, now);
   return outcome;
 }
 
-/** Verifies up to a hundred credentials and answers in their order. The caller is judged with each. */
-export function verifyBatch(
+/**
+ * Verifies up to a hundred credentials and answers in their order. The caller is judged before any of them is looked at,
+ * so that nobody unknown has a hundred signatures checked, and again with each.
+ */
+export async function verifyBatch(
   deps: Deps,
-  callerValue: string | null,
+  presented: Presented,
   { items }: z.output<typeof verifyBatchInput>,
   authorize: Authorize,
 ): Promise<Verification[]> {
-  return Promise.all(items.map((input) => verify(deps, callerValue, input, authorize)));
+  authorize(presented.value === null ? null : await findCaller(deps, presented.value, presented.address));
+  return Promise.all(items.map((input) => verify(deps, presented, input, authorize)));
 }
 
 /** What can be said of a value without any I/O: how to look it up, or why not to. */
 type Candidate = { kind: CredentialKind; form: 'opaque' | 'jwt' } | { refused: 'malformed' | 'wrong_kind' };
 
-const KIND_BY_PREFIX: ReadonlyMap<string, CredentialKind> = new Map([
-  [PREFIXES.m2mToken, 'm2m_token'],
-  [PREFIXES.apiKey, 'api_key'],
-  [PREFIXES.accessToken, 'oauth_token'],
-]);
-/** Values of ours that are credentials of something else than `verify` answers for. */
-const NEVER_VERIFIABLE: ReadonlySet<string> = new Set([
-  PREFIXES.secretKey,
-  PREFIXES.machineSecretKey,
-  PREFIXES.refreshToken,
-  PREFIXES.panelToken,
+const MALFORMED: Candidate = { refused: 'malformed' };
+const WRONG_KIND: Candidate = { refused: 'wrong_kind' };
+const API_KEY: Candidate = { kind: 'api_key', form: 'opaque' };
+
+const BY_PREFIX: ReadonlyMap<string, Candidate> = new Map<string, Candidate>([
+  [PREFIXES.m2mToken, { kind: 'm2m_token', form: 'opaque' }],
+  [PREFIXES.apiKey, API_KEY],
+  [PREFIXES.accessToken, { kind: 'oauth_token', form: 'opaque' }],
+  // Values of ours that are credentials of something else than `verify` answers for.
+  [PREFIXES.secretKey, WRONG_KIND],
+  [PREFIXES.machineSecretKey, WRONG_KIND],
+  [PREFIXES.refreshToken, WRONG_KIND],
+  [PREFIXES.panelToken, WRONG_KIND],
 ]);
 
-function recognise({ credential, kinds }: VerifyInput): Candidate {
-  const shape = looksLikeJwt(credential) ? jwtShape(credential) : valueShape(credential);
-  if ('refused' in shape || !kinds || kinds.includes(shape.kind)) return shape;
-  return { refused: 'wrong_kind' };
+/** Null where nothing of ours looks so: it may have a shape that somebody registered. */
+function recognise(value: string): Candidate | null {
+  const prefix = parseValue(value)?.prefix;
+  const known = prefix === undefined ? undefined : BY_PREFIX.get(prefix);
+  if (known) return known;
+  if (looksLikeJwt(value)) return jwtShape(value);
+  return BOOTSTRAP_KEY.test(value) ? WRONG_KIND : null;
 }
 
 function jwtShape(jwt: string): Candidate {
   const kind = jwtKind(jwt);
-  return kind ? { kind, form: 'jwt' } : { refused: 'malformed' };
+  return kind ? { kind, form: 'jwt' } : MALFORMED;
 }
 
-function valueShape(value: string): Candidate {
-  const prefix = parseValue(value)?.prefix;
-  if (prefix === undefined) return { refused: BOOTSTRAP_KEY.test(value) ? 'wrong_kind' : 'malformed' };
-  const kind = KIND_BY_PREFIX.get(prefix);
-  if (kind) return { kind, form: 'opaque' };
-  return { refused: NEVER_VERIFIABLE.has(prefix) ? 'wrong_kind' : 'malformed' };
-}
-
-interface Read {
-  principal: Principal | null;
-  found: Found | null;
+async function recogniseShaped(deps: Deps, value: string): Promise<Candidate> {
+  const shaped = await deps.shapes.find(value);
+  if (!shaped) return MALFORMED;
+  return shaped.ownerKind === 'api_key' ? API_KEY : WRONG_KIND;
 }
 
 const NOBODY: Read = { principal: null, found: null };
 
 async function read(
   deps: Deps,
-  callerValue: string | null,
+  { value, address }: Presented,
   input: VerifyInput,
   candidate: Candidate,
 ): Promise<Read> {
-  if (callerValue === null || !couldBeCaller(callerValue)) return NOBODY;
+  if (value === null || !(await couldBeCaller(deps, value))) return NOBODY;
   // No OAuth token has a row yet: of such a value there is nothing to read.
   if ('refused' in candidate || candidate.kind === 'oauth_token')
-    return { principal: await findCaller(deps, callerValue), found: null };
-  const callerHash = deps.keyring.hash(callerValue);
-  if (candidate.kind === 'api_key') return readKey(deps, callerHash, input);
-  return candidate.form === 'jwt' ? readJwt(deps, callerHash, input) : readToken(deps, callerHash, input);
-}
-
-async function readToken(deps: Deps, callerHash: Buffer, input: VerifyInput): Promise<Read> {
-  const [row] = await readTokenByHash(deps.store.read, {
-    callerHash,
-    audience: input.audience ?? null,
-    hash: deps.keyring.hash(input.credential),
-  });
-  return row ? { principal: judgeCaller(deps, row), found: tokenFound(row) } : NOBODY;
-}
-
-/** A JWT that we did not sign names no row; it is read for all the same. */
-async function readJwt(deps: Deps, callerHash: Buffer, input: VerifyInput): Promise<Read> {
-  const signed = await verifyM2mJwt(input.credential, deps.publicUrl, deps.signer.find);
-  const [row] = await readTokenById(deps.store.read, {
-    callerHash,
-    audience: input.audience ?? null,
-    id: signed?.jti ?? '',
-    machineId: signed?.sub ?? '',
-    kid: signed?.kid ?? '',
-  });
-  return row ? { principal: judgeCaller(deps, row), found: tokenFound(row) } : NOBODY;
-}
-
-async function readKey(deps: Deps, callerHash: Buffer, input: VerifyInput): Promise<Read> {
-  const [row] = await readKeyByHash(deps.store.read, {
-    callerHash,
-    hash: deps.keyring.hash(input.credential),
-  });
-  return row ? { principal: judgeCaller(deps, row), found: keyFound(row) } : NOBODY;
-}
-
-/** The caller's row with a token's beside it. The sender and its machine scope are read as they are now. */
-function tokenStatement(by: 'hash' | 'id') {
-  return statement((db, tables) => {
-    const { secrets: s, secretKeys: k, machines: m, m2mTokens: t, machineScopes: e, signingKeys: g } = tables;
-    const sender = alias(m, 'sender');
-    const isToken =
-      by === 'hash'
-        ? eq(t.hash, placeholder('hash'))
-        : and(eq(t.id, placeholder('id')), eq(t.machine_id, placeholder('machineId')), eq(t.format, 'jwt'));
-    return db
-      .select({
-        ...callerColumns(tables),
-        token: {
-          id: t.id,
-          machineId: t.machine_id,
-          audience: t.audience,
-          scopes: t.scopes,
-          claims: t.claims,
-          expiresAt: t.expires_at,
-          revokedAt: t.revoked_at,
-          generation: t.generation,
-        },
-        sender: { generation: sender.token_generation, enabled: sender.enabled },
-        edge: { toMachineId: e.to_machine_id, scopes: e.scopes },
-        signingKey: { state: g.state, retiredAt: g.retired_at },
-      })
-      .from(s)
-      .leftJoin(k, and(eq(s.owner_kind, 'secret_key'), eq(k.id, s.owner_id)))
-      .leftJoin(m, and(eq(s.owner_kind, 'machine'), eq(m.id, s.owner_id)))
-      .leftJoin(t, isToken)
-      .leftJoin(sender, eq(sender.id, t.machine_id))
-      .leftJoin(g, eq(g.kid, by === 'hash' ? t.signing_kid : placeholder('kid')))
-      .leftJoin(
-        e,
-        and(
-          eq(e.from_machine_id, t.machine_id),
-          eq(e.to_machine_id, sql`coalesce(${m.id}, ${placeholder('audience')})`),
-        ),
-      )
-      .where(eq(s.hash, placeholder('callerHash')))
-      .prepare(`verify_m2m_token_by_${by}`);
-  });
-}
-
-const readTokenByHash = tokenStatement('hash');
-const readTokenById = tokenStatement('id');
-
-/** As `tokenStatement`, for an API key. A machine that may not verify keys has none looked up. */
-const readKeyByHash = statement((db, tables) => {
-  const { secrets: s, secretKeys: k, machines: m, apiKeys: a } = tables;
-  const presented = alias(s, 'presented');
-  return db
-    .select({
-      ...callerColumns(tables),
-      secret: { id: presented.id, revokedAt: presented.revoked_at, expiresAt: presented.expires_at },
-      key: {
-        id: a.id,
-        subject: a.subject,
-        name: a.name,
-        scopes: a.scopes,
-        claims: a.claims,
-        enabled: a.enabled,
-        revokedAt: a.revoked_at,
-        expiresAt: a.expires_at,
-      },
-    })
-    .from(s)
-    .leftJoin(k, and(eq(s.owner_kind, 'secret_key'), eq(k.id, s.owner_id)))
-    .leftJoin(m, and(eq(s.owner_kind, 'machine'), eq(m.id, s.owner_id)))
-    .leftJoin(
-      presented,
-      and(
-        eq(presented.hash, placeholder('hash')),
-        eq(presented.owner_kind, 'api_key'),
-        or(isNull(m.id), eq(m.may_verify, true)),
-      ),
-    )
-    .leftJoin(a, eq(a.id, presented.owner_id))
-    .where(eq(s.hash, placeholder('callerHash')))
-    .prepare('verify_api_key_by_hash');
-});
-
-type TokenRow = Awaited<ReturnType<typeof readTokenByHash>>[number];
-type KeyRow = Awaited<ReturnType<typeof readKeyByHash>>[number];
-
-/** A credential that was read, reduced to what it is judged by. */
-interface Found {
-  /** The answer if nothing speaks against it. */
-  valid: ValidCredential;
-  /** Whether it is addressed to the machine it is judged for, and its machine may call that now; null for other kinds. */
-  reaches: boolean | null;
-  revoked: boolean;
-  enabled: boolean;
-}
-
-/** A token whose machine was deleted is nobody's. */
-function tokenFound({ token, sender, edge, signingKey }: TokenRow): Found | null {
-  if (!token || !sender) return null;
-  const { id, machineId, audience, claims, expiresAt } = token;
-  const scopes = token.scopes.filter((scope) => edge?.scopes.includes(scope));
-  return {
-    valid: {
-      valid: true,
-      kind: 'm2m_token',
-      id,
-      subject: machineId,
-      machineId,
-      audience,
-      scopes,
-      claims,
-      expiresAt,
-    },
-    reaches: edge !== null && audience.includes(edge.toMachineId),
-    revoked:
-      token.revokedAt !== null || token.generation < sender.generation || diedWithKey(token, signingKey),
-    enabled: sender.enabled,
-  };
-}
-
-/** What was still live when its key was retired, went with it: an emergency, for otherwise a key is not retired before. */
-const diedWithKey = (token: { expiresAt: number }, key: TokenRow['signingKey']) =>
-  key?.state === 'retired' && token.expiresAt > (key.retiredAt ?? 0);
-
-/** A key is over when the first of the two is: the key, or the secret by which it was presented. */
-function keyFound({ key, secret }: KeyRow): Found | null {
-  if (!key || !secret) return null;
-  const { id, subject, name, scopes, claims } = key;
-  const ends = [key.expiresAt, secret.expiresAt].filter((instant) => instant !== null);
-  const expiresAt = ends.length > 0 ? Math.min(...ends) : null;
-  return {
-    valid: { valid: true, kind: 'api_key', id, subject, name, scopes, claims, expiresAt },
-    reaches: null,
-    revoked: key.revokedAt !== null || secret.revokedAt !== null,
-    enabled: key.enabled,
-  };
+    return { principal: await findCaller(deps, value, address), found: null };
+  const caller = { hash: deps.keyring.hash(value), address };
+  const { credential, audience } = input;
+  if (candidate.kind === 'api_key') return readKey(deps, caller, credential);
+  return candidate.form === 'jwt'
+    ? readJwt(deps, caller, credential, audience)
+    : readToken(deps, caller, credential, audience);
 }
 
 /** Each guard refuses; only what passes them all is valid. */
@@ -388,8 +242,15 @@ function judge(
   if (reason === null) return found.valid;
   // A machine learns nothing of tokens that are not for it.
   if (reason === 'wrong_audience' && caller.kind === 'machine') return { valid: false, reason: 'unknown' };
-  return { valid: false, reason, id: found.valid.id, subject: found.valid.subject };
+  return refusal(found, reason);
 }
+
+const refusal = ({ valid }: Found, reason: VerifyReason): RefusedCredential => ({
+  valid: false,
+  reason,
+  id: valid.id,
+  subject: valid.subject,
+});
 
 function audienceReason(
   caller: Principal,
@@ -403,19 +264,40 @@ function audienceReason(
 }
 
 function stateReason(
-  { valid, revoked, enabled }: Found,
+  { valid, revoked, enabled, allowedCidrs }: Found,
   input: VerifyInput,
   now: number,
 ): VerifyReason | null {
   if (revoked) return 'revoked';
   if (!enabled) return 'disabled';
   if (hasExpired(valid.expiresAt, now)) return 'expired';
+  if (allowedCidrs && !(input.ip !== undefined && isWithin(input.ip, allowedCidrs))) return 'ip_not_allowed';
   const lacksScope = input.scopes?.some((scope) => !valid.scopes.includes(scope));
   return lacksScope ? 'insufficient_scope' : null;
 }
 
+/** Takes one from every limit and the cost from every credit of what nothing else speaks against. */
+async function charge(deps: Deps, found: Found, { cost = 1 }: VerifyInput): Promise<Verification> {
+  const answer = { ...found.valid } as ValidApiKey;
+  for (const { key, count, windowSeconds } of found.limits) {
+    const { allowed, remaining, retryAfterMs } = await deps.limits.consume(key, { count, windowSeconds }, 1);
+    if (!allowed) return { ...refusal(found, 'rate_limited'), retryAfterMs };
+    if (remaining < (answer.rateLimit?.remaining ?? Number.POSITIVE_INFINITY))
+      answer.rateLimit = { count, windowSeconds, remaining };
+  }
+  if (found.credits.length === 0) return answer;
+  const spent = await spendCredits(deps, found.credits, cost);
+  if (!spent.spent) return refusal(found, 'out_of_credits');
+  const remaining = spent.remaining.filter((left) => left !== null);
+  if (remaining.length > 0) answer.creditsRemaining = Math.min(...remaining);
+  return answer;
+}
+
 function count(deps: Deps, caller: Principal, found: Found | null, outcome: Verification, now: number): void {
   deps.observer.verification(outcome.valid ? 'valid' : outcome.reason);
-  if (found) deps.usage.count(found.valid.kind, found.valid.id, outcome.valid, now);
+  if (found) {
+    const { kind, id, subject } = found.valid;
+    deps.usage.count(kind, id, outcome.valid, now, kind === 'api_key' ? subject : undefined);
+  }
   if (caller.kind !== 'system') deps.usage.count(caller.kind, caller.id, true, now);
 }

@@ -4,8 +4,12 @@
  */
 export const EVENT_TYPES = {
   'installation.created': 'The database was set up: first signing key and first secret key were made',
+  'installation.master_key_rotated': 'Every key was wrapped with another master key',
+  'installation.pepper_retired':
+    'Every stored hash was wrapped with another pepper, without which none can be checked',
   'machine.created': 'A machine was created, with its first secret',
-  'machine.updated': 'A machine was renamed, or its description, lifetimes or right to verify changed',
+  'machine.updated':
+    'A machine was renamed, or its description, lifetimes, limits, CIDR blocks or right to verify changed',
   'machine.enabled': 'A disabled machine was enabled',
   'machine.disabled':
     'A machine was disabled: it cannot mint, and its tokens do not verify until it is enabled',
@@ -21,15 +25,31 @@ export const EVENT_TYPES = {
   'machine_scope.deleted': 'A machine may no longer call another',
   'm2m_token.revoked': 'One M2M token was revoked',
   'api_key.created': 'An API key was created',
-  'api_key.updated': 'An API key was renamed, or its description, scopes, claims or expiry changed',
+  'api_key.updated':
+    'An API key was renamed, or its description, scopes, claims, expiry, rate limit or CIDR blocks changed',
+  'api_key.credits_changed': 'What an API key may spend was set, or is no longer limited',
   'api_key.enabled': 'A disabled API key was enabled',
   'api_key.disabled': 'An API key was disabled: it does not verify until it is enabled',
   'api_key.revoked': 'An API key was revoked for good',
   'api_key.deleted': 'An API key was deleted',
+  'api_key.purged': 'API keys were deleted that had ended as long ago as their policies keep them listed',
   'api_key.secret_rotated': 'An API key was given a new value',
   'api_key.secret_rotation_cancelled': 'The new value of an API key was revoked, the one before stays',
   'api_key.secret_rotation_completed': 'The old value of an API key ended before its time',
-  'subject.api_keys_revoked': 'All API keys of a subject were revoked; the selector names the subject',
+  'key_prefix.created': 'A prefix of API keys was registered',
+  'key_prefix.deleted': 'A prefix of API keys is no longer registered',
+  'key_policy.created': 'A key policy was created; as the default one, in the place of another',
+  'key_policy.updated': 'What API keys may be under a key policy changed, or which policy is the default one',
+  'key_policy.deleted': 'A key policy was deleted; its keys keep what they have',
+  'api_keys.imported':
+    'API keys were imported by their hashes, or what imported values look like was registered',
+  'subject.updated': 'What all API keys of a subject share changed: their rate limit',
+  'subject.enabled': 'A disabled subject was enabled',
+  'subject.disabled': 'A subject was disabled: none of its API keys verifies until it is enabled',
+  'subject.credits_changed':
+    'What all API keys of a subject may spend together was set, or is no longer limited',
+  'subject.api_keys_revoked':
+    'All API keys of a subject, or all that somebody made for it, were revoked; the selector names them',
   'secret_key.created': 'A secret key was created',
   'secret_key.revoked': 'A secret key was revoked',
   'secret_key.secret_rotated': 'A secret key was given a new value',
@@ -48,6 +68,7 @@ export type EventType = keyof typeof EVENT_TYPES;
 
 /** Events after which something that verified before must not verify any more. */
 export const REVOCATIONS: ReadonlySet<EventType> = new Set([
+  'machine.updated',
   'machine.disabled',
   'machine.deleted',
   'machine.tokens_revoked',
@@ -58,12 +79,16 @@ export const REVOCATIONS: ReadonlySet<EventType> = new Set([
   'machine_scope.deleted',
   'm2m_token.revoked',
   'api_key.updated',
+  'api_key.credits_changed',
   'api_key.disabled',
   'api_key.revoked',
   'api_key.deleted',
   'api_key.secret_rotated',
   'api_key.secret_rotation_cancelled',
   'api_key.secret_rotation_completed',
+  'subject.updated',
+  'subject.disabled',
+  'subject.credits_changed',
   'subject.api_keys_revoked',
   'secret_key.revoked',
   'secret_key.secret_rotated',

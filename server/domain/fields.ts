@@ -1,9 +1,11 @@
 /** What the fields that several nouns share may hold. Every input has a limit, and control characters have no place. */
 import { z } from 'zod';
 import { CountersignError } from '../errors.ts';
+import { isCanonicalCidr } from './addresses.ts';
 
 const NAME_LENGTH_MAX = 255;
 export const SCOPES_MAX = 100;
+const CIDRS_MAX = 50;
 export const CLAIMS_BYTES_MAX = 4096;
 export const CLAIMS_DEPTH_MAX = 32;
 /** Ten years, as Clerk has it. */
@@ -40,6 +42,9 @@ export const secretKeyId = z.string().regex(/^sk_[0-9a-f]{32}$/, 'wanted an id: 
 export const signingKeyId = z
   .string()
   .regex(/^key_[0-9A-Za-z]{27}$/, 'wanted an id: key_ and 27 letters or digits');
+export const keyPolicyId = z
+  .string()
+  .regex(/^kp_[0-9A-Za-z]{27}$/, 'wanted an id: kp_ and 27 letters or digits');
 export const webhookEndpointId = z
   .string()
   .regex(/^ep_[0-9A-Za-z]{27}$/, 'wanted an id: ep_ and 27 letters or digits');
@@ -138,6 +143,15 @@ export function assertFuture(noun: string, now: number, expiresAt: number): void
     { field: 'expiresAt' },
   );
 }
+
+/** CIDR blocks; each in the one form in which its address is written, with no bits set beyond its length. */
+export const cidrs = z
+  .array(
+    z.string().max(49).refine(isCanonicalCidr, 'wanted a CIDR block in canonical form, such as 192.0.2.0/24'),
+  )
+  .min(1)
+  .max(CIDRS_MAX)
+  .refine((list) => new Set(list).size === list.length, 'wanted each block once');
 
 /** Any credential as a caller pastes it. */
 export const credential = z.string().min(1).max(16_384);

@@ -1,5 +1,5 @@
 /** What a database is set up with once: its epoch, the wrapped keys, the log's head, the first keys. */
-import { eq } from 'drizzle-orm';
+import { asc } from 'drizzle-orm';
 import { schemaVersion } from '../../db/migrations.ts';
 import { isMissingTable, type Rows, type Store } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
@@ -11,6 +11,7 @@ import {
   KEY_PURPOSES,
   type KeyPurpose,
   type Keyring,
+  type Keys,
   masterKeyCheck,
   newKey,
   unwrapKey,
@@ -41,22 +42,35 @@ export interface Installation {
   firstSecretKey: string | null;
 }
 
-/** Opens the installation, setting it up if there is none. Call it within `store.exclusively`, after migrating. */
+/**
+ * Opens the installation, setting it up if there is none. Call it within `store.exclusively`, after migrating. Throws
+ * `InstallationError` when this binary or this master key may not open it, or while a pepper is being retired.
+ */
 export async function openInstallation(store: Store, options: InstallationOptions): Promise<Installation> {
-  const { db, tables } = store.read;
-  const [row] = await db.select().from(tables.installation);
-  if (!row) return setUp(store, options);
-  if (row.oldest_binary > schemaVersion()) {
+  if (!(await isInstalled(store))) return setUp(store, options);
+  const { epoch, keys, preparing } = await openKeys(store.read, options.masterKey);
+  if (preparing !== null) {
     throw new InstallationError(
-      `This database bears binaries of schema version ${row.oldest_binary} and newer; this one is ${schemaVersion()}. Start a newer version`,
+      'A retirement of the pepper is under way, and until it is finished credentials would not be found. Finish it with `npm run retire:pepper`',
     );
   }
-  assertFits(options.masterKey, row);
-  return {
-    keyring: await readKeyring(store.read, options.masterKey),
-    epoch: row.epoch,
-    firstSecretKey: null,
-  };
+  return { keyring: createKeyring(keys), epoch, firstSecretKey: null };
+}
+
+export interface OpenedKeys {
+  epoch: string;
+  keys: Keys;
+  /** The version of the pepper that stored hashes are being wrapped with, or null. */
+  preparing: number | null;
+}
+
+/** Every key of an installation. Throws `InstallationError` when this binary or this master key may not open it. */
+export async function openKeys(rows: Rows, masterKey: Buffer): Promise<OpenedKeys> {
+  const { db, tables } = rows;
+  const [row] = await db.select().from(tables.installation);
+  if (!row) throw new InstallationError('This database was never set up');
+  assertFits(masterKey, row);
+  return { epoch: row.epoch, ...(await unwrapKeys(rows, masterKey)) };
 }
 
 /**
@@ -73,16 +87,45 @@ export async function isInstalled(store: Store): Promise<boolean> {
   }
 }
 
-/** Throws unless the database was set up with this master key. Asked before migrating: a refused process changes nothing. */
-export async function assertMasterKey(store: Store, masterKey: Buffer): Promise<void> {
-  const { db, tables } = store.read;
-  const { epoch, master_key_check } = tables.installation;
-  const [row] = await db.select({ epoch, master_key_check }).from(tables.installation);
+/**
+ * Throws unless the database bears this binary and was set up with this master key. Asked before migrating: a refused
+ * process changes nothing.
+ */
+export async function assertMayOpen(store: Store, masterKey: Buffer): Promise<void> {
+  const row = await readCheck(store.read);
   if (row) assertFits(masterKey, row);
 }
 
-function assertFits(masterKey: Buffer, row: { epoch: string; master_key_check: Buffer }) {
-  if (masterKeyCheck(masterKey, row.epoch).equals(row.master_key_check)) return;
+/** Whether this is the master key of the database. */
+export async function isMasterKey(store: Store, masterKey: Buffer): Promise<boolean> {
+  const row = await readCheck(store.read);
+  return row !== undefined && fits(masterKey, row);
+}
+
+/** Columns that stay as they are for good: binaries of long ago ask for them, to learn that they are too old. */
+interface OpeningCheck {
+  epoch: string;
+  master_key_check: Buffer;
+  oldest_binary: number;
+}
+
+async function readCheck({ db, tables }: Rows): Promise<OpeningCheck | undefined> {
+  const { epoch, master_key_check, oldest_binary } = tables.installation;
+  const [row] = await db.select({ epoch, master_key_check, oldest_binary }).from(tables.installation);
+  return row;
+}
+
+const fits = (masterKey: Buffer, { epoch, master_key_check }: OpeningCheck) =>
+  masterKeyCheck(masterKey, epoch).equals(master_key_check);
+
+function assertFits(masterKey: Buffer, row: OpeningCheck) {
+  // Asked first: how a master key is checked may have changed since this binary was built.
+  if (row.oldest_binary > schemaVersion()) {
+    throw new InstallationError(
+      `This database bears binaries of schema version ${row.oldest_binary} and newer; this one is ${schemaVersion()}. Nothing was changed. Start a newer version`,
+    );
+  }
+  if (fits(masterKey, row)) return;
   throw new InstallationError(
     'The master key is not the one this database was set up with. Nothing was changed. Give the right one in COUNTERSIGN_MASTER_KEY, COUNTERSIGN_MASTER_KEY_FILE or the data directory',
   );
@@ -91,11 +134,11 @@ function assertFits(masterKey: Buffer, row: { epoch: string; master_key_check: B
 async function setUp(store: Store, options: InstallationOptions): Promise<Installation> {
   const now = options.now();
   const epoch = newKey().toString('hex').slice(0, 16);
-  const keys = Object.fromEntries(KEY_PURPOSES.map((purpose) => [purpose, newKey()])) as Record<
+  const made = Object.fromEntries(KEY_PURPOSES.map((purpose) => [purpose, newKey()])) as Record<
     KeyPurpose,
     Buffer
   >;
-  const keyring = createKeyring(keys, 1);
+  const keyring = createKeyring({ ...made, pepper: [made.pepper] });
   const pair = await generateSigningKey(options.signingAlg);
   const kid = sortableId('key_', now);
   const secretKeyValue = options.bootstrapKey ?? newValue(PREFIXES.secretKey).value;
@@ -110,7 +153,7 @@ async function setUp(store: Store, options: InstallationOptions): Promise<Instal
       created_at: now,
     });
     for (const purpose of KEY_PURPOSES) {
-      const wrapped = wrapKey(options.masterKey, purpose, 1, keys[purpose]);
+      const wrapped = wrapKey(options.masterKey, purpose, 1, made[purpose]);
       await db.insert(tables.wrappedKeys).values({ purpose, version: 1, wrapped, created_at: now });
     }
     await db.insert(tables.eventHead).values({ id: 1, seq: 0, hash: Buffer.alloc(32), at: now });
@@ -129,7 +172,13 @@ async function setUp(store: Store, options: InstallationOptions): Promise<Instal
 const SETUP: Caller = { principal: { kind: 'system', id: 'setup' }, requestId: 'setup' };
 
 async function createFirstSecretKey(tx: Rows, keyring: Keyring, value: string, now: number): Promise<string> {
-  const row = { id: hexId('sk_', now), role: 'admin' as const, expires_at: null, revoked_at: null };
+  const row = {
+    id: hexId('sk_', now),
+    role: 'admin' as const,
+    expires_at: null,
+    revoked_at: null,
+    allowed_cidrs: null,
+  };
   await tx.db.insert(tx.tables.secretKeys).values({
     ...row,
     name: 'first admin key',
@@ -148,12 +197,21 @@ async function createFirstSecretKey(tx: Rows, keyring: Keyring, value: string, n
   return row.id;
 }
 
-async function readKeyring({ db, tables }: Rows, masterKey: Buffer): Promise<Keyring> {
-  const keys = {} as Record<KeyPurpose, Buffer>;
-  for (const purpose of KEY_PURPOSES) {
-    const [row] = await db.select().from(tables.wrappedKeys).where(eq(tables.wrappedKeys.purpose, purpose));
-    if (!row) throw new InstallationError(`The database lacks its ${purpose} key: restore it from a backup`);
-    keys[purpose] = unwrapKey(masterKey, purpose, row.version, row.wrapped);
-  }
-  return createKeyring(keys, 1);
+async function unwrapKeys({ db, tables: { wrappedKeys } }: Rows, masterKey: Buffer) {
+  const rows = await db.select().from(wrappedKeys).orderBy(asc(wrappedKeys.version));
+  /** All versions there ever were. Of the peppers none may be missing: each is in every hash that was stored after it. */
+  const versionsOf = (purpose: KeyPurpose) => {
+    const found = rows.filter((row) => row.purpose === purpose);
+    if (found.length === 0 || found.some(({ version }, index) => version !== index + 1))
+      throw new InstallationError(`The database lacks its ${purpose} key: restore it from a backup`);
+    return found.map(({ version, wrapped }) => unwrapKey(masterKey, purpose, version, wrapped)) as [
+      Buffer,
+      ...Buffer[],
+    ];
+  };
+  const [[sealing], [log], [row_mac]] = [versionsOf('sealing'), versionsOf('log'), versionsOf('row_mac')];
+  return {
+    keys: { pepper: versionsOf('pepper'), sealing, log, row_mac },
+    preparing: rows.find(({ state }) => state === 'preparing')?.version ?? null,
+  };
 }

@@ -1,5 +1,6 @@
 import { hash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
+import { canonicalJson } from './canonical-json.ts';
 
 /** A minted opaque token whose value this process still holds. It is written nowhere. */
 export interface MintedToken {
@@ -33,16 +34,8 @@ export function poolKey(request: PooledRequest): string {
     secretId,
     [...audience].sort(),
     [...scopes].sort(),
-    canonical(claims),
+    canonicalJson(claims),
     ttlSeconds,
   ];
   return hash('sha256', JSON.stringify(parts), 'base64');
-}
-
-/** The same JSON with the names of every object in one order, as lists of pairs: an object may not hold every name. */
-function canonical(value: unknown): unknown {
-  if (Array.isArray(value)) return ['list', value.map(canonical)];
-  if (typeof value !== 'object' || value === null) return value;
-  const entries = Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return ['object', entries.map(([name, inner]) => [name, canonical(inner)])];
 }

@@ -9,6 +9,7 @@ import { hexId } from '../crypto/ids.ts';
 import { type SigningKey, signM2mJwt, verifyM2mJwt } from '../crypto/jwt.ts';
 import type { Caller, Deps, Principal } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
+import { assertMayRevokeByValue } from './address-limits.ts';
 import { change } from './events.ts';
 import {
   claims,
@@ -21,10 +22,11 @@ import {
   TTL_SECONDS_MAX,
   ttlSeconds,
 } from './fields.ts';
+import { answeredBefore, idempotencyInput, keepAnswer, replay } from './idempotency.ts';
 import { poolKey } from './m2m-token-pool.ts';
 import { machineNotFound, revokeTokensIssued } from './machines.ts';
 import { afterCursor, orderOf, type Page, pageInput, searchPage } from './pages.ts';
-import { hasExpired } from './secrets.ts';
+import { type Address, hasExpired } from './secrets.ts';
 import { isStillActive } from './signing-keys.ts';
 
 export interface M2mToken {
@@ -68,6 +70,8 @@ export const createM2mTokenInput = z.strictObject({
   scopes: scopes.optional(),
   /** Answers a token minted before for the very same request, if it has at least this much life left. */
   minRemainingTtlSeconds: z.number().int().min(0).max(TTL_SECONDS_MAX).optional(),
+  /** With it a token is minted even where one of before would do. */
+  ...idempotencyInput,
 });
 
 type CreateInput = z.output<typeof createM2mTokenInput>;
@@ -76,7 +80,9 @@ type CreateInput = z.output<typeof createM2mTokenInput>;
  * Mints a token of the calling machine and answers its value this once. The machine, its secret and its machine scopes
  * are read in the transaction that writes the row; a JWT is signed only after the row is durable. Throws
  * `unauthenticated` when the machine or its secret went meanwhile, `scope_not_allowed` for an audience or scope that
- * no machine scope allows, `invalid_input` for a lifetime above the machine's maximum.
+ * no machine scope allows, `invalid_input` for a lifetime above the machine's maximum, `limit_reached` when it has as
+ * many unexpired tokens as it may have, `rate_limited` when it asks for more in a minute than it may. A token that is
+ * answered again counts for neither.
  */
 export async function createM2mToken(
   deps: Deps,
@@ -84,18 +90,27 @@ export async function createM2mToken(
   input: CreateInput,
 ): Promise<M2mToken & { token?: string }> {
   const minter = minterOf(caller);
+  const before = await answeredBefore<M2mToken>(deps, minter, creationOf(input));
+  if (before) return before;
   const pooled = await pooledToken(deps, minter, input);
   if (pooled) return pooled;
 
   const value = input.format === 'opaque' ? newValue(PREFIXES.m2mToken).value : null;
-  const { row, plan, signingKey } = await mint(deps, minter, input, value);
+  const minted = await mintCounted(deps, minter, input, value);
+  if ('replayed' in minted) return minted.replayed;
+  const { row, plan, signingKey } = minted;
 
   if (value !== null && input.minRemainingTtlSeconds !== undefined) {
     deps.pool.set(poolKeyOf(minter, input, plan), { id: row.id, value, expiresAt: row.expires_at });
   }
   const token = signingKey ? await signM2mJwt(signingKey, jwtClaims(deps, row)) : (value ?? '');
-  return { ...toM2mToken(row, { generation: row.generation, tokensRevokedAt: null }, deps.now()), token };
+  return { ...asMinted(row, deps.now()), token };
 }
+
+const creationOf = (input: CreateInput) => ({ procedure: 'm2mTokens.create', input }) as const;
+
+const asMinted = (row: TokenRow, now: number) =>
+  toM2mToken(row, { generation: row.generation, tokensRevokedAt: null }, now);
 
 interface Minted {
   row: TokenRow;
@@ -104,20 +119,69 @@ interface Minted {
   signingKey: SigningKey | null;
 }
 
+/** Mints if the machine may have one more token now, and counts it. What was refused afterwards counts as asked for. */
+async function mintCounted(
+  deps: Deps,
+  minter: Minter,
+  input: CreateInput,
+  value: string | null,
+): Promise<Minted | { replayed: M2mToken }> {
+  const release = await admit(deps, minter);
+  try {
+    const minted = await mint(deps, minter, input, value);
+    if ('row' in minted) deps.mintCounts.count(minter.id, minted.row.expires_at, deps.now());
+    return minted;
+  } finally {
+    release();
+  }
+}
+
+/** Answers how to let go of the place that the machine has until its token is counted. */
+async function admit(deps: Deps, { id }: Minter): Promise<() => void> {
+  const admission = await deps.mintCounts.admit(deps.store, id, deps.now());
+  // A machine that was deleted meanwhile: planning says so.
+  if (!admission) return () => {};
+  if (!admission.admitted) {
+    const { live, liveMax } = admission;
+    throw new CountersignError(
+      'limit_reached',
+      `Cannot create token: the machine may have ${liveMax} unexpired tokens at a time, and has ${live}`,
+    );
+  }
+  const { release, mintsPerMinuteMax: count } = admission;
+  const { allowed, retryAfterMs } = await deps.limits.consume(`mint:${id}`, { count, windowSeconds: 60 }, 1);
+  if (allowed) return release;
+  release();
+  throw new CountersignError(
+    'rate_limited',
+    `Cannot create token: the machine may mint ${count} in a minute, the next in ${retryAfterMs} ms`,
+    { retryAfterMs },
+  );
+}
+
 /** More than one try only when another process activated a key, which it does not do twice in a moment. */
 const MINT_ATTEMPTS_MAX = 3;
 
 /** Writes the row. A key that another process took out of service meanwhile signs nothing: the next try has its successor. */
-async function mint(deps: Deps, minter: Minter, input: CreateInput, value: string | null): Promise<Minted> {
+async function mint(
+  deps: Deps,
+  minter: Minter,
+  input: CreateInput,
+  value: string | null,
+): Promise<Minted | { replayed: M2mToken }> {
+  const creation = creationOf(input);
   let superseded: string | undefined;
   for (let attempt = 1; attempt <= MINT_ATTEMPTS_MAX; attempt++) {
     const signingKey = value === null ? await deps.signer.active(superseded) : null;
     const minted = await deps.store.tx(async (tx) => {
       if (signingKey && !(await isStillActive(tx, signingKey.kid))) return null;
+      const replayed = await replay<M2mToken>(tx, deps, minter, creation);
+      if (replayed) return { replayed };
       const plan = await planToken(tx, deps, minter, input);
       const row = newRow(deps, minter, input, plan, { value, signingKid: signingKey?.kid ?? null });
       if (row.format === 'jwt') assertFitsJwt(jwtClaims(deps, row));
       await insertToken(tx, { ...row, claims: row.claims && JSON.stringify(row.claims) });
+      await keepAnswer(tx, minter, creation, asMinted(row, deps.now()));
       return { row, plan, signingKey };
     }, 'minting');
     if (minted) return minted;
@@ -340,6 +404,7 @@ async function pooledToken(
       "'minRemainingTtlSeconds' is for the format 'opaque' only",
       'minRemainingTtlSeconds',
     );
+  if (input.idempotencyKey !== undefined) return null;
   const plan = await planToken(deps.store.read, deps, minter, input);
   const key = poolKeyOf(minter, input, plan);
   const pooled = deps.pool.get(key);
@@ -493,8 +558,10 @@ export const revokeM2mTokenByValueInput = z.strictObject({
 export async function revokeM2mTokenByValue(
   deps: Deps,
   caller: Caller,
+  address: Address,
   { value, reason }: z.output<typeof revokeM2mTokenByValueInput>,
 ): Promise<{ accepted: true }> {
+  await assertMayRevokeByValue(deps, address);
   if (value.startsWith(PREFIXES.secretKey) || value.startsWith(PREFIXES.machineSecretKey)) {
     throw new CountersignError(
       'invalid_input',

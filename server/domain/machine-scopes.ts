@@ -6,6 +6,7 @@ import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { change } from './events.ts';
 import { machineId, scopes } from './fields.ts';
+import { create, idempotencyInput } from './idempotency.ts';
 import { lockMachine } from './machines.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
 
@@ -24,7 +25,7 @@ type MachineScopeRow = Rows['tables']['machineScopes']['$inferSelect'];
 export const MACHINE_SCOPES_MAX = 150;
 
 /** Clerk's wire puts machine ids among a token's scopes, so no scope of an admin's may look like one. */
-const edgeScopes = scopes.refine(
+export const edgeScopes = scopes.refine(
   (list) => !list.some((scope) => scope.startsWith('mch_')),
   "wanted no scope that begins with 'mch_'",
 );
@@ -34,7 +35,11 @@ const edge = {
   toMachineId: machineId.meta({ positional: true }),
 };
 
-export const createMachineScopeInput = z.strictObject({ ...edge, scopes: edgeScopes.default([]) });
+export const createMachineScopeInput = z.strictObject({
+  ...edge,
+  scopes: edgeScopes.default([]),
+  ...idempotencyInput,
+});
 
 /** Allows one machine to call another. Throws `not_found`, `already_exists`, `limit_reached`. */
 export async function createMachineScope(
@@ -52,7 +57,7 @@ export async function createMachineScope(
     created_at: now,
     updated_at: now,
   };
-  return change(deps, caller, async (tx) => {
+  return create(deps, caller, { procedure: 'machineScopes.create', input }, async (tx) => {
     // Both in one order everywhere: neither is deleted meanwhile, and two calls that cross cannot deadlock.
     for (const id of [fromMachineId, toMachineId].sort()) await lockMachine(tx, id);
     const { machineScopes } = tx.tables;

@@ -7,7 +7,8 @@ import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import type { EventType } from './event-types.ts';
 import { change } from './events.ts';
-import { description, machineId, name, TTL_SECONDS_MAX, ttlSeconds } from './fields.ts';
+import { cidrs, description, machineId, name, TTL_SECONDS_MAX, ttlSeconds } from './fields.ts';
+import { create, idempotencyInput } from './idempotency.ts';
 import {
   afterCursor,
   containsText,
@@ -42,6 +43,12 @@ export interface Machine {
   maxTokenTtlSeconds: number;
   /** Whether the machine may verify API keys and OAuth access tokens, not only M2M tokens addressed to it. */
   mayVerify: boolean;
+  /** CIDR blocks its secrets may be used from; null for anywhere. */
+  allowedCidrs: string[] | null;
+  /** Unexpired M2M tokens it may have at a time. */
+  liveTokensMax: number;
+  /** M2M tokens it may mint in a minute. */
+  mintsPerMinuteMax: number;
   lastUsedAt: number | null;
   createdAt: number;
   updatedAt: number;
@@ -51,6 +58,12 @@ type MachineRow = Rows['tables']['machines']['$inferSelect'];
 
 const DEFAULT_TOKEN_TTL_SECONDS = 3600;
 const MAX_TOKEN_TTL_SECONDS = 30 * 24 * 3600;
+/** What keeps one machine that has gone wild from filling the disk; an admin may set other limits for each. */
+const LIVE_TOKENS_MAX = 1_000_000;
+const MINTS_PER_MINUTE_MAX = 60_000;
+
+const liveTokensMax = z.number().int().min(1).max(100_000_000);
+const mintsPerMinuteMax = z.number().int().min(1).max(10_000_000);
 
 export const createMachineInput = z.strictObject({
   name: name.meta({ positional: true }),
@@ -58,6 +71,11 @@ export const createMachineInput = z.strictObject({
   defaultTokenTtlSeconds: ttlSeconds.default(DEFAULT_TOKEN_TTL_SECONDS),
   maxTokenTtlSeconds: ttlSeconds.default(MAX_TOKEN_TTL_SECONDS),
   mayVerify: z.boolean().default(false),
+  /** Where its secrets may be used from; null for anywhere. */
+  allowedCidrs: cidrs.nullish(),
+  liveTokensMax: liveTokensMax.default(LIVE_TOKENS_MAX),
+  mintsPerMinuteMax: mintsPerMinuteMax.default(MINTS_PER_MINUTE_MAX),
+  ...idempotencyInput,
 });
 
 /** Creates a machine and its first secret, which is answered this once. */
@@ -76,13 +94,16 @@ export async function createMachine(
     default_token_ttl_seconds: input.defaultTokenTtlSeconds,
     max_token_ttl_seconds: input.maxTokenTtlSeconds,
     may_verify: input.mayVerify,
+    allowed_cidrs: input.allowedCidrs ?? null,
+    live_tokens_max: input.liveTokensMax,
+    mints_per_minute_max: input.mintsPerMinuteMax,
     token_generation: 0,
     tokens_revoked_at: null,
     last_used_at: null,
     created_at: now,
     updated_at: now,
   };
-  return change(deps, caller, async (tx) => {
+  return create(deps, caller, { procedure: 'machines.create', input }, async (tx) => {
     const inserted = await tx.db.insert(tx.tables.machines).values(row).onConflictDoNothing().returning();
     if (inserted.length === 0) throw nameTaken(row.name);
     const secret = await issueSecret(tx, deps, {
@@ -154,6 +175,9 @@ export const updateMachineInput = z.strictObject({
   defaultTokenTtlSeconds: ttlSeconds.optional(),
   maxTokenTtlSeconds: ttlSeconds.optional(),
   mayVerify: z.boolean().optional(),
+  allowedCidrs: cidrs.nullish(),
+  liveTokensMax: liveTokensMax.optional(),
+  mintsPerMinuteMax: mintsPerMinuteMax.optional(),
 });
 
 const UPDATABLE = [
@@ -162,6 +186,18 @@ const UPDATABLE = [
   'defaultTokenTtlSeconds',
   'maxTokenTtlSeconds',
   'mayVerify',
+  'allowedCidrs',
+  'liveTokensMax',
+  'mintsPerMinuteMax',
+] as const satisfies (keyof Machine)[];
+
+/** What may take from a machine what it could do before. */
+const NARROWING = [
+  'maxTokenTtlSeconds',
+  'mayVerify',
+  'allowedCidrs',
+  'liveTokensMax',
+  'mintsPerMinuteMax',
 ] as const satisfies (keyof Machine)[];
 
 /** Changes what it is told to; what already is so leaves no event. Throws `not_found`, `name_taken`. */
@@ -170,7 +206,8 @@ export async function updateMachine(
   caller: Caller,
   { id, ...changes }: z.output<typeof updateMachineInput>,
 ): Promise<Machine> {
-  return change(deps, caller, async (tx) => {
+  const mayNarrow = NARROWING.some((field) => changes[field] !== undefined);
+  const work = async (tx: Rows) => {
     const before = await lockMachine(tx, id);
     const row: MachineRow = {
       ...before,
@@ -179,20 +216,26 @@ export async function updateMachine(
       default_token_ttl_seconds: changes.defaultTokenTtlSeconds ?? before.default_token_ttl_seconds,
       max_token_ttl_seconds: changes.maxTokenTtlSeconds ?? before.max_token_ttl_seconds,
       may_verify: changes.mayVerify ?? before.may_verify,
+      allowed_cidrs: changes.allowedCidrs === undefined ? before.allowed_cidrs : changes.allowedCidrs,
+      live_tokens_max: changes.liveTokensMax ?? before.live_tokens_max,
+      mints_per_minute_max: changes.mintsPerMinuteMax ?? before.mints_per_minute_max,
       updated_at: deps.now(),
     };
     assertTtls({
       defaultTokenTtlSeconds: row.default_token_ttl_seconds,
       maxTokenTtlSeconds: row.max_token_ttl_seconds,
     });
-    const changed = UPDATABLE.filter((field) => toMachine(before)[field] !== toMachine(row)[field]);
+    const changed = UPDATABLE.filter(
+      (field) => JSON.stringify(toMachine(before)[field]) !== JSON.stringify(toMachine(row)[field]),
+    );
     if (changed.length === 0) return { result: toMachine(before), event: null };
     await saveNamed(tx, row);
     return {
       result: toMachine(row),
-      event: { type: 'machine.updated', objectId: id, data: { changed } },
+      event: { type: 'machine.updated' as const, objectId: id, data: { changed } },
     };
-  });
+  };
+  return change<Machine>(deps, caller, work, mayNarrow ? 'revocation' : 'normal');
 }
 
 /** The unique index decides who of several has a name: asking first would leave time for another. */
@@ -381,7 +424,8 @@ export async function lockMachine(tx: Rows, id: string): Promise<MachineRow> {
   return row;
 }
 
-function assertTtls({
+/** Throws `invalid_input` for a default lifetime beyond the longest. */
+export function assertTtls({
   defaultTokenTtlSeconds,
   maxTokenTtlSeconds,
 }: Pick<Machine, 'defaultTokenTtlSeconds' | 'maxTokenTtlSeconds'>) {
@@ -408,6 +452,9 @@ function toMachine(row: MachineRow): Machine {
     defaultTokenTtlSeconds: row.default_token_ttl_seconds,
     maxTokenTtlSeconds: row.max_token_ttl_seconds,
     mayVerify: row.may_verify,
+    allowedCidrs: row.allowed_cidrs,
+    liveTokensMax: row.live_tokens_max,
+    mintsPerMinuteMax: row.mints_per_minute_max,
     lastUsedAt: row.last_used_at,
     createdAt: row.created_at,
     updatedAt: row.updated_at,

@@ -9,7 +9,8 @@ import type { Caller, Deps, Role } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import type { EventType } from './event-types.ts';
 import { change } from './events.ts';
-import { expiryInput, expiryOf, name, secretKeyId } from './fields.ts';
+import { cidrs, expiryInput, expiryOf, name, secretKeyId } from './fields.ts';
+import { create, idempotencyInput } from './idempotency.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
 import {
   cancelOverlap,
@@ -30,6 +31,8 @@ export interface SecretKey {
   /** The first characters of its value, for people to recognise it by. */
   start: string;
   state: 'live' | 'expired' | 'revoked';
+  /** CIDR blocks it may be used from; null for anywhere. */
+  allowedCidrs: string[] | null;
   expiresAt: number | null;
   revokedAt: number | null;
   lastUsedAt: number | null;
@@ -44,7 +47,10 @@ const ROLES = ['admin', 'issuer', 'interaction', 'read', 'verify'] as const sati
 export const createSecretKeyInput = z.strictObject({
   name: name.meta({ positional: true }),
   role: z.enum(ROLES),
+  /** Where it may be used from; null for anywhere. */
+  allowedCidrs: cidrs.nullish(),
   ...expiryInput,
+  ...idempotencyInput,
 });
 
 /** Creates a secret key; its value is answered this once. */
@@ -53,22 +59,9 @@ export async function createSecretKey(
   caller: Caller,
   input: z.output<typeof createSecretKeyInput>,
 ): Promise<SecretKey & { secret?: string }> {
-  const now = deps.now();
-  const judged = {
-    id: hexId('sk_', now),
-    role: input.role,
-    expires_at: expiryOf('secret key', now, input),
-    revoked_at: null,
-  };
-  const row: SecretKeyRow = {
-    ...judged,
-    name: input.name,
-    bootstrap: false,
-    last_used_at: null,
-    created_at: now,
-    mac: secretKeyMac(deps, judged),
-  };
-  return change(deps, caller, async (tx) => {
+  return create(deps, caller, { procedure: 'secretKeys.create', input }, async (tx) => {
+    const now = deps.now();
+    const row = newRow(deps, input, now);
     await tx.db.insert(tx.tables.secretKeys).values(row);
     const secret = await issueSecret(tx, deps, {
       owner: { kind: 'secret_key', id: row.id },
@@ -79,6 +72,24 @@ export async function createSecretKey(
       event: { type: 'secret_key.created', ...eventOf(row) },
     };
   });
+}
+
+function newRow(deps: Deps, input: z.output<typeof createSecretKeyInput>, now: number): SecretKeyRow {
+  const judged = {
+    id: hexId('sk_', now),
+    role: input.role,
+    expires_at: expiryOf('secret key', now, input),
+    revoked_at: null,
+    allowed_cidrs: input.allowedCidrs ?? null,
+  };
+  return {
+    ...judged,
+    name: input.name,
+    bootstrap: false,
+    last_used_at: null,
+    created_at: now,
+    mac: secretKeyMac(deps, judged),
+  };
 }
 
 export const listSecretKeysInput = z.strictObject(pageInput);
@@ -263,7 +274,10 @@ async function lastingAdmins({ db, tables: { secretKeys } }: Rows, deps: Deps): 
   return rows.filter((row) => row.mac.equals(secretKeyMac(deps, row)));
 }
 
-/** Whether the file with the first secret key is still needed: as long as that key is the only live admin key. */
+/**
+ * Whether the file with the first secret key is still needed: as long as no other admin key lasts. One that expires does not
+ * replace it (docs/decisions/0010).
+ */
 export async function shouldKeepFirstSecretKeyFile(deps: Deps): Promise<boolean> {
   const admins = await lastingAdmins(deps.store.read, deps);
   return admins.every((admin) => admin.bootstrap) && admins.length > 0;
@@ -283,6 +297,7 @@ function toSecretKey(row: SecretKeyRow, start: string, now: number): SecretKey {
     role: row.role,
     start,
     state: stateOf(row, now),
+    allowedCidrs: row.allowed_cidrs,
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
     lastUsedAt: row.last_used_at,

@@ -1,12 +1,15 @@
 /** Secrets: the hashes of values people hold, and who is calling when one is presented. */
 import { and, asc, eq, gt, inArray, isNull, or, placeholder, sql } from 'drizzle-orm';
-import { statement } from '../../db/statement.ts';
+import { LRUCache } from 'lru-cache';
+import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import type { SecretOwnerKind } from '../../db/tables/secrets.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import { newValue, rowMac, startOf } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
+import type { Keyring } from '../crypto/keyring.ts';
 import type { Deps, Principal, Role } from '../deps.ts';
+import { isWithin } from './addresses.ts';
 
 export type SecretRow = Rows['tables']['secrets']['$inferSelect'];
 type SecretKeyRow = Rows['tables']['secretKeys']['$inferSelect'];
@@ -133,7 +136,7 @@ export async function startsOf(
 
 type MacColumns = Pick<SecretRow, 'id' | 'owner_kind' | 'owner_id' | 'hash' | 'expires_at' | 'revoked_at'>;
 
-function secretMac(deps: Pick<Deps, 'keyring'>, row: MacColumns): Buffer {
+export function secretMac(deps: Pick<Deps, 'keyring'>, row: MacColumns): Buffer {
   const { id, owner_kind, owner_id, hash, expires_at, revoked_at } = row;
   return rowMac(deps.keyring.rowMac, [
     'secrets',
@@ -146,10 +149,15 @@ function secretMac(deps: Pick<Deps, 'keyring'>, row: MacColumns): Buffer {
   ]);
 }
 
-type SecretKeyMacColumns = Pick<SecretKeyRow, 'id' | 'role' | 'expires_at' | 'revoked_at'>;
+type SecretKeyMacColumns = Pick<SecretKeyRow, 'id' | 'role' | 'expires_at' | 'revoked_at' | 'allowed_cidrs'>;
 
 export function secretKeyMac(deps: Pick<Deps, 'keyring'>, row: SecretKeyMacColumns): Buffer {
-  return rowMac(deps.keyring.rowMac, ['secret_keys', row.id, row.role, row.expires_at, row.revoked_at]);
+  const columns = ['secret_keys', row.id, row.role, row.expires_at, row.revoked_at];
+  // Without blocks the HMAC is what it was before there were any: keys of then are still genuine.
+  return rowMac(
+    deps.keyring.rowMac,
+    row.allowed_cidrs === null ? columns : [...columns, JSON.stringify(row.allowed_cidrs)],
+  );
 }
 
 /** The columns by which a caller is judged: its secret, and the secret key or machine that owns it. */
@@ -171,9 +179,11 @@ export function callerColumns(tables: {
     keyExpiresAt: k.expires_at,
     keyRevokedAt: k.revoked_at,
     keyMac: k.mac,
+    keyCidrs: k.allowed_cidrs,
     machineId: m.id,
     machineEnabled: m.enabled,
     machineMayVerify: m.may_verify,
+    machineCidrs: m.allowed_cidrs,
   };
 }
 
@@ -189,47 +199,65 @@ export interface CallerRow {
   keyExpiresAt: number | null;
   keyRevokedAt: number | null;
   keyMac: Buffer | null;
+  keyCidrs: string[] | null;
   machineId: string | null;
   machineEnabled: boolean | null;
   machineMayVerify: boolean | null;
+  machineCidrs: string[] | null;
 }
 
-const readCaller = statement((db, tables) => {
+const readCaller = flatStatement<{ hash: Buffer }, CallerRow>('read_caller', (db, tables) => {
   const { secrets, secretKeys, machines } = tables;
-  return db
-    .select(callerColumns(tables))
+  const fields = callerColumns(tables);
+  const query = db
+    .select(fields)
     .from(secrets)
     .leftJoin(secretKeys, and(eq(secrets.owner_kind, 'secret_key'), eq(secretKeys.id, secrets.owner_id)))
     .leftJoin(machines, and(eq(secrets.owner_kind, 'machine'), eq(machines.id, secrets.owner_id)))
-    .where(eq(secrets.hash, placeholder('hash')))
-    .prepare('read_caller');
+    .where(eq(secrets.hash, placeholder('hash')));
+  return { fields, query };
 });
 
-/** Who holds the value presented as a caller's credential, or null: unknown, revoked, expired and disabled look alike. */
-export async function findCaller(deps: Deps, value: string): Promise<Principal | null> {
-  if (!couldBeCaller(value)) return null;
+/** The address a request comes from; asked for only where somebody is bound to addresses. */
+export type Address = () => string;
+
+/** What is presented as a caller's credential, or null for nothing, and from where. */
+export interface Presented {
+  value: string | null;
+  address: Address;
+}
+
+/**
+ * Who holds the value presented as a caller's credential, or null: unknown, revoked, expired, disabled and presented
+ * from elsewhere look alike.
+ */
+export async function findCaller(deps: Deps, value: string, address: Address): Promise<Principal | null> {
+  if (!(await couldBeCaller(deps, value))) return null;
   const [row] = await readCaller(deps.store.read, { hash: deps.keyring.hash(value) });
-  return row ? judgeCaller(deps, row) : null;
+  return row ? judgeCaller(deps, row, address) : null;
 }
 
 /**
  * Whether a value has the shape of a caller's credential, so that reading is worth it. A key that an operator chose
- * (`COUNTERSIGN_BOOTSTRAP_KEY`) is exempt from the checksum.
+ * (`COUNTERSIGN_BOOTSTRAP_KEY`) is exempt from the checksum, and so are machine secrets of a shape that was imported.
  */
-export function couldBeCaller(value: string): boolean {
+export function couldBeCaller(deps: Pick<Deps, 'shapes'>, value: string): boolean | Promise<boolean> {
   const prefix = parseValue(value)?.prefix;
-  return prefix === PREFIXES.machineSecretKey || prefix === PREFIXES.secretKey || BOOTSTRAP_KEY.test(value);
+  if (prefix === PREFIXES.machineSecretKey || prefix === PREFIXES.secretKey) return true;
+  if (BOOTSTRAP_KEY.test(value)) return true;
+  return deps.shapes.find(value, 'machine').then((shaped) => shaped !== null);
 }
 
 /** contract.md, environment: `sk_` and at least 40 more characters. */
 export const BOOTSTRAP_KEY = /^sk_[A-Za-z0-9_]{40,512}$/;
 
 /** Starts from "nobody". A row whose HMAC does not fit was written by somebody else, and is nobody's. */
-export function judgeCaller(deps: Deps, row: CallerRow): Principal | null {
+export function judgeCaller(deps: Deps, row: CallerRow, address: Address): Principal | null {
   const now = deps.now();
   if (row.secretRevokedAt !== null || hasExpired(row.secretExpiresAt, now)) return null;
   if (row.ownerKind === 'machine') {
     if (row.machineId === null || !row.machineEnabled) return null;
+    if (row.machineCidrs && !isWithin(address(), row.machineCidrs)) return null;
     return {
       kind: 'machine',
       id: row.machineId,
@@ -239,25 +267,62 @@ export function judgeCaller(deps: Deps, row: CallerRow): Principal | null {
   }
   if (row.ownerKind !== 'secret_key' || row.keyRole === null) return null;
   if (row.keyRevokedAt !== null || hasExpired(row.keyExpiresAt, now)) return null;
+  if (row.keyCidrs && !isWithin(address(), row.keyCidrs)) return null;
   return macsFit(deps, row, row.keyRole) ? { kind: 'secret_key', id: row.ownerId, role: row.keyRole } : null;
 }
 
 export const hasExpired = (expiresAt: number | null, now: number) => expiresAt !== null && expiresAt <= now;
 
-function macsFit(deps: Deps, row: CallerRow, role: Role): boolean {
-  const ofSecret = secretMac(deps, {
+/** As many callers as are likely to call one process in turn. */
+const GENUINE_ROWS_MAX = 10_000;
+
+/** Rows whose HMACs were found to fit, by secret: the same row need not be judged again. */
+const genuineRows = new WeakMap<Keyring, LRUCache<string, CallerRow>>();
+
+function macsFit({ keyring }: Deps, row: CallerRow, role: Role): boolean {
+  const known = genuineRows.get(keyring) ?? new LRUCache<string, CallerRow>({ max: GENUINE_ROWS_MAX });
+  genuineRows.set(keyring, known);
+  const judged = known.get(row.secretId);
+  if (judged && isSameKeyRow(judged, row)) return true;
+  const secret = {
     id: row.secretId,
     owner_kind: row.ownerKind,
     owner_id: row.ownerId,
     hash: row.secretHash,
     expires_at: row.secretExpiresAt,
     revoked_at: row.secretRevokedAt,
-  });
-  const ofKey = secretKeyMac(deps, {
+  };
+  const key = {
     id: row.ownerId,
     role,
     expires_at: row.keyExpiresAt,
     revoked_at: row.keyRevokedAt,
-  });
-  return row.secretMac?.equals(ofSecret) === true && row.keyMac?.equals(ofKey) === true;
+    allowed_cidrs: row.keyCidrs,
+  };
+  const fit =
+    row.secretMac?.equals(secretMac({ keyring }, secret)) === true &&
+    row.keyMac?.equals(secretKeyMac({ keyring }, key)) === true;
+  if (fit) known.set(row.secretId, row);
+  return fit;
 }
+
+/** Whether two rows agree in every column that goes into the HMACs of a secret key and its secret, and in the HMACs. */
+function isSameKeyRow(one: CallerRow, other: CallerRow): boolean {
+  return (
+    one.secretId === other.secretId &&
+    one.ownerKind === other.ownerKind &&
+    one.ownerId === other.ownerId &&
+    one.secretExpiresAt === other.secretExpiresAt &&
+    one.secretRevokedAt === other.secretRevokedAt &&
+    one.keyRole === other.keyRole &&
+    one.keyExpiresAt === other.keyExpiresAt &&
+    one.keyRevokedAt === other.keyRevokedAt &&
+    JSON.stringify(one.keyCidrs) === JSON.stringify(other.keyCidrs) &&
+    one.secretHash.equals(other.secretHash) &&
+    isSameMac(one.secretMac, other.secretMac) &&
+    isSameMac(one.keyMac, other.keyMac)
+  );
+}
+
+const isSameMac = (one: Buffer | null, other: Buffer | null) =>
+  one !== null && other !== null && one.equals(other);

@@ -19,6 +19,7 @@ import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { change, type NewEvent } from './events.ts';
 import { description, signingKeyId } from './fields.ts';
+import { create, idempotencyInput } from './idempotency.ts';
 import { hasExpired } from './secrets.ts';
 
 export interface SigningKeySummary {
@@ -44,7 +45,7 @@ export interface Signer {
   forget(): void;
 }
 
-/** How old the set may be, and how often an unknown `kid` may cause it to be read. */
+/** How old the set may be, and how often unknown `kid`s may cause it to be read. */
 const REREAD_MS = 5_000;
 const UNKNOWN_KID_REREAD_MS = 500;
 
@@ -58,11 +59,26 @@ interface KeySet {
 export function createSigner(store: Store, keyring: Keyring, clock = () => performance.now()): Signer {
   let known: KeySet | undefined;
   let reading: Promise<KeySet> | undefined;
+  let sought: { at: number; set: Promise<KeySet> } | undefined;
 
   /** Those who need the set at the same time read it once. */
   async function keySet(ageMsMax = REREAD_MS): Promise<KeySet> {
     if (known && clock() - known.readAt < ageMsMax) return known;
     return reading ?? read();
+  }
+
+  /**
+   * The set for a `kid` that is not in it, read anew however young it is: another process may have made the key a moment
+   * ago. Whoever makes up `kid`s has it read no oftener for that.
+   */
+  function seek(): Promise<KeySet> {
+    if (sought && clock() - sought.at < UNKNOWN_KID_REREAD_MS) return sought.set;
+    const begun = { at: clock(), set: read() };
+    begun.set.catch(() => {
+      if (sought === begun) sought = undefined;
+    });
+    sought = begun;
+    return begun.set;
   }
 
   /** What was begun before the set was forgotten is answered to those who asked then, and kept for nobody else. */
@@ -86,7 +102,7 @@ export function createSigner(store: Store, keyring: Keyring, clock = () => perfo
     },
     async find(kid) {
       const found = (await keySet()).all.get(kid);
-      return found ?? (await keySet(UNKNOWN_KID_REREAD_MS)).all.get(kid) ?? null;
+      return found ?? (await seek()).all.get(kid) ?? null;
     },
     jwks: async () => (await keySet()).jwks,
     forget() {
@@ -182,6 +198,7 @@ const PUBLISHED_MS_MIN = REREAD_MS + JWKS_MAX_AGE_SECONDS * 1000 + CLERK_JWKS_AG
 export const createSigningKeyInput = z.strictObject({
   /** Without it, that of the key that signs now. */
   alg: z.enum(SIGNING_ALGS).optional(),
+  ...idempotencyInput,
 });
 
 /** Makes an upcoming key: published from now on, so that everybody knows it when it is activated. */
@@ -192,13 +209,18 @@ export async function createSigningKey(
 ): Promise<SigningKeySummary> {
   const alg = input.alg ?? (await deps.signer.active()).alg;
   const pair = await generateSigningKey(alg);
-  return changeKeys(deps, caller, async (tx, keys) => {
-    assertRoom(keys);
+  const created = await create(deps, caller, { procedure: 'signingKeys.create', input }, async (tx) => {
+    assertRoom(await lockKeys(tx));
     const now = deps.now();
     const kid = sortableId('key_', now);
-    const result = await insertSigningKey(tx, deps.keyring, pair, { kid, alg, state: 'upcoming', now });
-    return { result, event: { type: 'signing_key.created', objectId: kid, data: { alg } } };
+    const row = await insertSigningKey(tx, deps.keyring, pair, { kid, alg, state: 'upcoming', now });
+    return {
+      result: toSummary(row),
+      event: { type: 'signing_key.created', objectId: kid, data: { alg } },
+    };
   });
+  deps.signer.forget();
+  return created;
 }
 
 export const activateSigningKeyInput = z.strictObject({
@@ -305,27 +327,22 @@ async function succeed(
   return insertSigningKey(tx, deps.keyring, spare, { kid, alg, state: 'active', now });
 }
 
-/**
- * One change of the keys. Which of them signs is a question about all, so those who change any take turns, on the
- * installation's one row; and what this process has in memory is read again.
- */
+/** One change of the keys; what this process has of them in memory is read again. */
 async function changeKeys(
   deps: Deps,
   caller: Caller,
   work: (tx: Rows, keys: SigningKeyRow[]) => Promise<{ result: SigningKeyRow; event: NewEvent | null }>,
   lane?: Lane,
 ): Promise<SigningKeySummary> {
-  const key = await change(
-    deps,
-    caller,
-    async (tx) => {
-      await tx.db.update(tx.tables.installation).set({ id: 1 });
-      return work(tx, await readKeys(tx));
-    },
-    lane,
-  );
+  const key = await change(deps, caller, async (tx) => work(tx, await lockKeys(tx)), lane);
   deps.signer.forget();
   return toSummary(key);
+}
+
+/** Which of the keys signs is a question about all: those who change any take turns, on the installation's one row. */
+async function lockKeys(tx: Rows): Promise<SigningKeyRow[]> {
+  await tx.db.update(tx.tables.installation).set({ id: 1 });
+  return readKeys(tx);
 }
 
 /** Every key, the oldest first. */

@@ -5,14 +5,17 @@ import type { Rows, Store } from '../../db/store.ts';
 
 export type UsedKind = 'api_key' | 'm2m_token' | 'machine' | 'secret_key';
 
-const HOUR_MS = 3_600_000;
+export const HOUR_MS = 3_600_000;
 /** Credentials written in one transaction: a flush must not hold the writer while others wait. */
 const FLUSH_BATCH = 100;
 /** Credentials and hours kept at once, some 30 MB: while a flush keeps failing, further ones go uncounted. */
 const COUNTS_MAX = 100_000;
 
+/** What is counted: a credential, or all API keys of a subject together. */
+type CountedKind = UsedKind | 'subject';
+
 interface Count {
-  kind: UsedKind;
+  kind: CountedKind;
   id: string;
   hour: number;
   valid: number;
@@ -21,8 +24,8 @@ interface Count {
 }
 
 export interface UsageCounter {
-  /** Notes one use of a credential at `now`. */
-  count(kind: UsedKind, id: string, valid: boolean, now: number): void;
+  /** Notes one use of a credential at `now` and, where it is told, of its subject's. */
+  count(kind: UsedKind, id: string, valid: boolean, now: number, subject?: string): void;
   /** Writes what was counted since the last flush; what could not be written is kept for the next. */
   flush(store: Store): Promise<void>;
 }
@@ -31,7 +34,8 @@ export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
   let counts = new Map<string, Count>();
 
   function add(entry: Count) {
-    const key = `${entry.id} ${entry.hour}`;
+    // A subject may be called like a credential.
+    const key = `${entry.kind === 'subject' ? 'of ' : ''}${entry.hour} ${entry.id}`;
     const known = counts.get(key);
     if (!known) {
       if (counts.size < countsMax) counts.set(key, entry);
@@ -43,15 +47,15 @@ export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
   }
 
   return {
-    count(kind, id, valid, now) {
-      add({
-        kind,
-        id,
+    count(kind, id, valid, now, subject) {
+      const used = {
         hour: Math.floor(now / HOUR_MS),
         valid: valid ? 1 : 0,
         refused: valid ? 0 : 1,
         lastUsedAt: valid ? now : 0,
-      });
+      };
+      add({ kind, id, ...used });
+      if (subject !== undefined) add({ kind: 'subject', id: subject, ...used });
     },
     async flush(store) {
       const entries = [...counts.values()];
@@ -71,10 +75,18 @@ export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
 
 async function writeBatch(tx: Rows, batch: readonly Count[]): Promise<void> {
   // In one order everywhere, so that two servers flushing at once cannot deadlock.
-  for (const entry of [...batch].sort((a, b) => (a.id < b.id ? -1 : 1))) {
-    await addCounts(tx, { id: entry.id, hour: entry.hour, valid: entry.valid, refused: entry.refused });
-    if (entry.lastUsedAt > 0) await touch[entry.kind](tx, { id: entry.id, at: entry.lastUsedAt });
+  for (const { kind, id, hour, valid, refused, lastUsedAt } of [...batch].sort(inOrder)) {
+    const counted = { id, hour, valid, refused };
+    if (kind === 'subject') await addSubjectCounts(tx, counted);
+    else await addCounts(tx, counted);
+    if (kind !== 'subject' && lastUsedAt > 0) await touch[kind](tx, { id, at: lastUsedAt });
   }
+}
+
+/** Credentials before subjects, each by id and hour. */
+function inOrder(a: Count, b: Count): number {
+  const tables = Number(a.kind === 'subject') - Number(b.kind === 'subject');
+  return tables || (a.id < b.id ? -1 : a.id > b.id ? 1 : a.hour - b.hour);
 }
 
 const addCounts = statement((db, { usage: u }) =>
@@ -94,6 +106,25 @@ const addCounts = statement((db, { usage: u }) =>
       },
     })
     .prepare('usage_add'),
+);
+
+const addSubjectCounts = statement((db, { subjectUsage: u }) =>
+  db
+    .insert(u)
+    .values({
+      subject: placeholder('id'),
+      hour: placeholder('hour'),
+      valid_count: placeholder('valid'),
+      refused_count: placeholder('refused'),
+    })
+    .onConflictDoUpdate({
+      target: [u.subject, u.hour],
+      set: {
+        valid_count: sql`${u.valid_count} + excluded.valid_count`,
+        refused_count: sql`${u.refused_count} + excluded.refused_count`,
+      },
+    })
+    .prepare('subject_usage_add'),
 );
 
 type Touchable = 'apiKeys' | 'm2mTokens' | 'machines' | 'secretKeys';

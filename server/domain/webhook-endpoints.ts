@@ -10,6 +10,7 @@ import { URL_LENGTH_MAX } from '../outbound.ts';
 import { EVENT_TYPES, type EventType } from './event-types.ts';
 import { change } from './events.ts';
 import { description, webhookEndpointId } from './fields.ts';
+import { create, idempotencyInput } from './idempotency.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
 
 export interface WebhookEndpoint {
@@ -51,6 +52,7 @@ export const createWebhookEndpointInput = z.strictObject({
   description: description.nullish(),
   /** Exact types or `noun.*`; empty means all. */
   eventTypes: eventTypes.default([]),
+  ...idempotencyInput,
 });
 
 /**
@@ -62,9 +64,9 @@ export async function createWebhookEndpoint(
   caller: Caller,
   input: z.output<typeof createWebhookEndpointInput>,
 ): Promise<WebhookEndpoint & { secret?: string }> {
-  assertUrlAllowed(deps, input.url);
-  const secret = WEBHOOK_SECRET_PREFIX + randomBytes(SECRET_BYTES).toString('base64');
-  return change(deps, caller, async (tx) => {
+  return create(deps, caller, { procedure: 'webhookEndpoints.create', input }, async (tx) => {
+    assertUrlAllowed(deps, input.url);
+    const secret = WEBHOOK_SECRET_PREFIX + randomBytes(SECRET_BYTES).toString('base64');
     const now = deps.now();
     const id = sortableId('ep_', now);
     const row: WebhookEndpointRow = {

@@ -36,13 +36,19 @@ export interface M2mTokenObject {
   updated_at: number;
 }
 
-/** Mints a token from a request on the wire; refusals name the wire's fields. */
+/**
+ * Mints a token from a request on the wire; refusals name the wire's fields.
+ *
+ * @param idempotencyKey the header `Idempotency-Key`.
+ */
 export async function postM2mToken(
   deps: Deps,
   caller: Caller,
   request: z.output<typeof createM2mTokenRequest>,
+  idempotencyKey?: string,
 ): Promise<M2mTokenObject> {
   const input = {
+    idempotencyKey: parseIdempotencyKey(idempotencyKey),
     format: request.token_format,
     ttlSeconds: request.seconds_until_expiration ?? undefined,
     claims: request.claims,
@@ -55,6 +61,16 @@ export async function postM2mToken(
   } catch (error) {
     throw error instanceof CountersignError ? inWireNames(error) : error;
   }
+}
+
+function parseIdempotencyKey(header: string | undefined): string | undefined {
+  const parsed = createM2mTokenInput.shape.idempotencyKey.safeParse(header);
+  if (parsed.success) return parsed.data;
+  throw new CountersignError(
+    'invalid_input',
+    `Cannot create token: 'Idempotency-Key' must be 1 to 255 characters of printable ASCII without spaces, got ${header?.length} characters`,
+    { field: 'Idempotency-Key' },
+  );
 }
 
 function toM2mTokenObject(token: M2mToken & { token?: string }, now: number): M2mTokenObject {
@@ -79,6 +95,7 @@ function toM2mTokenObject(token: M2mToken & { token?: string }, now: number): M2
 
 /** The fields of the domain's input that the wire calls otherwise. */
 const WIRE_NAMES: Record<string, string> = {
+  idempotencyKey: 'Idempotency-Key',
   format: 'token_format',
   ttlSeconds: 'seconds_until_expiration',
   minRemainingTtlSeconds: 'min_remaining_ttl_seconds',
@@ -86,9 +103,10 @@ const WIRE_NAMES: Record<string, string> = {
 };
 
 function inWireNames(error: CountersignError): CountersignError {
-  const { code, message, field } = error;
+  const { code, message, field, retryAfterMs } = error;
   const told = message.replace(/'(\w+)'/g, (quoted, name: string) =>
     Object.hasOwn(WIRE_NAMES, name) ? `'${WIRE_NAMES[name]}'` : quoted,
   );
-  return new CountersignError(code, told, { field: field && (WIRE_NAMES[field] ?? field), cause: error });
+  const wireField = field && (WIRE_NAMES[field] ?? field);
+  return new CountersignError(code, told, { field: wireField, retryAfterMs, cause: error });
 }

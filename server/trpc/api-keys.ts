@@ -1,3 +1,4 @@
+import { importApiKeys, importApiKeysInput } from '../domain/api-key-imports.ts';
 import {
   apiKeyIdInput,
   cancelApiKeyRotation,
@@ -16,6 +17,8 @@ import {
   revokeApiKeyInput,
   rotateApiKey,
   rotateApiKeyInput,
+  setApiKeyCredits,
+  setApiKeyCreditsInput,
   setApiKeyEnabled,
   updateApiKey,
   updateApiKeyInput,
@@ -27,6 +30,13 @@ export const apiKeysRouter = router({
     .meta({ description: 'Create an API key for a subject; its value is answered this once' })
     .input(createApiKeyInput)
     .mutation(({ ctx, input }) => createApiKey(ctx.deps, ctx.caller, input)),
+  import: procedure
+    .meta({
+      description: 'Import up to 1,000 API keys by the SHA-256 of their values; answered one by one',
+      idempotent: true,
+    })
+    .input(importApiKeysInput)
+    .mutation(({ ctx, input }) => importApiKeys(ctx.deps, ctx.caller, input)),
   get: procedure
     .meta({ description: 'Show an API key' })
     .input(apiKeyIdInput)
@@ -37,11 +47,19 @@ export const apiKeysRouter = router({
     .query(({ ctx, input }) => listApiKeys(ctx.deps, input)),
   update: procedure
     .meta({
-      description: 'Rename an API key, or change its description, scopes, claims or expiry',
+      description:
+        'Rename an API key, or change its description, scopes, claims, expiry, rate limit or CIDR blocks',
       idempotent: true,
     })
     .input(updateApiKeyInput)
     .mutation(({ ctx, input }) => updateApiKey(ctx.deps, ctx.caller, input)),
+  setCredits: procedure
+    .meta({
+      description: 'Set what an API key may spend; null takes its credits away, and with them the limit',
+      idempotent: true,
+    })
+    .input(setApiKeyCreditsInput)
+    .mutation(({ ctx, input }) => setApiKeyCredits(ctx.deps, ctx.caller, input)),
   enable: procedure
     .meta({ description: 'Enable a disabled API key', idempotent: true })
     .input(apiKeyIdInput)
@@ -72,9 +90,9 @@ export const apiKeysRouter = router({
       idempotent: true,
     })
     .input(revokeApiKeyByValueInput)
-    .mutation(({ ctx, input }) => revokeApiKeyByValue(ctx.deps, ctx.caller, input)),
+    .mutation(({ ctx, input }) => revokeApiKeyByValue(ctx.deps, ctx.caller, ctx.address, input)),
   revokeAll: procedure
-    .meta({ description: 'Revoke every API key of a subject', idempotent: true })
+    .meta({ description: 'Revoke every API key of a subject, or every one that somebody made for it' })
     .input(revokeAllApiKeysInput)
     .mutation(({ ctx, input }) => revokeAllApiKeys(ctx.deps, ctx.caller, input)),
   delete: procedure

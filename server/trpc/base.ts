@@ -1,16 +1,9 @@
 /** What every router is made from: the context, the one authenticator in front of all procedures, and errors. */
 import { initTRPC, TRPCError } from '@trpc/server';
-import { authenticate } from '../authenticate.ts';
-import type { Caller, Deps } from '../deps.ts';
+import { authenticate, type RequestContext } from '../authenticate.ts';
+import type { Caller } from '../deps.ts';
 import type { ErrorCode } from '../errors.ts';
 import { translate } from '../translate.ts';
-
-/** What a transport knows of a request before anybody is authenticated. */
-export interface RequestContext {
-  deps: Deps;
-  authorization: string | undefined;
-  requestId: string;
-}
 
 /** What a procedure may touch. */
 export interface CallContext extends RequestContext {
@@ -31,6 +24,8 @@ export interface ErrorData {
   requestId: string;
   path: string | null;
   field: string | null;
+  /** How long until the same may be asked for again, where that is known. */
+  retryAfterMs?: number;
 }
 
 // `object` and not the real context: its type would drag the database's declarations into the client's.
@@ -48,6 +43,7 @@ const t = initTRPC
         requestId,
         path: path ?? null,
         field: told.field ?? null,
+        ...(told.retryAfterMs !== undefined && { retryAfterMs: told.retryAfterMs }),
       };
       return { code: shape.code, message: told.message, data };
     },
@@ -66,6 +62,7 @@ const TRPC_CODES: Record<number, TRPCError['code']> = {
   409: 'CONFLICT',
   413: 'PAYLOAD_TOO_LARGE',
   415: 'UNSUPPORTED_MEDIA_TYPE',
+  429: 'TOO_MANY_REQUESTS',
   500: 'INTERNAL_SERVER_ERROR',
   503: 'SERVICE_UNAVAILABLE',
 };
@@ -75,9 +72,7 @@ export const procedure = t.procedure.use(async ({ ctx, path, next }) => {
   const request = ctx as RequestContext;
   const callContext: CallContext = {
     ...request,
-    caller: await authenticate(request.deps, request.authorization, path, request.requestId).catch(
-      asTrpcError,
-    ),
+    caller: await authenticate(request, path).catch(asTrpcError),
   };
   const result = await next({ ctx: callContext });
   // `next` resolves with a failure, it does not throw; here it is given its HTTP status.

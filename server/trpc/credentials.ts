@@ -1,4 +1,4 @@
-import { authorize, bearerValue } from '../authenticate.ts';
+import { authorize, presentedBy } from '../authenticate.ts';
 import { type Authorize, verify, verifyBatch, verifyBatchInput, verifyInput } from '../domain/credentials.ts';
 import { procedure, router } from './base.ts';
 
@@ -10,14 +10,12 @@ export const credentialsRouter = router({
       idempotent: true,
     })
     .input(verifyInput)
-    .mutation(({ ctx, input }) =>
-      verify(ctx.deps, bearerValue(ctx.authorization), input, as('credentials.verify')),
-    ),
+    .mutation(({ ctx, input }) => verify(ctx.deps, presentedBy(ctx), input, as('credentials.verify'))),
   verifyBatch: procedure
     .meta({ description: 'Verify up to 100 credentials, answered in order', idempotent: true })
     .input(verifyBatchInput)
     .mutation(({ ctx, input }) =>
-      verifyBatch(ctx.deps, bearerValue(ctx.authorization), input, as('credentials.verifyBatch')),
+      verifyBatch(ctx.deps, presentedBy(ctx), input, as('credentials.verifyBatch')),
     ),
 });
 

@@ -37,7 +37,7 @@ export const m2mTokensRouter = router({
       idempotent: true,
     })
     .input(revokeM2mTokenByValueInput)
-    .mutation(({ ctx, input }) => revokeM2mTokenByValue(ctx.deps, ctx.caller, input)),
+    .mutation(({ ctx, input }) => revokeM2mTokenByValue(ctx.deps, ctx.caller, ctx.address, input)),
   revokeAll: procedure
     // Not to be repeated: a second time would take what was minted since the first.
     .meta({ description: 'Revoke every M2M token a machine was issued until now' })

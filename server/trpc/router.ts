@@ -3,11 +3,15 @@ import { router } from './base.ts';
 import { credentialsRouter } from './credentials.ts';
 import { deliveriesRouter } from './deliveries.ts';
 import { eventsRouter } from './events.ts';
+import { keyPoliciesRouter } from './key-policies.ts';
+import { keyPrefixesRouter } from './key-shapes.ts';
 import { m2mTokensRouter } from './m2m-tokens.ts';
 import { machineScopesRouter } from './machine-scopes.ts';
 import { machinesRouter } from './machines.ts';
 import { secretKeysRouter } from './secret-keys.ts';
 import { signingKeysRouter } from './signing-keys.ts';
+import { subjectsRouter } from './subjects.ts';
+import { usageRouter } from './usage.ts';
 import { webhookEndpointsRouter } from './webhook-endpoints.ts';
 
 /** Every procedure: one router per noun. */
@@ -15,6 +19,9 @@ export const appRouter = router({
   machines: machinesRouter,
   machineScopes: machineScopesRouter,
   apiKeys: apiKeysRouter,
+  keyPrefixes: keyPrefixesRouter,
+  keyPolicies: keyPoliciesRouter,
+  subjects: subjectsRouter,
   secretKeys: secretKeysRouter,
   m2mTokens: m2mTokensRouter,
   credentials: credentialsRouter,
@@ -22,6 +29,7 @@ export const appRouter = router({
   webhookEndpoints: webhookEndpointsRouter,
   deliveries: deliveriesRouter,
   events: eventsRouter,
+  usage: usageRouter,
 });
 
 /** What clients import, as a type only. */

@@ -50,6 +50,14 @@ describe('the table of procedures', () => {
     expect(PROCEDURES).toEqual(expected);
     expect([...Object.keys(PROCEDURES), ...FASTER].sort()).toEqual(Object.keys(ACCESS).sort());
   });
+
+  it('repeats nothing that a second time would make another, or take along what was made in between', () => {
+    const repeated = Object.entries(PROCEDURES)
+      .filter(([, { type, repeatable }]) => type === 'mutation' && repeatable)
+      .map(([path]) => path.split('.')[1]);
+    expect(repeated.filter((verb) => /^(create|rotate|revokeAll|delete)/.test(verb ?? ''))).toEqual([]);
+    expect(repeated).toContain('revoke');
+  });
 });
 
 describe('createCountersign()', () => {
@@ -222,6 +230,33 @@ describe('the fast way', () => {
     expect((await machine.m2mTokens.create()).id).not.toBe(first.id);
   });
 
+  it('mints once for one idempotency key, and answers it again without its value', async () => {
+    const deps = await openTestDeps('sqlite');
+    const { url, paths } = await serveProcedures(deps);
+    const admin = createCountersign({ url, secretKey: deps.adminKey });
+    const { secret: machineSecretKey } = await admin.machines.create({ name: 'billing' });
+    for (const options of [{}, { fetch }]) {
+      const machine = createCountersign({ url, machineSecretKey, ...options });
+      const idempotencyKey = `order-${paths.length}`;
+      const { token, ...shown } = await machine.m2mTokens.create({ idempotencyKey });
+      expect(token).toMatch(/^mt_/);
+      expect(await machine.m2mTokens.create({ idempotencyKey })).toStrictEqual(shown);
+      expect(await refusalOf(machine.m2mTokens.create({ idempotencyKey, ttlSeconds: 60 }))).toMatchObject({
+        code: 'idempotency_conflict',
+        field: 'idempotencyKey',
+        message: expect.stringContaining("'idempotencyKey'"),
+      });
+      const sent = paths.length;
+      for (const unfit of ['', 'two words', 'a\nb: c', 'x'.repeat(256)]) {
+        expect(await refusalOf(machine.m2mTokens.create({ idempotencyKey: unfit }))).toMatchObject({
+          code: 'invalid_input',
+          field: 'idempotencyKey',
+        });
+      }
+      expect(paths).toHaveLength(sent);
+    }
+  });
+
   it('refuses with the codes, fields and request ids that the procedures refuse with', async () => {
     const deps = await openTestDeps('sqlite');
     const { url } = await serveProcedures(deps);
@@ -239,6 +274,15 @@ describe('the fast way', () => {
       field: 'ttlSeconds',
       message: expect.stringContaining("'ttlSeconds' must be at most 2592000"),
     });
+    const { secret: slowSecret } = await admin.machines.create({ name: 'ledger', mintsPerMinuteMax: 1 });
+    const slow = createCountersign({ url, machineSecretKey: slowSecret });
+    await slow.m2mTokens.create();
+    expect(await refusalOf(slow.m2mTokens.create())).toMatchObject({
+      code: 'rate_limited',
+      status: 429,
+      retryAfterMs: 60_000,
+      retryable: true,
+    });
     const stranger = createCountersign({ url, secretKey: SECRET_KEY });
     expect(await refusalOf(stranger.verify({ credential: 'x' }))).toMatchObject({ code: 'unauthenticated' });
   });
@@ -249,12 +293,30 @@ describe('a failure', () => {
     createCountersign({ url, secretKey: SECRET_KEY, ...options }).machines.list();
   const mutationAt = (url: string, options = {}) =>
     createCountersign({ url, secretKey: SECRET_KEY, ...options }).machines.create({ name: 'x' });
+  const namedAt = (url: string, options = {}) =>
+    createCountersign({ url, secretKey: SECRET_KEY, ...options }).machines.create({
+      name: 'x',
+      idempotencyKey: 'order-1',
+    });
+  const mintAt = (url: string, options = {}) =>
+    createCountersign({ url, machineSecretKey: MACHINE_SECRET_KEY, ...options }).m2mTokens.create();
+  const namedMintAt = (url: string, options = {}) =>
+    createCountersign({ url, machineSecretKey: MACHINE_SECRET_KEY, ...options }).m2mTokens.create({
+      idempotencyKey: 'order-1',
+    });
   const verifyAt = (url: string, options = {}) =>
     createCountersign({ url, secretKey: SECRET_KEY, ...options }).verify({ credential: 'x' });
 
   it('of the connection is `network`, and sent again only where a call may be repeated', async () => {
     const server = await listen((request) => request.socket.destroy());
-    const calls = { query: queryAt, verify: verifyAt, mutation: mutationAt };
+    const calls = {
+      query: queryAt,
+      verify: verifyAt,
+      mutation: mutationAt,
+      namedMutation: namedAt,
+      mint: mintAt,
+      namedMint: namedMintAt,
+    };
     const sent: Record<string, number> = {};
     for (const [name, call] of Object.entries(calls)) {
       const before = server.paths.length;
@@ -265,7 +327,7 @@ describe('a failure', () => {
       });
       sent[name] = server.paths.length - before;
     }
-    expect(sent).toEqual({ query: 3, verify: 3, mutation: 1 });
+    expect(sent).toEqual({ query: 3, verify: 3, mutation: 1, namedMutation: 3, mint: 1, namedMint: 3 });
   });
 
   it('that passes is not seen by the caller', async () => {
@@ -289,6 +351,21 @@ describe('a failure', () => {
       retryable: false,
     });
     expect(server.paths).toHaveLength(1);
+  });
+
+  it('for having asked too often is told at once, with the wait, also by a server with newer codes', async () => {
+    for (const code of ['rate_limited', 'address_rate_limited']) {
+      const [error] = envelope(code, 'Too often').errors;
+      const body = { errors: [{ ...error, meta: { retry_after_ms: 1_500 } }], clerk_trace_id: 'req_7' };
+      const server = await listen(json(429, body));
+      expect(await refusalOf(verifyAt(server.url))).toMatchObject({
+        code: 'rate_limited',
+        message: 'Too often',
+        retryAfterMs: 1_500,
+        retryable: true,
+      });
+      expect(server.paths).toHaveLength(1);
+    }
   });
 
   it('of a silent server is `timeout` for the whole call, whatever is sent again within', async () => {

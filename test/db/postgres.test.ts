@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { eq, sql } from 'drizzle-orm';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
 import { openStore, type Rows, type Store, storeFailure } from '../../db/store.ts';
@@ -39,6 +42,27 @@ describe.skipIf(!url)(`the store on PostgreSQL${url ? '' : ` [skipped: ${missing
     expect(await failureOf(cut)).toBe('unavailable');
     await store.tx((tx) => addRow(tx, 'next'));
     expect(await rowIds(store)).toEqual(['next']);
+  });
+
+  it('reports a session that the server ended while it was silent as unavailable, at a statement and at the commit', async () => {
+    const store = await openTestStore('postgres');
+    const fallSilent = async ({ db }: Rows) => {
+      await db.execute(sql`set local idle_in_transaction_session_timeout = 50`);
+      await sleep(500);
+    };
+    const statement = store.tx(async (tx) => {
+      await fallSilent(tx);
+      await addRow(tx, 'late');
+    });
+    expect(await Promise.all([statement, store.tx(fallSilent)].map(failureOf))).toEqual([
+      'unavailable',
+      'unavailable',
+    ]);
+    expect(await rowIds(store)).toEqual([]);
+  });
+
+  it('takes a server that no longer answers for unavailable', () => {
+    expect(storeFailure(new Error('Query read timeout'))).toBe('unavailable');
   });
 
   it('survives every connection of its pool being ended, idle or in use', async () => {
@@ -116,6 +140,103 @@ describe.skipIf(!url)(`the store on PostgreSQL${url ? '' : ` [skipped: ${missing
     await Promise.all([increment('a', 'b'), increment('b', 'a')]);
     expect(runs).toBeGreaterThan(2);
     expect(await counts(store)).toEqual([2, 2]);
+  });
+});
+
+type OnCommit = (between: { client: Socket; database: Socket; commit: Buffer }) => void;
+
+/** A store that reaches its database through a proxy, which does as it is told with a COMMIT; and the same without one. */
+async function openBehindProxy(onCommit: OnCommit) {
+  const location = await freshDatabase('postgres');
+  const direct = openStore({ location });
+  onTestFinished(() => direct.close());
+  await direct.migrate();
+  const { hostname, port } = new URL(location);
+  const open = new Set<Socket>();
+  const proxy = createServer((client) => {
+    const database = connect(Number(port), hostname);
+    for (const [from, to] of [
+      [client, database],
+      [database, client],
+    ] as const) {
+      open.add(from);
+      from.on('error', () => {}).on('close', () => to.destroy());
+    }
+    client.on('data', (chunk) => {
+      if (chunk.includes('COMMIT\0')) onCommit({ client, database, commit: chunk });
+      else database.write(chunk);
+    });
+    database.pipe(client);
+  });
+  proxy.listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  const through = new URL(location);
+  through.port = `${(proxy.address() as AddressInfo).port}`;
+  const store = openStore({ location: through.href });
+  onTestFinished(async () => {
+    await store.close();
+    proxy.close();
+  });
+  const cut = () => {
+    for (const socket of open) socket.destroy();
+  };
+  return { store, direct, cut };
+}
+
+const refuseNothing: OnCommit = ({ database, commit }) => void database.write(commit);
+
+/** An ErrorResponse of PostgreSQL's protocol. */
+function errorResponse(code: string, message: string): Buffer {
+  const fields = Buffer.from(`SFATAL\0VFATAL\0C${code}\0M${message}\0\0`);
+  const head = Buffer.from('E\0\0\0\0');
+  head.writeInt32BE(fields.length + 4, 1);
+  return Buffer.concat([head, fields]);
+}
+
+describe.skipIf(!url)(`a commit on PostgreSQL${url ? '' : ` [skipped: ${missing}]`}`, () => {
+  it('whose connection is lost before the database hears of it has an unknown outcome', async () => {
+    const { store, direct } = await openBehindProxy(({ client }) => client.destroy());
+    expect(await failureOf(store.tx((tx) => addRow(tx, 'a')))).toBe('outcome_unknown');
+    expect(await rowIds(direct)).toEqual([]);
+  });
+
+  it('whose answer is lost has an unknown outcome, and is kept', async () => {
+    const { store, direct } = await openBehindProxy(({ client, database, commit }) => {
+      database.unpipe(client);
+      database.once('data', () => client.destroy()).resume();
+      database.write(commit);
+    });
+    expect(await failureOf(store.tx((tx) => addRow(tx, 'a')))).toBe('outcome_unknown');
+    expect(await rowIds(direct)).toEqual(['a']);
+  });
+
+  it('that a pooler answers, having lost the database, has an unknown outcome', async () => {
+    const { store } = await openBehindProxy(({ client }) => {
+      client.end(errorResponse('08P01', 'server conn crashed?'));
+    });
+    expect(await failureOf(store.tx((tx) => addRow(tx, 'a')))).toBe('outcome_unknown');
+  });
+
+  it('that is never asked for, the connection being lost before, changes nothing and is known to', async () => {
+    const { store, direct, cut } = await openBehindProxy(refuseNothing);
+    const lost = store.tx(async (tx) => {
+      await addRow(tx, 'a');
+      cut();
+      await sleep(50);
+    });
+    expect(await failureOf(lost)).toBe('unavailable');
+    expect(await rowIds(direct)).toEqual([]);
+    await store.tx((tx) => addRow(tx, 'next'));
+    expect(await rowIds(direct)).toEqual(['next']);
+  });
+
+  it('that the database refuses is refused, with its reason', async () => {
+    const store = await openTestStore('postgres');
+    const refused = store.tx(async ({ db }) => {
+      await db.execute(sql`create temp table late (a int unique deferrable initially deferred)`);
+      await db.execute(sql`insert into late values (1), (1)`);
+    });
+    await expect(refused).rejects.toMatchObject({ code: '23505' });
   });
 });
 

@@ -64,8 +64,12 @@ const column = (type: string, nullable: boolean) => `${STORAGE[type] ?? type}${n
 const index = (columns: readonly string[], unique: boolean, where: string | null | undefined) =>
   `${unique ? 'unique ' : ''}(${columns})${where ? ` where ${condition(where)}` : ''}`;
 
-/** `((state = 'pending'::text))` is PostgreSQL's way to say `state = 'pending'`. */
-const condition = (where: string) => where.replace(/::text|[()"]/g, '').trim();
+/** `((state = 'pending'::text))` and `IS NOT NULL` are PostgreSQL's ways to say `state = 'pending'` and `is not null`. */
+const condition = (where: string) =>
+  where
+    .replace(/::text|[()"]/g, '')
+    .replace(/ IS (NOT )?NULL/, (words) => words.toLowerCase())
+    .trim();
 
 const foreignKey = (
   columns: readonly string[],

@@ -1,7 +1,9 @@
+import { like } from 'drizzle-orm';
 import { expect, it, onTestFinished } from 'vitest';
 import { openStore, storeFailure } from '../../db/store.ts';
 import { startChild } from '../support/children.ts';
 import { describeOnEachDialect, freshDatabase, openTestStore } from '../support/deps.ts';
+import { readTableFiles } from '../support/table-files.ts';
 import { addRow, rowIds, settle } from './rows.ts';
 
 const WRITER = new URL('./writer-process.ts', import.meta.url);
@@ -110,6 +112,23 @@ describeOnEachDialect('store', (dialect) => {
     expect(await entered).toBe('in');
     await expect(store.exclusively(() => Promise.reject(new Error('failed')))).rejects.toThrow('failed');
     expect(await store.exclusively(async () => 'in again')).toBe('in again');
+  });
+
+  it('compact() leaves nothing in the files of what rows held before, and the rows as they are', async () => {
+    const location = await freshDatabase(dialect);
+    const store = await openAt(location);
+    const ids = Array.from({ length: 300 }, (_, i) => `was-here-${i}`);
+    for (const id of ids) await store.tx((tx) => addRow(tx, id));
+    await store.tx(({ db, tables: { usage } }) =>
+      db.delete(usage).where(like(usage.credential_id, 'was-here-%')),
+    );
+    await store.tx((tx) => addRow(tx, 'is-here'));
+    expect((await readTableFiles(location, ['usage'])).includes('was-here-')).toBe(true);
+    await store.compact(['usage']);
+    const files = await readTableFiles(location, ['usage']);
+    expect([files.includes('was-here-'), files.includes('is-here')]).toEqual([false, true]);
+    expect(await rowIds(store)).toEqual(['is-here']);
+    await store.tx((tx) => addRow(tx, 'still-written'));
   });
 
   it('every row acknowledged before kill -9 is there after it', { timeout: 60_000 }, async () => {

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { type SQL, sql } from 'drizzle-orm';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Db, openStore, type Rows, type Store, StoreError, storeFailure } from '../../db/store.ts';
 import { freshDatabase, freshFolder, openTestStore } from '../support/deps.ts';
 import { addRow, rowIds, settle } from './rows.ts';
@@ -48,6 +48,29 @@ describe('group commit', () => {
     expect(acknowledged).toHaveLength(64);
     expect(carried.reduce((sum, transactions) => sum + transactions)).toBe(64);
     expect(carried.length).toBeLessThan(64);
+  });
+
+  it.each([
+    ['two of a millisecond each', 1, [2, 2, 2, 2]],
+    ['one that takes longer than a batch may', 3, [1, 1, 1, 1, 1, 1, 1, 1]],
+    ['as many as wait when they take no time', 0, [8]],
+  ])('takes into one batch %s', async (_, milliseconds, expected) => {
+    const location = await freshDatabase('sqlite');
+    const carried: number[] = [];
+    const store = openStore({ location, onCommit: (transactions) => carried.push(transactions) });
+    onTestFinished(() => store.close());
+    await store.migrate();
+    let now = 0;
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now);
+    onTestFinished(() => clock.mockRestore());
+    const waiting = Array.from({ length: 8 }, (_, i) =>
+      store.tx(async (tx) => {
+        now += milliseconds;
+        return addRow(tx, `${i}`);
+      }),
+    );
+    await Promise.all(waiting);
+    expect(carried).toEqual(expected);
   });
 
   it('runs revocations before all else and minting last, each in the order they came', async () => {

@@ -63,6 +63,7 @@ async function nobodies(deps: TestDeps): Promise<[string, string | undefined, nu
 const MACHINE_ID = `mch_${'0'.repeat(27)}`;
 const API_KEY_ID = `ak_${'0'.repeat(32)}`;
 const SECRET_KEY_ID = `sk_${'0'.repeat(32)}`;
+const KEY_POLICY_ID = `kp_${'0'.repeat(27)}`;
 const TOKEN_ID = `mt_${'0'.repeat(32)}`;
 const SIGNING_KEY_ID = `key_${'0'.repeat(27)}`;
 const EDGE = { fromMachineId: MACHINE_ID, toMachineId: `mch_${'1'.repeat(27)}` };
@@ -91,9 +92,11 @@ const INPUTS: Record<string, unknown> = {
   'm2mTokens.revokeByValue': { value: 'garbage' },
   'm2mTokens.revokeAll': { machineId: MACHINE_ID },
   'apiKeys.create': { name: 'made by the test of access', subject: 'user_access' },
+  'apiKeys.import': { items: [{}] },
   'apiKeys.get': { id: API_KEY_ID },
   'apiKeys.list': {},
   'apiKeys.update': { id: API_KEY_ID, name: 'renamed' },
+  'apiKeys.setCredits': { id: API_KEY_ID, remaining: 1 },
   'apiKeys.enable': { id: API_KEY_ID },
   'apiKeys.disable': { id: API_KEY_ID },
   'apiKeys.rotate': { id: API_KEY_ID },
@@ -103,6 +106,20 @@ const INPUTS: Record<string, unknown> = {
   'apiKeys.revokeByValue': { value: 'garbage' },
   'apiKeys.revokeAll': { subject: 'user_access' },
   'apiKeys.delete': { id: API_KEY_ID },
+  'keyPrefixes.create': { prefix: 'access_' },
+  'keyPrefixes.list': {},
+  'keyPrefixes.delete': { prefix: 'none_' },
+  'keyPolicies.create': { name: 'made by the test of access' },
+  'keyPolicies.get': { id: KEY_POLICY_ID },
+  'keyPolicies.list': {},
+  'keyPolicies.update': { id: KEY_POLICY_ID, isDefault: true },
+  'keyPolicies.delete': { id: KEY_POLICY_ID },
+  'subjects.get': { id: 'user_access' },
+  'subjects.list': {},
+  'subjects.set': { id: 'user_access', rateLimit: { count: 1, windowSeconds: 1 } },
+  'subjects.setCredits': { id: 'user_access', remaining: 1 },
+  'subjects.enable': { id: 'user_access' },
+  'subjects.disable': { id: 'user_access' },
   'credentials.verify': { credential: 'garbage' },
   'credentials.verifyBatch': { items: [{ credential: 'garbage' }] },
   'secretKeys.create': { name: 'made by the test of access', role: 'verify' },
@@ -121,6 +138,8 @@ const INPUTS: Record<string, unknown> = {
   'webhookEndpoints.delete': { id: `ep_${'0'.repeat(27)}` },
   'deliveries.list': {},
   'events.list': {},
+  'usage.ofApiKeys': { ids: [API_KEY_ID] },
+  'usage.ofSubjects': { subjects: ['user_access'] },
 };
 
 const REFUSALS = ['unauthenticated', 'forbidden'];
@@ -194,6 +213,10 @@ describeOnEachDialect('access', (dialect) => {
         await db.select().from(tables.machines),
         await db.select().from(tables.apiKeys),
         await db.select().from(tables.secrets),
+        await db.select().from(tables.keyPrefixes),
+        await db.select().from(tables.keyPolicies),
+        await db.select().from(tables.subjects),
+        await db.select().from(tables.credits),
       ]);
     const before = await state();
     for (const [, secret, who] of people)

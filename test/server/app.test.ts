@@ -4,6 +4,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createHttpServer } from '../../server/app.ts';
 import { formatValue, PREFIXES } from '../../server/crypto/format.ts';
 import { ERRORS } from '../../server/errors.ts';
 import { type RunningServer, send, startServer } from '../support/server.ts';
@@ -52,6 +53,17 @@ async function lineOf(requestId: string | null) {
   await server.printed('stderr', new RegExp(`"requestId":"${requestId}".*\n`));
   return server.log().find((line) => line['requestId'] === requestId && line['msg'] === 'request');
 }
+
+describe('createHttpServer()', () => {
+  it('bounds what a slow sender may hold: headers, the whole of a request, and a connection without one', () => {
+    const { headersTimeout, requestTimeout, keepAliveTimeout } = createHttpServer(() => {});
+    expect({ headersTimeout, requestTimeout, keepAliveTimeout }).toEqual({
+      headersTimeout: 10_000,
+      requestTimeout: 30_000,
+      keepAliveTimeout: 65_000,
+    });
+  });
+});
 
 describe('every answer', () => {
   it('carries a fresh request id that finds the line in the log, whatever id was sent', async () => {

@@ -1,8 +1,16 @@
 import { describe, expect, it } from 'vitest';
 import { authenticate, authorize, bearerValue } from '../../server/authenticate.ts';
 import { newValue } from '../../server/crypto/hashing.ts';
+import type { Deps } from '../../server/deps.ts';
 import { describeOnEachDialect, openTestDeps } from '../support/deps.ts';
 import { newMachine } from '../support/machines.ts';
+
+const from = (deps: Deps, authorization: string, address = '127.0.0.1') => ({
+  deps,
+  authorization,
+  address: () => address,
+  requestId: 'req_1',
+});
 
 describe('bearerValue()', () => {
   it.each([
@@ -59,7 +67,7 @@ describe('authorize()', () => {
 describeOnEachDialect('authenticate()', (dialect) => {
   it('answers the caller with the id of its request', async () => {
     const deps = await openTestDeps(dialect);
-    const caller = await authenticate(deps, `Bearer ${deps.adminKey}`, 'events.list', 'req_1');
+    const caller = await authenticate(from(deps, `Bearer ${deps.adminKey}`), 'events.list');
     expect(caller).toEqual({
       principal: { kind: 'secret_key', id: expect.stringMatching(/^sk_/), role: 'admin' },
       requestId: 'req_1',
@@ -69,12 +77,12 @@ describeOnEachDialect('authenticate()', (dialect) => {
   it('looks at the header alone and never repeats what was in it', async () => {
     const deps = await openTestDeps(dialect);
     const unknown = newValue('sk_').value;
-    const refusal = await authenticate(deps, `Bearer ${unknown}`, 'events.list', 'req_1').catch(
+    const refusal = await authenticate(from(deps, `Bearer ${unknown}`), 'events.list').catch(
       (error: unknown) => error,
     );
     expect(refusal).toMatchObject({ code: 'unauthenticated' });
     expect(String(refusal)).not.toContain(unknown.slice(0, 10));
-    await expect(authenticate(deps, deps.adminKey, 'events.list', 'req_1')).rejects.toMatchObject({
+    await expect(authenticate(from(deps, deps.adminKey), 'events.list')).rejects.toMatchObject({
       code: 'unauthenticated',
     });
   });
@@ -82,11 +90,11 @@ describeOnEachDialect('authenticate()', (dialect) => {
   it('counts the use of a credential that was let in, once, and none that was not', async () => {
     const deps = await openTestDeps(dialect);
     const machine = await newMachine(deps, 'billing');
-    await authenticate(deps, `Bearer ${machine.secret}`, 'm2mTokens.list', 'req_1');
-    await expect(
-      authenticate(deps, `Bearer ${machine.secret}`, 'machines.list', 'req_1'),
-    ).rejects.toMatchObject({ code: 'forbidden' });
-    await authenticate(deps, `Bearer ${machine.secret}`, 'credentials.verify', 'req_1');
+    await authenticate(from(deps, `Bearer ${machine.secret}`), 'm2mTokens.list');
+    await expect(authenticate(from(deps, `Bearer ${machine.secret}`), 'machines.list')).rejects.toMatchObject(
+      { code: 'forbidden' },
+    );
+    await authenticate(from(deps, `Bearer ${machine.secret}`), 'credentials.verify');
     await deps.usage.flush(deps.store);
     const { db, tables } = deps.store.read;
     expect(await db.select().from(tables.usage)).toMatchObject([

@@ -3,11 +3,15 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync }
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { describe, expect, it } from 'vitest';
+import type { z } from 'zod';
 import { runCommand } from '../../server/cli.ts';
 import { CREDENTIAL_FIELDS } from '../../server/commands.ts';
 import { listEvents } from '../../server/domain/events.ts';
+import { MACHINE_SCOPES_MAX } from '../../server/domain/machine-scopes.ts';
+import { createMachine, createMachineInput } from '../../server/domain/machines.ts';
 import { appRouter } from '../../server/trpc/router.ts';
-import { freshFolder, openTestDeps, type TestDeps } from '../support/deps.ts';
+import { callerWith, freshFolder, openTestDeps, type TestDeps } from '../support/deps.ts';
+import { allow } from '../support/machines.ts';
 import { listen, serveProcedures } from '../support/procedures.ts';
 import { startServer } from '../support/server.ts';
 
@@ -254,6 +258,19 @@ describe('the program', () => {
   });
 });
 
+/** A machine that may call as many as one may, its tokens living a minute. */
+async function fullMachine(deps: TestDeps, name: string) {
+  const admin = callerWith('admin');
+  const create = (fields: z.input<typeof createMachineInput>) =>
+    createMachine(deps, admin, createMachineInput.parse(fields));
+  const machine = await create({ name, defaultTokenTtlSeconds: 60, maxTokenTtlSeconds: 60 });
+  const called = await Promise.all(
+    Array.from({ length: MACHINE_SCOPES_MAX }, (_, i) => create({ name: `called ${i}` })),
+  );
+  await Promise.all(called.map(({ id }) => allow(deps, machine.id, id)));
+  return machine;
+}
+
 describe('countersign apply', () => {
   const FILE = {
     machines: [
@@ -404,13 +421,79 @@ describe('countersign apply', () => {
       /other machines than itself/,
     ],
     ['a name that climbs', { machines: [{ name: 'ok' }, { name: '../a' }] }, /a name that can name its file/],
+    [
+      'a scope that looks like a machine',
+      { machines: [{ name: 'a', calls: [{ machine: 'b', scopes: ['mch_bad'] }] }, { name: 'b' }] },
+      /machines\.0\.calls\.0\.scopes.*no scope that begins with 'mch_'/,
+    ],
+    [
+      'a default lifetime beyond the longest',
+      { machines: [{ name: 'ok' }, { name: 'a', defaultTokenTtlSeconds: 61, maxTokenTtlSeconds: 60 }] },
+      /'a'.*'defaultTokenTtlSeconds' must be at most 'maxTokenTtlSeconds' \(60\), got 61/,
+    ],
+    [
+      'a default lifetime beyond the longest there is without one',
+      { machines: [{ name: 'ok' }, { name: 'a', defaultTokenTtlSeconds: 2_592_001 }] },
+      /'a'.*must be at most 'maxTokenTtlSeconds' \(2592000\), got 2592001/,
+    ],
+    [
+      'a longest lifetime below the default there is without one',
+      { machines: [{ name: 'ok' }, { name: 'a', maxTokenTtlSeconds: 60 }] },
+      /'a'.*must be at most 'maxTokenTtlSeconds' \(60\), got 3600/,
+    ],
+    [
+      'more calls than a machine may make',
+      {
+        machines: [
+          { name: 'a', calls: Array.from({ length: 151 }, (_, i) => ({ machine: `m${i}` })) },
+          ...Array.from({ length: 151 }, (_, i) => ({ name: `m${i}` })),
+        ],
+      },
+      /machines\.0\.calls.*at most 150 items, found a list of 151 items/,
+    ],
   ])('refuses a file with %s before it changes anything', async (_, content, message) => {
     const { applyTo, deps } = await applied(content);
     const events = await eventTypes(deps);
-    const { code, err } = await applyTo();
-    expect(code).toBe(1);
-    expect(err).toMatch(message);
-    expect(await eventTypes(deps)).toEqual(events);
+    for (const options of [['--dry-run'], []]) {
+      const { code, err } = await applyTo(...options);
+      expect(code).toBe(1);
+      expect(err).toMatch(message);
+      expect(await eventTypes(deps)).toEqual(events);
+    }
+  });
+
+  it.each([
+    [
+      'a default lifetime beyond the longest that the machine has',
+      { name: 'billing', defaultTokenTtlSeconds: 61 },
+      /'billing'.*must be at most 'maxTokenTtlSeconds' \(60\), got 61/,
+    ],
+    [
+      'one call more than the machine may make beside those it has',
+      { name: 'billing', calls: [{ machine: 'new' }] },
+      /'billing'.*at most 150 .* 151/,
+    ],
+  ])('refuses %s before it changes anything', async (_, machine, message) => {
+    const { applyTo, deps, write, json } = await applied();
+    const { id } = await fullMachine(deps, 'billing');
+    write({ machines: [{ name: 'new' }, machine] });
+    const events = await eventTypes(deps);
+    for (const options of [['--dry-run'], []]) {
+      const { code, err } = await applyTo(...options);
+      expect(code).toBe(1);
+      expect(err).toMatch(message);
+      expect(await eventTypes(deps)).toEqual(events);
+    }
+    expect(await json('machines', 'get', id)).toMatchObject({ maxTokenTtlSeconds: 60 });
+  });
+
+  it('takes away before it allows: a machine that may call no more can call another instead', async () => {
+    const { applyTo, deps, write, json } = await applied();
+    const { id } = await fullMachine(deps, 'billing');
+    write({ machines: [{ name: 'new' }, { name: 'billing', calls: [{ machine: 'new' }] }] });
+    expect(await applyTo('--prune')).toMatchObject({ code: 0 });
+    const { data } = await json('machine-scopes', 'list', '--from-machine-id', id);
+    expect(data).toHaveLength(1);
   });
 
   it('refuses to create machines with nowhere to leave their secrets', async () => {

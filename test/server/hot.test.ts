@@ -19,9 +19,13 @@ interface Served {
 /** A server of nothing but the hot routes; what they do not take is answered 404 with no body. */
 async function serve(deps: TestDeps): Promise<Served> {
   const reported: CountersignError[] = [];
-  const routes = createHotRoutes(deps, (failure) => reported.push(failure));
+  const routes = createHotRoutes({
+    deps,
+    addressOf: ({ socket }) => socket.remoteAddress ?? '',
+    report: (failure) => reported.push(failure),
+  });
   const server = createServer((request, response) => {
-    if (!routes(request, response, 'req_1')) response.writeHead(404).end();
+    if (!routes(request, response, 'req_1', 0)) response.writeHead(404).end();
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   onTestFinished(() => {
@@ -35,14 +39,21 @@ async function serve(deps: TestDeps): Promise<Served> {
 interface PostOptions {
   caller?: string | null;
   type?: string;
+  idempotencyKey?: string;
 }
 
-async function post(served: Served, path: string, body: unknown, { caller, type }: PostOptions = {}) {
+async function post(
+  served: Served,
+  path: string,
+  body: unknown,
+  { caller, type, idempotencyKey }: PostOptions = {},
+) {
   const response = await fetch(served.url + path, {
     method: 'POST',
     headers: {
       'content-type': type ?? 'application/json',
       ...(caller && { authorization: `Bearer ${caller}` }),
+      ...(idempotencyKey !== undefined && { 'idempotency-key': idempotencyKey }),
     },
     body: typeof body === 'string' || body instanceof Uint8Array ? (body as string) : JSON.stringify(body),
   });
@@ -105,6 +116,68 @@ describeOnEachDialect('hot routes', (dialect) => {
       expect(refused).toMatchObject({ status: 200, body: { valid: false, reason: 'unknown' } });
     }
   });
+
+  it('POST /v1/m2m_tokens with an Idempotency-Key mints once, and answers it again without its value', async () => {
+    const { deps, a, b, served } = await setup();
+    const mint = (body: object, idempotencyKey: string, caller = a.secret) =>
+      post(served, '/v1/m2m_tokens', body, { caller, idempotencyKey });
+    for (const token_format of ['opaque', 'jwt']) {
+      const body = { token_format, claims: { foo: 'bar' }, min_remaining_ttl_seconds: null };
+      const first = await mint(body, `order-${token_format}`);
+      expect(first).toMatchObject({ status: 201, body: { token: expect.any(String) } });
+      deps.clock.now += 2_000;
+      const { token: _, ...shown } = first.body;
+      const again = await mint(body, `order-${token_format}`);
+      expect(again.status).toBe(201);
+      expect(again.body).toStrictEqual(shown);
+      expect((await mint(body, 'another')).body['id']).not.toBe(first.body['id']);
+      expect((await mint(body, `order-${token_format}`, b.secret)).body['id']).not.toBe(first.body['id']);
+      expect(await mint({ ...body, claims: {} }, `order-${token_format}`)).toMatchObject({
+        status: 409,
+        body: {
+          errors: [
+            {
+              code: 'idempotency_conflict',
+              long_message: expect.stringContaining("'Idempotency-Key'"),
+              meta: { param_name: 'Idempotency-Key' },
+            },
+          ],
+        },
+      });
+      deps.clock.now += 24 * 3_600_000;
+    }
+  });
+
+  it('POST /v1/m2m_tokens with an Idempotency-Key asks no pool, and fills it', async () => {
+    const { a, served } = await setup();
+    const pooled = { min_remaining_ttl_seconds: 60 };
+    const mint = (more: PostOptions = {}) =>
+      post(served, '/v1/m2m_tokens', pooled, { caller: a.secret, ...more });
+    const first = await mint();
+    const second = await mint({ idempotencyKey: 'k' });
+    expect(second.body['id']).not.toBe(first.body['id']);
+    expect((await mint()).body['id']).toBe(second.body['id']);
+    expect((await mint({ idempotencyKey: 'k' })).body).not.toHaveProperty('token');
+  });
+
+  it.each(['', 'two words', 'a, b', 'é', 'x'.repeat(256)])(
+    'POST /v1/m2m_tokens refuses the Idempotency-Key %j',
+    async (idempotencyKey) => {
+      const { a, served } = await setup();
+      expect(await post(served, '/v1/m2m_tokens', {}, { caller: a.secret, idempotencyKey })).toMatchObject({
+        status: 400,
+        body: {
+          errors: [
+            {
+              code: 'invalid_input',
+              long_message: `Cannot create token: 'Idempotency-Key' must be 1 to 255 characters of printable ASCII without spaces, got ${idempotencyKey.length} characters`,
+              meta: { param_name: 'Idempotency-Key' },
+            },
+          ],
+        },
+      });
+    },
+  );
 
   it('POST /v1/m2m_tokens takes audience, custom scopes and pooling, and names its own fields in refusals', async () => {
     const { a, b, served } = await setup();

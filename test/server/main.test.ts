@@ -1,9 +1,10 @@
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { request } from 'node:http';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { openStore } from '../../db/store.ts';
 import {
   type Dialect,
@@ -12,7 +13,9 @@ import {
   freshFolder,
   MASTER_KEY,
 } from '../support/deps.ts';
-import { launchServer, type RunningServer, send, startServer } from '../support/server.ts';
+import { ownRedis } from '../support/redis.ts';
+import { launchServer, type RunningServer, send, startServer, whyNoTerminal } from '../support/server.ts';
+import { describeMode } from '../workers/transports.ts';
 
 const GIVEN_KEY = { COUNTERSIGN_MASTER_KEY: MASTER_KEY.toString('base64') };
 
@@ -118,6 +121,29 @@ async function createUntilKilled(server: RunningServer, enough: number): Promise
   return acknowledged;
 }
 
+const noTerminal = whyNoTerminal();
+
+describe.skipIf(noTerminal)(
+  `server/main in a terminal${noTerminal ? ` [skipped: ${noTerminal}]` : ''}`,
+  () => {
+    it('shows the first key there, the first time only, and leaves in order at ^C', async () => {
+      const dataDir = dataFolder();
+      const first = await startServer(dataDir, {}, { inTerminal: true });
+      const lines = first.stdout().split('\n');
+      const place = lines.indexOf(`First secret key: ${join(dataDir, 'first-secret-key')}`);
+      expect(lines[place + 1]).toBe(`  ${first.adminKey}`);
+      first.process.stdin?.write('\x03');
+      expect(await first.exit).toBe(0);
+      expect(first.stdout()).toContain('"shut down"');
+
+      const second = await startServer(dataDir, {}, { inTerminal: true });
+      expect(second.stdout()).not.toContain(second.adminKey);
+      second.process.stdin?.write('\x03');
+      expect(await second.exit).toBe(0);
+    });
+  },
+);
+
 describe('server/main refuses to start', () => {
   it('on settings that are not as wanted, all of them named and no secret shown', async () => {
     const dataDir = dataFolder();
@@ -211,6 +237,8 @@ describe('server/main on SIGTERM', () => {
     expect(answer).toBe(200);
     expect(await server.exit).toBe(0);
     expect(server.log().at(-1)).toMatchObject({ msg: 'shut down' });
+    // Everything is in the one file: who copies it has it all.
+    expect(readdirSync(server.dataDir).filter((file) => /-(wal|shm)$/.test(file))).toEqual([]);
     const again = await startServer(server.dataDir);
     expect(await machineNames(again)).toEqual(['in-flight']);
   });
@@ -253,31 +281,59 @@ async function halfSent(server: RunningServer, meanwhile: () => Promise<void>): 
   return response.statusCode;
 }
 
-describeOnEachDialect('three servers started at once on one empty database', (dialect) => {
-  it('make one first key between them, and one of them says so', async () => {
-    const env = await environment(dialect);
-    const shared = dataFolder();
-    // Hosts share a PostgreSQL database and no folder; processes of one host share the file and its folder.
-    const folders = Array.from({ length: 3 }, () => (dialect === 'sqlite' ? shared : dataFolder()));
-    const servers = await Promise.all(
-      folders.map((dataDir) => launchServer({ COUNTERSIGN_DATA_DIR: dataDir, ...env })),
+describeMode('server/main with Redis', ['redis'], () => {
+  it('says what is degraded while Redis is away, and no longer once it is back', async () => {
+    const redis = await ownRedis();
+    await redis.start();
+    const server = await startServer(dataFolder(), { REDIS_URL: redis.url });
+    const degraded = async () => (await send(`${server.url}/readyz`)).body.degraded;
+    await vi.waitFor(async () => expect(await degraded()).toBeNull(), { timeout: 10_000 });
+    await redis.kill();
+    await vi.waitFor(
+      async () =>
+        expect(await degraded()).toBe(
+          'Redis cannot be reached: what is due is done by the process that finds it; Redis cannot be reached: rate limits are counted by each process alone',
+        ),
+      { timeout: 10_000 },
     );
-    const urls = await Promise.all(
-      servers.map(async (server) => (await server.printed('stdout', /ready at (\S+)[\s\S]*\nNext: .*\n/))[1]),
-    );
-    const setUp = servers.filter((server) => server.stdout().includes('Lose this master key'));
-    expect(setUp).toHaveLength(1);
-    const files = new Set(folders.map((folder) => join(folder, 'first-secret-key')).filter(existsSync));
-    expect(files.size).toBe(1);
-    const key = readFileSync([...files][0] ?? '', 'utf8').trim();
-    for (const url of urls) {
-      const { status, body } = await send(`${url}/trpc/secretKeys.list`, {
-        method: 'POST',
-        headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
-        body: '{}',
-      });
-      expect(status).toBe(200);
-      expect(body.result.data.data).toHaveLength(1);
+    await redis.start();
+    await vi.waitFor(async () => expect(await degraded()).toBeNull(), { timeout: 10_000 });
+    expect(await server.stop()).toBe(0);
+  });
+
+  it('two servers of one installation count what a machine mints together', async () => {
+    const redis = await ownRedis();
+    await redis.start();
+    const dataDir = dataFolder();
+    const env = { REDIS_URL: redis.url };
+    const [one, other] = await Promise.all([startServer(dataDir, env), startServer(dataDir, env)]);
+    for (const { url } of [one, other]) {
+      const degraded = async () => (await send(`${url}/readyz`)).body.degraded;
+      await vi.waitFor(async () => expect(await degraded()).toBeNull(), { timeout: 10_000 });
     }
+    // Again with another machine where Redis was too slow and each server counted alone.
+    await vi.waitFor(async () => expect(await mintedOf20(one, other)).toBe(5), { timeout: 20_000 });
   });
 });
+
+/** How many of 20 tokens, asked of two servers at once, a machine gets that may mint 5 in a minute. */
+async function mintedOf20(one: RunningServer, other: RunningServer): Promise<number> {
+  const name = `machine-${randomUUID()}`;
+  const { body } = await one.call('machines.create', { name, mintsPerMinuteMax: 5 });
+  const headers = {
+    authorization: `Bearer ${body.result.data.secret}`,
+    'content-type': 'application/json',
+  };
+  const answers = await Promise.all(
+    Array.from({ length: 20 }, (_, i) =>
+      send(`${(i % 2 ? one : other).url}/v1/m2m_tokens`, { method: 'POST', headers, body: '{}' }),
+    ),
+  );
+  const refused = answers.filter(({ status }) => status !== 201);
+  for (const answer of refused)
+    expect(answer).toMatchObject({
+      status: 429,
+      body: { errors: [{ code: 'rate_limited', meta: { retry_after_ms: expect.any(Number) } }] },
+    });
+  return answers.length - refused.length;
+}

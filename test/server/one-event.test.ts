@@ -1,8 +1,10 @@
 import { getTableName, type Table } from 'drizzle-orm';
 import { describe, expect, it } from 'vitest';
-import type { Db, Store } from '../../db/store.ts';
+import type { Db, Lane, Store } from '../../db/store.ts';
 import { createApiKey, createApiKeyInput } from '../../server/domain/api-keys.ts';
+import { type EventType, REVOCATIONS } from '../../server/domain/event-types.ts';
 import { listEvents } from '../../server/domain/events.ts';
+import { createKeyPolicy, createKeyPolicyInput } from '../../server/domain/key-policies.ts';
 import { createM2mToken, createM2mTokenInput } from '../../server/domain/m2m-tokens.ts';
 import { setMachineEnabled } from '../../server/domain/machines.ts';
 import { createSecretKey, createSecretKeyInput } from '../../server/domain/secret-keys.ts';
@@ -21,6 +23,7 @@ interface World {
   from: TestMachine;
   to: TestMachine;
   apiKey: Awaited<ReturnType<typeof createApiKey>>;
+  keyPolicy: Awaited<ReturnType<typeof createKeyPolicy>>;
   m2mToken: Awaited<ReturnType<typeof createM2mToken>>;
   secretKey: Awaited<ReturnType<typeof createSecretKey>>;
   upcomingKey: Awaited<ReturnType<typeof createSigningKey>>;
@@ -37,6 +40,7 @@ async function openWorld(dialect: Store['dialect']): Promise<World> {
     from,
     to,
     apiKey: await createApiKey(deps, admin, createApiKeyInput.parse({ name: 'ci', subject: 'user_1' })),
+    keyPolicy: await createKeyPolicy(deps, admin, createKeyPolicyInput.parse({ name: 'standard' })),
     m2mToken: await createM2mToken(deps, from.caller, createM2mTokenInput.parse({})),
     secretKey: await createSecretKey(deps, admin, createSecretKeyInput.parse({ name: 'ci', role: 'read' })),
     upcomingKey: await createSigningKey(deps, admin, {}),
@@ -50,7 +54,7 @@ async function openWorld(dialect: Store['dialect']): Promise<World> {
 
 interface Row {
   /** The type of the event it appends, or null for what is exempt: minting and verifying. */
-  event: string | null;
+  event: EventType | null;
   input: (world: World) => unknown;
   /** Who calls: the machine `from`, or else the first admin key. */
   by?: 'machine';
@@ -61,6 +65,8 @@ interface Row {
 
 const machineOf = ({ to }: World) => ({ id: to.id });
 const apiKeyOf = ({ apiKey }: World) => ({ id: apiKey.id });
+const keyPolicyOf = ({ keyPolicy }: World) => ({ id: keyPolicy.id });
+const subjectOf = () => ({ id: 'user_1' });
 const secretKeyOf = ({ secretKey }: World) => ({ id: secretKey.id });
 /** Begins an overlap of the procedure's thing: its first rotation. */
 const rotated = (path: string, of: (world: World) => object) => (world: World) =>
@@ -120,9 +126,26 @@ const TABLE: Record<string, Row> = {
   },
   'm2mTokens.revokeAll': { event: 'machine.tokens_revoked', by: 'machine', input: () => ({}) },
   'apiKeys.create': { event: 'api_key.created', input: () => ({ name: 'another', subject: 'user_1' }) },
+  'apiKeys.import': {
+    event: 'api_keys.imported',
+    input: () => ({
+      items: [
+        { hash: '0'.repeat(64), subject: 'user_1', name: 'one' },
+        { hash: '1'.repeat(64), subject: 'user_2', name: 'two' },
+      ],
+      shapes: [{ prefix: 'acme_', length: 40 }],
+    }),
+    repeatable: true,
+  },
   'apiKeys.update': {
     event: 'api_key.updated',
-    input: (world) => ({ ...apiKeyOf(world), name: 'renamed' }),
+    // A name alone takes nothing from anybody; scopes may.
+    input: (world) => ({ ...apiKeyOf(world), name: 'renamed', scopes: [] }),
+    repeatable: true,
+  },
+  'apiKeys.setCredits': {
+    event: 'api_key.credits_changed',
+    input: (world) => ({ ...apiKeyOf(world), remaining: 10 }),
     repeatable: true,
   },
   'apiKeys.enable': {
@@ -158,6 +181,39 @@ const TABLE: Record<string, Row> = {
     repeatable: true,
   },
   'apiKeys.delete': { event: 'api_key.deleted', input: apiKeyOf },
+  'keyPrefixes.create': { event: 'key_prefix.created', input: () => ({ prefix: 'acme_' }) },
+  'keyPrefixes.delete': {
+    event: 'key_prefix.deleted',
+    prepare: ({ deps }) => call(deps, deps.adminKey, 'keyPrefixes.create', { prefix: 'acme_' }),
+    input: () => ({ prefix: 'acme_' }),
+  },
+  'keyPolicies.create': {
+    event: 'key_policy.created',
+    input: () => ({ name: 'another', isDefault: true }),
+  },
+  'keyPolicies.update': {
+    event: 'key_policy.updated',
+    input: (world) => ({ ...keyPolicyOf(world), liveKeysMax: 3 }),
+    repeatable: true,
+  },
+  'keyPolicies.delete': { event: 'key_policy.deleted', input: keyPolicyOf },
+  'subjects.set': {
+    event: 'subject.updated',
+    input: () => ({ ...subjectOf(), rateLimit: { count: 10, windowSeconds: 60 } }),
+    repeatable: true,
+  },
+  'subjects.setCredits': {
+    event: 'subject.credits_changed',
+    input: () => ({ ...subjectOf(), remaining: 10 }),
+    repeatable: true,
+  },
+  'subjects.enable': {
+    event: 'subject.enabled',
+    prepare: ({ deps }) => call(deps, deps.adminKey, 'subjects.disable', subjectOf()),
+    input: subjectOf,
+    repeatable: true,
+  },
+  'subjects.disable': { event: 'subject.disabled', input: subjectOf, repeatable: true },
   'credentials.verify': {
     event: null,
     input: ({ apiKey }) => ({ credential: apiKey.secret }),
@@ -214,22 +270,25 @@ const TABLE: Record<string, Row> = {
   },
 };
 
-/** Writes of one transaction, in order: what was done to which table. */
-type Writes = string[];
+interface Transaction {
+  lane: Lane;
+  /** In order: what was done to which table. */
+  writes: string[];
+}
 
-/** The same deps, on a store that notes the writes of each transaction. */
-function watched(deps: TestDeps): { deps: TestDeps; transactions: Writes[] } {
-  const transactions: Writes[] = [];
-  const tx: Store['tx'] = (work, lane) =>
+/** The same deps, on a store that notes each transaction. */
+function watched(deps: TestDeps): { deps: TestDeps; transactions: Transaction[] } {
+  const transactions: Transaction[] = [];
+  const tx: Store['tx'] = (work, lane = 'normal') =>
     deps.store.tx((rows) => {
-      const writes: Writes = [];
-      transactions.push(writes);
+      const writes: string[] = [];
+      transactions.push({ lane, writes });
       return work({ ...rows, db: noting(rows.db, writes) });
     }, lane);
   return { deps: { ...deps, store: { ...deps.store, tx } }, transactions };
 }
 
-function noting(db: Db, writes: Writes): Db {
+function noting(db: Db, writes: string[]): Db {
   return new Proxy(db, {
     get(target, name) {
       const member: unknown = Reflect.get(target, name);
@@ -269,12 +328,19 @@ describeOnEachDialect('one event', (dialect) => {
       const appended = (await listEvents(deps, { after: before, limit: 10 })).data;
       expect(appended.map(({ type }) => type)).toEqual(row.event === null ? [] : [row.event]);
       await expectChained(deps);
-      if (row.event === null) return;
+      if (row.event === null) {
+        const minting = path === 'm2mTokens.create' ? ['minting'] : [];
+        expect(transactions.map(({ lane }) => lane)).toEqual(minting);
+        return;
+      }
 
-      const changing = transactions.filter((writes) => writes.includes('insert events'));
+      const changing = transactions.filter(({ writes }) => writes.includes('insert events'));
+      const { lane, writes = [] } = changing[0] ?? {};
       expect(changing).toHaveLength(1);
-      expect(changing[0]?.slice(-3)).toEqual(['update event_head', 'insert events', 'update event_head']);
-      expect(changing[0]?.filter((write) => write === 'insert events')).toHaveLength(1);
+      expect(writes.slice(-3)).toEqual(['update event_head', 'insert events', 'update event_head']);
+      expect(writes.filter((write) => write === 'insert events')).toHaveLength(1);
+      // What must not verify any more is not kept waiting by what may.
+      expect(lane).toBe(REVOCATIONS.has(row.event) ? 'revocation' : 'normal');
       if (!row.repeatable) return;
 
       await call(deps, secret, path, input);

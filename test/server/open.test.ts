@@ -1,12 +1,24 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import Database from 'better-sqlite3';
 import { eq } from 'drizzle-orm';
 import pg from 'pg';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
+import type { z } from 'zod';
+import { schemaVersion } from '../../db/migrations.ts';
 import { isPostgres, openStore } from '../../db/store.ts';
 import { type Config, loadConfig, parseMasterKey } from '../../server/config.ts';
 import { InstallationError } from '../../server/domain/installation.ts';
+import { rotateMasterKey } from '../../server/domain/master-key.ts';
 import {
   completeSecretKeyRotation,
   createSecretKey,
@@ -19,6 +31,7 @@ import { createLogger } from '../../server/logger.ts';
 import { createMetrics } from '../../server/metrics.ts';
 import { type Opened, openDeps } from '../../server/open.ts';
 import {
+  anywhere,
   callerWith,
   type Dialect,
   describeOnEachDialect,
@@ -93,7 +106,7 @@ describeOnEachDialect('openDeps()', (dialect) => {
       firstSecretKey: firstKeyOf(config),
       masterKeyPath: dialect === 'sqlite' ? join(config.dataDir, 'master-key') : null,
     });
-    expect(await findCaller(opened.deps, firstKeyOf(config))).toMatchObject({ role: 'admin' });
+    expect(await findCaller(opened.deps, firstKeyOf(config), anywhere)).toMatchObject({ role: 'admin' });
     expect(statSync(config.dataDir).mode & 0o777).toBe(0o700);
     for (const file of readdirSync(config.dataDir).filter((name) => /-key$/.test(name)))
       expect(statSync(join(config.dataDir, file)).mode & 0o777).toBe(0o600);
@@ -107,7 +120,7 @@ describeOnEachDialect('openDeps()', (dialect) => {
     const again = await open(config);
     expect(again).toMatchObject({ isFirstStart: false, firstSecretKey: null });
     expect(firstKeyOf(config)).toBe(key);
-    expect(await findCaller(again.deps, key)).toMatchObject({ role: 'admin' });
+    expect(await findCaller(again.deps, key, anywhere)).toMatchObject({ role: 'admin' });
     await again.close();
     expect(await dump(config)).toBe(before);
   });
@@ -116,7 +129,7 @@ describeOnEachDialect('openDeps()', (dialect) => {
     const bootstrapKey = `sk_${'chosen_'.repeat(8)}`;
     const opened = await open({ ...(await settings(dialect)), bootstrapKey });
     expect(opened).toMatchObject({ firstSecretKeyPath: null, firstSecretKey: null });
-    expect(await findCaller(opened.deps, bootstrapKey)).toMatchObject({ role: 'admin' });
+    expect(await findCaller(opened.deps, bootstrapKey, anywhere)).toMatchObject({ role: 'admin' });
   });
 
   it('does not install a chosen key where a secret key ever existed', async () => {
@@ -124,7 +137,7 @@ describeOnEachDialect('openDeps()', (dialect) => {
     await openAndClose(config);
     const bootstrapKey = `sk_${'late_'.repeat(10)}`;
     const opened = await open({ ...config, bootstrapKey });
-    expect(await findCaller(opened.deps, bootstrapKey)).toBeNull();
+    expect(await findCaller(opened.deps, bootstrapKey, anywhere)).toBeNull();
   });
 
   it('refuses another master key before it migrates, and leaves every row as it was', async () => {
@@ -138,6 +151,24 @@ describeOnEachDialect('openDeps()', (dialect) => {
     expect(await dump(config)).toBe(before);
   });
 
+  it('refuses a database that bears newer binaries only before it migrates, and leaves every row as it was', async () => {
+    const config = await settings(dialect);
+    const { deps, close } = await open(config);
+    const newer = schemaVersion() + 1;
+    await deps.store.tx(async ({ db, tables }) => {
+      await db.update(tables.installation).set({ oldest_binary: newer });
+    });
+    await close();
+    await forgetMigrations(config);
+    const before = await dump(config);
+    const attempt = open(config);
+    await expect(attempt).rejects.toThrow(InstallationError);
+    await expect(attempt).rejects.toThrow(
+      new RegExp(`schema version ${newer} and newer.* Start a newer version$`),
+    );
+    expect(await dump(config)).toBe(before);
+  });
+
   it('survives a setup that fails after the key was written: the next start uses it', async () => {
     const config = await settings(dialect);
     await expect(open({ ...config, signingAlg: 'none' as Config['signingAlg'] })).rejects.toThrow();
@@ -145,17 +176,34 @@ describeOnEachDialect('openDeps()', (dialect) => {
     const opened = await open(config);
     expect(opened.isFirstStart).toBe(true);
     expect(firstKeyOf(config)).toBe(abandoned);
-    expect(await findCaller(opened.deps, firstKeyOf(config))).toMatchObject({ role: 'admin' });
+    expect(await findCaller(opened.deps, firstKeyOf(config), anywhere)).toMatchObject({ role: 'admin' });
   });
 
-  it("removes the first key's file once another admin key exists, and not for a lesser one", async () => {
+  it("keeps the first key's file for a lesser key, and for an admin key that expires", async () => {
     const config = await settings(dialect);
     const { deps, close } = await open(config);
-    const create = (name: string, role: 'read' | 'admin') =>
-      createSecretKey(deps, callerWith('admin'), createSecretKeyInput.parse({ name, role }));
-    await create('reader', 'read');
+    const create = (input: z.input<typeof createSecretKeyInput>) =>
+      createSecretKey(deps, callerWith('admin'), createSecretKeyInput.parse(input));
+    await create({ name: 'reader', role: 'read' });
+    await create({ name: 'guest', role: 'admin', ttlSeconds: 3600 });
     await close();
-    expect((await open(config)).firstSecretKeyPath).not.toBeNull();
+    const key = firstKeyOf(config);
+    const again = await open(config);
+    expect(again.firstSecretKeyPath).not.toBeNull();
+    expect(await findCaller(again.deps, key, anywhere)).toMatchObject({ role: 'admin' });
+  });
+
+  it("removes the first key's file when it opens, where another admin key was made meanwhile", async () => {
+    const config = await settings(dialect);
+    const { deps, close } = await open(config);
+    const key = firstKeyOf(config);
+    const input = createSecretKeyInput.parse({ name: 'operator', role: 'admin' });
+    await createSecretKey(deps, callerWith('admin'), input);
+    await close();
+    // As it was left when this process was not the one that was told.
+    writeFileSync(join(config.dataDir, 'first-secret-key'), `${key}\n`);
+    expect((await open(config)).firstSecretKeyPath).toBeNull();
+    expect(existsSync(join(config.dataDir, 'first-secret-key'))).toBe(false);
   });
 
   it("removes the first key's file at the latest when it closes after another admin key was made", async () => {
@@ -171,7 +219,7 @@ describeOnEachDialect('openDeps()', (dialect) => {
   it("keeps the first key's file while a rotation still accepts the value in it, and no longer", async () => {
     const config = await settings(dialect);
     const first = await open(config);
-    const { id = '' } = (await findCaller(first.deps, firstKeyOf(config))) ?? {};
+    const { id = '' } = (await findCaller(first.deps, firstKeyOf(config), anywhere)) ?? {};
     const admin = callerWith('admin');
     await rotateSecretKey(first.deps, admin, rotateSecretKeyInput.parse({ id }));
     await first.close();
@@ -201,7 +249,7 @@ describeOnEachDialect('openDeps()', (dialect) => {
     const { deps, isFirstStart } = await open(second);
     expect(isFirstStart).toBe(true);
     expect(firstKeyOf(first)).toBe(known);
-    expect(await findCaller(deps, known)).toMatchObject({ role: 'admin' });
+    expect(await findCaller(deps, known, anywhere)).toMatchObject({ role: 'admin' });
   });
 
   it('never tells a time before the last event', async () => {
@@ -220,12 +268,70 @@ describeOnEachDialect('openDeps()', (dialect) => {
     const config = await settings(dialect);
     const { deps, close } = await open(config);
     deps.usage.count('api_key', 'ak_counted', true, deps.now());
+    deps.mintCounts.count('mch_counted', deps.now() + 7_200_000, deps.now());
     await close();
     const again = await open(config);
     const { db, tables } = again.deps.store.read;
     expect(await db.select().from(tables.usage)).toMatchObject([
       { credential_id: 'ak_counted', valid_count: 1 },
     ]);
+    expect(await db.select().from(tables.m2mTokenCounts)).toMatchObject([
+      { machine_id: 'mch_counted', count: 1 },
+    ]);
+  });
+
+  it('deletes API keys whose retention is over, but none while the wall clock is an hour off', async () => {
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval', 'Date'] });
+    onTestFinished(() => {
+      vi.useRealTimers();
+    });
+    const { deps } = await open(await settings(dialect));
+    const { apiKeys, usage } = deps.store.read.tables;
+    const row = { subject: 'user_1', scopes: [], enabled: true, created_at: 0, updated_at: 0 };
+    await deps.store.tx(({ db }) =>
+      db.insert(apiKeys).values({ ...row, id: 'ak_revoked', name: 'revoked', revoked_at: 0 }),
+    );
+    /** Rounds of upkeep, until one that began after this was called has flushed usage. */
+    const rounds = async (id: string) => {
+      deps.usage.count('api_key', id, true, deps.now());
+      await vi.waitFor(async () => {
+        vi.advanceTimersByTime(5_000);
+        expect(await deps.store.read.db.select().from(usage).where(eq(usage.credential_id, id))).toHaveLength(
+          1,
+        );
+      }, 20_000);
+    };
+    const keys = () => deps.store.read.db.select({ id: apiKeys.id }).from(apiKeys);
+    vi.setSystemTime(Date.now() + 3_700_000);
+    for (const id of ['first', 'second']) await rounds(id);
+    expect(await keys()).toHaveLength(1);
+    vi.setSystemTime(deps.now());
+    await vi.waitFor(async () => {
+      vi.advanceTimersByTime(5_000);
+      expect(await keys()).toEqual([]);
+    }, 20_000);
+  });
+
+  it('deletes idempotency keys whose time has passed', async () => {
+    const config = await settings(dialect);
+    const { deps, close } = await open(config);
+    const row = (key: string, expiresAt: number) => ({
+      principal_id: 'sk_1',
+      procedure: 'machines.create',
+      key,
+      input_hash: Buffer.alloc(32),
+      answer: {},
+      created_at: 0,
+      expires_at: expiresAt,
+    });
+    await deps.store.tx(async ({ db, tables }) => {
+      const rows = [row('old', deps.now()), row('new', deps.now() + 3_600_000)];
+      await db.insert(tables.idempotencyKeys).values(rows);
+    });
+    await close();
+    const again = await open(config);
+    const { db, tables } = again.deps.store.read;
+    expect(await db.select().from(tables.idempotencyKeys)).toMatchObject([{ key: 'new' }]);
   });
 
   it('lets webhooks go to this machine only while the public URL is this machine', async () => {
@@ -254,7 +360,7 @@ describeOnEachDialect('openDeps() of several processes at once', (dialect) => {
     expect(await db.select().from(tables.secretKeys)).toHaveLength(1);
     expect(await db.select().from(tables.signingKeys)).toHaveLength(1);
     for (const { deps } of opened)
-      expect(await findCaller(deps, firstKeyOf(config))).toMatchObject({ role: 'admin' });
+      expect(await findCaller(deps, firstKeyOf(config), anywhere)).toMatchObject({ role: 'admin' });
   });
 });
 
@@ -285,5 +391,70 @@ describe('openDeps() with a master key that it keeps itself', () => {
     const kept = parseMasterKey(readFileSync(pathOf(config), 'utf8').trim());
     rmSync(pathOf(config));
     expect(await open({ ...config, masterKey: kept })).toMatchObject({ isFirstStart: false });
+  });
+
+  const newPathOf = (config: Config) => `${pathOf(config)}.new`;
+
+  /** An installation whose keys another master key wraps by now, and that key. */
+  async function rotated(): Promise<{ config: Config; newMasterKey: string }> {
+    const config = await otherInstallation('sqlite');
+    const masterKey = parseMasterKey(keyIn(pathOf(config))) ?? OTHER_KEY;
+    const store = openStore({ location: config.databaseLocation });
+    await rotateMasterKey(store, { masterKey, newMasterKey: OTHER_KEY, now: Date.now });
+    await store.close();
+    return { config, newMasterKey: OTHER_KEY.toString('base64') };
+  }
+
+  const keyIn = (path: string) => readFileSync(path, 'utf8').trim();
+
+  it.each([
+    ['is there', () => {}],
+    ['is damaged', (path: string) => writeFileSync(path, 'damaged')],
+    ['is gone', (path: string) => rmSync(path)],
+  ])('puts the new key of a rotation in its place once it fits, where the old one %s', async (_, alter) => {
+    const { config, newMasterKey } = await rotated();
+    writeFileSync(newPathOf(config), newMasterKey);
+    alter(pathOf(config));
+    await openAndClose(config);
+    expect(keyIn(pathOf(config))).toBe(newMasterKey);
+    expect(existsSync(newPathOf(config))).toBe(false);
+    await openAndClose(config);
+  });
+
+  it.each([
+    ['a whole', OTHER_KEY.toString('base64')],
+    ['half a', OTHER_KEY.toString('base64').slice(0, 20)],
+  ])('removes %s new key of a rotation that came to nothing, once the old one fits', async (_, text) => {
+    const config = await otherInstallation('sqlite');
+    const kept = keyIn(pathOf(config));
+    writeFileSync(newPathOf(config), text);
+    writeFileSync(`${newPathOf(config)}.unfinished`, text);
+    await openAndClose(config);
+    expect(keyIn(pathOf(config))).toBe(kept);
+    expect(readdirSync(config.dataDir).filter((file) => file.startsWith('master-key'))).toEqual([
+      'master-key',
+    ]);
+  });
+
+  it('leaves both keys of a rotation where neither fits, and where the old one is gone', async () => {
+    const config = await otherInstallation('sqlite');
+    const before = await dump(config);
+    writeFileSync(newPathOf(config), OTHER_KEY.toString('hex'));
+    writeFileSync(pathOf(config), MASTER_KEY.toString('hex'));
+    await expect(open(config)).rejects.toThrow(/not the one this database was set up with/);
+    expect(keyIn(pathOf(config))).toBe(MASTER_KEY.toString('hex'));
+    rmSync(pathOf(config));
+    await expect(open(config)).rejects.toThrow(/The master key is missing/);
+    expect(keyIn(newPathOf(config))).toBe(OTHER_KEY.toString('hex'));
+    expect(await dump(config)).toBe(before);
+  });
+
+  it('sets no database up beside the new key of a rotation, which may be the only one of another', async () => {
+    const { config, newMasterKey } = await rotated();
+    writeFileSync(newPathOf(config), newMasterKey);
+    const kept = keyIn(pathOf(config));
+    renameSync(config.databaseLocation, `${config.databaseLocation}.aside`);
+    await expect(open(config)).rejects.toThrow(`'${newPathOf(config)}' is there`);
+    expect([keyIn(pathOf(config)), keyIn(newPathOf(config))]).toEqual([kept, newMasterKey]);
   });
 });

@@ -5,11 +5,13 @@ import { z } from 'zod';
 import { StoreError } from '../../db/store.ts';
 import { createApiKeyInput } from '../../server/domain/api-keys.ts';
 import { credential } from '../../server/domain/fields.ts';
+import { updateMachine } from '../../server/domain/machines.ts';
 import { CountersignError } from '../../server/errors.ts';
 import { translate } from '../../server/translate.ts';
 import type { ErrorData } from '../../server/trpc/base.ts';
 import { appRouter } from '../../server/trpc/router.ts';
-import { describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
+import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
+import { newMachine } from '../support/machines.ts';
 
 /** What is told of an input that a schema refuses. */
 function told(schema: z.ZodType, input: unknown) {
@@ -143,11 +145,14 @@ describe('translate()', () => {
       field: 'name',
       requestId: 'req_1',
     });
+    const wait = new CountersignError('rate_limited', 'Too often', { retryAfterMs: 1_500 });
+    expect(translate(wait, 'req_1')).toMatchObject({ status: 429, retryAfterMs: 1_500 });
   });
 
   it.each([
     [new StoreError('full', 'x'), 'storage_full'],
     [new StoreError('unavailable', 'x'), 'unavailable'],
+    [wrapped(new StoreError('outcome_unknown', 'x', { cause: sqlite('ECONNRESET') })), 'outcome_unknown'],
     [wrapped(sqlite('SQLITE_FULL')), 'storage_full'],
     [wrapped(sqlite('ECONNREFUSED')), 'unavailable'],
     [wrapped(sqlite('SQLITE_CONSTRAINT_UNIQUE')), 'already_exists'],
@@ -241,6 +246,22 @@ describeOnEachDialect('tRPC requests', (dialect) => {
         path: 'machines.create',
         field: 'name',
       },
+    });
+  });
+
+  it('a rate limit has its status, and says in which time to come again', async () => {
+    const deps = await openTestDeps(dialect);
+    const { id, secret } = await newMachine(deps, 'billing');
+    await updateMachine(deps, callerWith('admin'), { id, mintsPerMinuteMax: 1 });
+    const headers = { 'content-type': 'application/json', authorization: `Bearer ${secret}` };
+    const mint = () => ask(deps, 'm2mTokens.create', { body: '{}', headers });
+    expect((await mint()).status).toBe(200);
+    const { status, answers } = await mint();
+    expect(status).toBe(429);
+    expect(answers[0]?.error?.data).toMatchObject({
+      code: 'rate_limited',
+      httpStatus: 429,
+      retryAfterMs: 60_000,
     });
   });
 

@@ -27,6 +27,7 @@ export async function call(
   const context = {
     deps,
     authorization: secret === undefined ? undefined : `Bearer ${secret}`,
+    address: () => '127.0.0.1',
     requestId: 'req_test',
   };
   let procedure: unknown = createCaller(context);

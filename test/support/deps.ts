@@ -4,13 +4,16 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
-import { describe, inject, onTestFinished } from 'vitest';
+import { afterAll, describe, inject, onTestFinished } from 'vitest';
 import { openStore, type Store } from '../../db/store.ts';
 import type { Caller, Deps, Role } from '../../server/deps.ts';
 import { openInstallation } from '../../server/domain/installation.ts';
+import { createKeyShapes } from '../../server/domain/key-shapes.ts';
+import { createM2mTokenCounter } from '../../server/domain/m2m-token-counts.ts';
 import { createMintedPool } from '../../server/domain/m2m-token-pool.ts';
 import { createSigner } from '../../server/domain/signing-keys.ts';
 import { createUsageCounter } from '../../server/domain/usage.ts';
+import { createLimits } from '../../server/limits.ts';
 import { TEMPLATE_DATABASE } from './services.ts';
 
 export type Dialect = Store['dialect'];
@@ -23,32 +26,44 @@ export function describeOnEachDialect(name: string, suite: (dialect: Dialect) =>
   else describe.skip(`${name} on PostgreSQL [skipped: ${missing}]`, () => suite('postgres'));
 }
 
+/** Takes what is to be done once something has ended: a test (vitest's `onTestFinished`), a suite, a program. */
+export type WhenDone = (cleanUp: () => void | Promise<void>) => void;
+
+/** For what a whole suite shares: the last of it goes first when the suite ends. Call it where the suite is described. */
+export function whenSuiteDone(): WhenDone {
+  const cleanUps: (() => void | Promise<void>)[] = [];
+  afterAll(async () => {
+    for (const cleanUp of cleanUps.reverse()) await cleanUp();
+  });
+  return (cleanUp) => void cleanUps.push(cleanUp);
+}
+
 /** Where a fresh, migrated database is; it goes when the test ends. */
 export async function freshDatabase(dialect: Dialect): Promise<string> {
-  return dialect === 'sqlite' ? freshSqliteFile() : freshPostgresDatabase();
+  return dialect === 'sqlite' ? freshSqliteFile(onTestFinished) : freshPostgresDatabase(TEMPLATE_DATABASE);
 }
 
 /** Where a database without any table is; it goes when the test ends. */
-export async function emptyDatabase(dialect: Dialect): Promise<string> {
-  return dialect === 'sqlite' ? freshSqliteFile() : freshPostgresDatabase('template1');
+export async function emptyDatabase(dialect: Dialect, whenDone: WhenDone = onTestFinished): Promise<string> {
+  return dialect === 'sqlite' ? freshSqliteFile(whenDone) : freshPostgresDatabase('template1', whenDone);
 }
 
-function freshSqliteFile(): string {
-  return join(freshFolder(), 'countersign.db');
+function freshSqliteFile(whenDone: WhenDone): string {
+  return join(freshFolder(whenDone), 'countersign.db');
 }
 
 /** A folder that goes when the test ends. */
-export function freshFolder(): string {
+export function freshFolder(whenDone: WhenDone = onTestFinished): string {
   const folder = mkdtempSync(join(tmpdir(), 'countersign-test-'));
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  whenDone(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }
 
-async function freshPostgresDatabase(template = TEMPLATE_DATABASE): Promise<string> {
+async function freshPostgresDatabase(template: string, whenDone: WhenDone = onTestFinished): Promise<string> {
   const { url } = inject('postgres');
   const name = `test_${randomBytes(8).toString('hex')}`;
   await administer(`CREATE DATABASE ${name} TEMPLATE ${template}`);
-  onTestFinished(() => administer(`DROP DATABASE ${name} WITH (FORCE)`));
+  whenDone(() => administer(`DROP DATABASE ${name} WITH (FORCE)`));
   return `${url}/${name}`;
 }
 
@@ -103,6 +118,9 @@ export async function openTestDeps(dialect: Dialect): Promise<TestDeps> {
     publicUrl: 'http://127.0.0.1:4400',
     usage: createUsageCounter(),
     pool: createMintedPool(),
+    mintCounts: createM2mTokenCounter(),
+    shapes: createKeyShapes(store),
+    limits: createLimits({ redisUrl: undefined, now }),
     outbound: {
       refusal: () => null,
       post: () => Promise.reject(new Error('This test sends nothing')),
@@ -120,3 +138,9 @@ export async function openTestDeps(dialect: Dialect): Promise<TestDeps> {
 export function callerWith(role: Role): Caller {
   return { principal: { kind: 'secret_key', id: `sk_${'0'.repeat(32)}`, role }, requestId: 'req_test' };
 }
+
+/** Where a test's requests come from. */
+export const anywhere = () => '127.0.0.1';
+
+/** A caller's credential as a transport hands it on. */
+export const presented = (value: string | null) => ({ value, address: anywhere });

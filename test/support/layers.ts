@@ -71,47 +71,78 @@ export const LAYERS: Record<string, Layer> = {
     types: ['server/deps'],
   },
   'server/cli': {
-    imports: ['client', 'server/apply', 'server/commands', 'server/crypto/format', 'server/table'],
+    imports: [
+      'client',
+      'server/apply',
+      'server/commands',
+      'server/crypto/format',
+      'server/import-keys',
+      'server/table',
+    ],
   },
   'server/client-address': { imports: [] },
   'server/commands': { imports: ['server/trpc', 'server/crypto/format'] },
   'server/config': { imports: [] },
-  'server/deps': { imports: [], types: ['db', 'server/crypto', 'server/domain', 'server/outbound'] },
+  'server/deps': {
+    imports: [],
+    types: ['db', 'server/crypto', 'server/domain', 'server/limits', 'server/outbound'],
+  },
   'server/errors': { imports: [] },
   'server/hot': {
-    imports: [
-      'server/authenticate',
-      'server/client-address',
-      'server/domain',
-      'server/errors',
-      'server/rest',
-      'server/translate',
-    ],
+    imports: ['server/authenticate', 'server/domain', 'server/errors', 'server/rest', 'server/translate'],
     types: ['server/deps'],
   },
+  'server/import-keys': {
+    imports: ['server/crypto/format', 'server/domain', 'server/errors', 'server/key-records'],
+    types: ['client'],
+  },
+  'server/key-files': {
+    imports: ['db', 'server/config', 'server/crypto', 'server/domain'],
+    types: ['server/logger'],
+  },
+  'server/key-records': { imports: ['server/errors'] },
+  'server/limits': { imports: [], types: ['server/logger'] },
   'server/lifecycle': { imports: ['db', 'server/config', 'server/domain', 'server/logger'] },
   'server/logger': { imports: ['server/crypto/format'] },
-  'server/main': { imports: ['server', 'workers', 'db'] },
-  'server/metrics': { imports: [], types: ['server/deps'] },
+  'server/main': { imports: ['server', 'workers'] },
+  'server/metrics': { imports: [] },
   'server/open': {
-    imports: ['db', 'server/domain', 'server/crypto', 'server/config', 'server/errors', 'server/outbound'],
+    imports: [
+      'db',
+      'server/domain',
+      'server/crypto',
+      'server/config',
+      'server/key-files',
+      'server/limits',
+      'server/outbound',
+    ],
     types: ['server/deps', 'server/logger', 'server/metrics'],
   },
   'server/outbound': { imports: [] },
   'server/page': { imports: [] },
   'server/readiness': { imports: [], types: ['server/deps', 'server/logger'] },
+  'server/rotate-keys': {
+    imports: [
+      'db',
+      'server/config',
+      'server/domain',
+      'server/key-files',
+      'server/lifecycle',
+      'server/logger',
+    ],
+  },
   'server/table': { imports: [] },
-  'server/translate': { imports: ['db', 'server/errors'] },
+  'server/translate': { imports: ['db', 'server/errors', 'server/domain/invalid-input'] },
 
   examples: { imports: ['client'] },
-  scripts: { imports: ['server/errors'] },
+  scripts: { imports: ['server/errors', 'server/domain/credentials'] },
 };
 
 /** Free of dependencies, so that clients can share them: not even their own folder. */
 export const SHARED_WITH_CLIENTS = ['server/crypto/format', 'server/errors', 'server/domain/event-types'];
 
 /** Who may import a package; `name/*` speaks of its subpaths alone. */
-export const PACKAGES: Record<string, Layer> = {
+const PACKAGES: Record<string, Layer> = {
   'better-sqlite3': { imports: ['db'] },
   pg: { imports: ['db'] },
   // Its query operators are for all who ask the database; its drivers and table builders are not.
@@ -120,10 +151,10 @@ export const PACKAGES: Record<string, Layer> = {
   jose: { imports: ['server/crypto/jwt'] },
   bullmq: { imports: ['workers'] },
   ioredis: { imports: ['workers', 'server/limits'] },
-  express: { imports: ['server/app', 'server/page'] },
-  helmet: { imports: ['server/app', 'server/page'] },
+  express: { imports: ['server/app'] },
+  helmet: { imports: ['server/app'] },
   '@trpc/server': {
-    imports: ['server/trpc', 'server/app', 'server/translate', 'server/cli'],
+    imports: ['server/trpc', 'server/app', 'server/translate'],
     types: ['client'],
   },
   '@trpc/client': { imports: ['client'] },
@@ -142,6 +173,7 @@ export const PACKAGES: Record<string, Layer> = {
   },
   'lru-cache': { imports: ['server/domain'] },
   pino: { imports: ['server/logger'] },
+  'rate-limiter-flexible': { imports: ['server/limits'] },
   'prom-client': { imports: ['server/metrics'] },
   undici: { imports: ['server/outbound'] },
   standardwebhooks: { imports: ['examples'] },
@@ -151,6 +183,7 @@ export const PACKAGES: Record<string, Layer> = {
 export const ENVIRONMENT: Record<string, 'all' | 'handed over' | readonly string[]> = {
   'server/config': 'all',
   'server/main': 'handed over',
+  'server/rotate-keys': 'handed over',
   'workers/main': 'handed over',
   client: ['COUNTERSIGN_URL', 'COUNTERSIGN_SECRET_KEY', 'COUNTERSIGN_MACHINE_SECRET_KEY'],
   examples: 'all',
@@ -158,11 +191,11 @@ export const ENVIRONMENT: Record<string, 'all' | 'handed over' | readonly string
 
 /** Who reads a clock, and what for. Everybody else is given the time by `deps.now()`. */
 export const CLOCKS: Record<string, string> = {
-  'server/main': 'a main',
-  'server/open': "makes the mains' deps, with their clock",
-  'workers/main': 'a main',
+  'server/open': "makes the mains' deps, with their clock: the time of day is read here alone",
+  'server/rotate-keys': 'a main',
   'server/app': 'how long a request has taken',
   'server/domain/signing-keys': 'the age of a set of keys in memory; a test gives another clock',
+  'server/domain/key-shapes': 'the age of a set of shapes in memory; a test gives another clock',
   'db/sqlite': 'how long a lock has been waited for',
   'db/write-queue': 'how long a lock has been waited for, and a batch has lasted',
   client: 'how long an answer has been waited for',
@@ -200,6 +233,55 @@ export function violationsOf(file: string, source: string): Violation[] {
   return found;
 }
 
+/**
+ * What the tables permit single files and they make no use of, by all files' paths and texts. What folders may is the
+ * architecture, whether a file in them does or not.
+ */
+export function unusedPermissions(sources: ReadonlyMap<string, string>): string[] {
+  const isFile = (place: string) => sources.has(`${place}.ts`);
+  const readings = [...sources].filter(([file]) => !UNBOUND.test(file)).map(reading);
+  const imports = readings.flatMap(({ path, uses }) =>
+    uses.flatMap((use) => (use.kind === 'import' && use.specifier !== null ? [{ ...use, path }] : [])),
+  );
+  const ours: InUse = (row, place, wanted) =>
+    imports.some(({ path, specifier, typeOnly }) => {
+      const target = targetOf(path, specifier ?? '');
+      return path === row && target !== null && isWithin(target, place) && typeOnly === wanted.typeOnly;
+    });
+  const theirs: InUse = (row, place, wanted) =>
+    imports.some(
+      ({ path, specifier, typeOnly }) =>
+        packageRow(specifier ?? '') === row && isWithin(path, place) && typeOnly === wanted.typeOnly,
+    );
+  const isRead = (place: string) =>
+    readings.some(({ path, uses }) => isWithin(path, place) && uses.some(({ kind }) => kind === 'clock'));
+  const isImported = (name: string) => imports.some(({ specifier }) => packageRow(specifier ?? '') === name);
+  const unused = [
+    ...unusedIn(LAYERS, ours).filter(({ row }) => isFile(row)),
+    ...unusedIn(PACKAGES, theirs).filter(({ place }) => isFile(place)),
+  ];
+  return [
+    ...unused.map(({ row, place }) => `${row}: ${place}`),
+    ...Object.keys(PACKAGES).filter((name) => !isImported(name)),
+    ...Object.keys(CLOCKS).filter((place) => !isRead(place)),
+  ];
+}
+
+type InUse = (row: string, place: string, wanted: { typeOnly: boolean }) => boolean;
+
+function unusedIn(table: Record<string, Layer>, inUse: InUse): { row: string; place: string }[] {
+  return Object.entries(table).flatMap(([row, { imports, types = [] }]) =>
+    [
+      ...imports.filter((place) => !inUse(row, place, { typeOnly: false })),
+      ...types.filter((place) => !inUse(row, place, { typeOnly: true })),
+    ].map((place) => ({ row, place })),
+  );
+}
+
+function reading([file, source]: [string, string]): { path: string; uses: Use[] } {
+  return { path: withoutExtension(file), uses: usesIn(parseSync(file, source).program) };
+}
+
 type Verdict = { rule: Rule; message: string } | null;
 
 type Use =
@@ -214,7 +296,7 @@ function judge(path: string, layer: string, use: Use): Verdict {
     case 'clock':
       return isWithinAny(path, Object.keys(CLOCKS))
         ? null
-        : { rule: 'clock', message: 'Only the mains read the clock: take deps.now()' };
+        : { rule: 'clock', message: 'No row of CLOCKS is for this: take deps.now()' };
     case 'import':
       return use.specifier === null
         ? { rule: 'layer', message: 'Imports what only running it tells' }
@@ -234,8 +316,8 @@ function judgeEnvironment(path: string, variable: string | null): Verdict {
 }
 
 function judgeImport(path: string, layer: string, specifier: string, typeOnly: boolean): Verdict {
-  if (!specifier.startsWith('.')) return judgePackage(path, specifier, typeOnly);
-  const target = withoutExtension(posix.join(posix.dirname(path), specifier)).replace(/^dist\//, '');
+  const target = targetOf(path, specifier);
+  if (target === null) return judgePackage(path, specifier, typeOnly);
   if (SHARED_WITH_CLIENTS.includes(path))
     return { rule: 'shared', message: `Shared with clients, may import nothing: '${target}'` };
   if (layer !== path && isWithin(target, layer)) return null;
@@ -244,6 +326,12 @@ function judgeImport(path: string, layer: string, specifier: string, typeOnly: b
   if (!isWithinAny(target, types)) return { rule: 'layer', message: `'${layer}' may not import '${target}'` };
   return typeOnly ? null : { rule: 'types only', message: `'${layer}' may import only types of '${target}'` };
 }
+
+/** What of ours a specifier means; null for a package. */
+const targetOf = (path: string, specifier: string) =>
+  specifier.startsWith('.')
+    ? withoutExtension(posix.join(posix.dirname(path), specifier)).replace(/^dist\//, '')
+    : null;
 
 /** They yield the environment or a clock under another name. */
 const UNSEEN_GLOBALS = new Set(['node:process', 'node:perf_hooks']);
@@ -256,8 +344,7 @@ function judgePackage(path: string, specifier: string, typeOnly: boolean): Verdi
   }
   if (SHARED_WITH_CLIENTS.includes(path))
     return { rule: 'shared', message: `Shared with clients, may import nothing: '${specifier}'` };
-  const name = specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
-  const row = (specifier !== name && PACKAGES[`${name}/*`]) || PACKAGES[name];
+  const row = PACKAGES[packageRow(specifier)];
   if (!row) return { rule: 'unlisted', message: `No row of PACKAGES is for '${specifier}'` };
   if (isWithinAny(path, row.imports)) return null;
   if (!isWithinAny(path, row.types ?? []))
@@ -265,6 +352,13 @@ function judgePackage(path: string, specifier: string, typeOnly: boolean): Verdi
   return typeOnly
     ? null
     : { rule: 'types only', message: `'${path}' may import only types of '${specifier}'` };
+}
+
+/** The name of the row that is for a package: its own, or that of its subpaths. */
+function packageRow(specifier: string): string {
+  const name = specifier.split('/', specifier.startsWith('@') ? 2 : 1).join('/');
+  const ofSubpaths = `${name}/*`;
+  return specifier !== name && PACKAGES[ofSubpaths] ? ofSubpaths : name;
 }
 
 function layerOf(path: string): string | null {

@@ -3,7 +3,7 @@ import { and, eq } from 'drizzle-orm';
 import type { Caller } from '../../server/deps.ts';
 import { createMachine, createMachineInput } from '../../server/domain/machines.ts';
 import { findCaller } from '../../server/domain/secrets.ts';
-import { callerWith, type TestDeps } from './deps.ts';
+import { anywhere, callerWith, type TestDeps } from './deps.ts';
 
 export interface TestMachine {
   id: string;
@@ -19,7 +19,7 @@ export async function newMachine(
 ): Promise<TestMachine> {
   const input = createMachineInput.parse({ name, ...options });
   const { id, secret = '' } = await createMachine(deps, callerWith('admin'), input);
-  const principal = await findCaller(deps, secret);
+  const principal = await findCaller(deps, secret, anywhere);
   if (!principal) throw new Error(`The machine '${name}' is not recognised by its secret`);
   return { id, secret, caller: { principal, requestId: 'req_test' } };
 }

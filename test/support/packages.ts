@@ -32,9 +32,12 @@ function whyNotInstall({ uid, debian, install }: Host): string | null {
   return null;
 }
 
-/** Installs what is absent where that is allowed, and says so. Answers what stays absent, and why. */
-export function ensureInstalled(packages: Packages): Partial<Record<Part, string>> {
-  const absent = (Object.keys(PACKAGES) as Part[]).filter((part) => !packages.isInstalled(part));
+/** Installs what is absent of them where that is allowed, and says so. Answers what stays absent, and why. */
+export function ensureInstalled(
+  packages: Packages,
+  parts = Object.keys(PACKAGES) as readonly Part[],
+): Partial<Record<Part, string>> {
+  const absent = parts.filter((part) => !packages.isInstalled(part));
   if (absent.length === 0) return {};
   const refusal = whyNotInstall(packages.host);
   const failure = refusal === null ? install(packages, absent) : null;

@@ -1,5 +1,5 @@
 /** Servers inside a test's own process: one that answers procedures, and one that behaves as the test says. */
-import { createServer, type RequestListener } from 'node:http';
+import { createServer, type IncomingMessage, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { createHTTPHandler } from '@trpc/server/adapters/standalone';
 import { onTestFinished } from 'vitest';
@@ -28,10 +28,12 @@ export async function listen(listener: RequestListener): Promise<Listening> {
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, paths };
 }
 
+const addressOf = ({ socket }: IncomingMessage) => socket.remoteAddress ?? '';
+
 /** The real procedures and hot routes, without the rest of the server. */
 export function serveProcedures(deps: Deps): Promise<Listening> {
   let requests = 0;
-  const hot = createHotRoutes(deps);
+  const hot = createHotRoutes({ deps, addressOf });
   const procedures = createHTTPHandler({
     basePath: '/trpc/',
     router: appRouter,
@@ -39,10 +41,11 @@ export function serveProcedures(deps: Deps): Promise<Listening> {
     createContext: ({ req }) => ({
       deps,
       authorization: req.headers.authorization,
+      address: () => addressOf(req),
       requestId: `req_${++requests}`,
     }),
   });
   return listen((request, response) => {
-    if (!hot(request, response, `req_${++requests}`)) procedures(request, response);
+    if (!hot(request, response, `req_${++requests}`, 0)) procedures(request, response);
   });
 }

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { Webhook } from 'standardwebhooks';
 import { onTestFinished } from 'vitest';
+import type { WhenDone } from './deps.ts';
 
 export interface Received {
   headers: IncomingHttpHeaders;
@@ -25,7 +26,10 @@ export interface Receiver {
   up(): Promise<void>;
 }
 
-export async function startReceiver(answer: Receiver['answer'] = () => 200): Promise<Receiver> {
+export async function startReceiver(
+  answer: Receiver['answer'] = () => 200,
+  whenDone: WhenDone = onTestFinished,
+): Promise<Receiver> {
   const received: Received[] = [];
   const arrivals = new EventEmitter().setMaxListeners(0);
 
@@ -67,7 +71,7 @@ export async function startReceiver(answer: Receiver['answer'] = () => 200): Pro
     down,
     up: async () => void (await listen(port)),
   };
-  onTestFinished(async () => {
+  whenDone(async () => {
     if (server.listening) await down();
   });
   return receiver;

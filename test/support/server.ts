@@ -1,7 +1,7 @@
 /** The real server: built as it is installed, started as a child process, spoken to over HTTP. */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -12,7 +12,7 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const SOURCES = ['db', 'server', 'workers', 'client'];
 
 /** Beyond the 25 seconds that a server gives itself to shut down. */
-const PATIENCE_MS = 28_000;
+const PATIENCE_MS = 228_000;
 
 export interface Launched {
   process: ChildProcess;
@@ -30,7 +30,7 @@ export interface Launched {
 export interface RunningServer extends Launched {
   url: string;
   dataDir: string;
-  /** The value of the first admin key. */
+  /** The value of the first admin key; empty where no file of this data directory has it. */
   adminKey: string;
   /** Calls a procedure with the admin key, or with `credential`. */
   call(path: string, input?: unknown, credential?: string): Promise<Answer>;
@@ -47,28 +47,37 @@ export interface Answer {
 
 export interface LaunchOptions {
   args?: readonly string[];
+  /** Which program of the server's to start instead. */
+  main?: 'main' | 'rotate-keys';
   /** Whether to start it as people do, by `npm start`; then the process is npm's. */
   byNpm?: boolean;
+  /** The folder of another version, built there, to be started instead of this one. */
+  root?: string;
+  /** How long to wait for what it is to print: below a test's timeout, unless told otherwise. */
+  patienceMs?: number;
+  /** Whether its streams are a terminal, both printed to `stdout`; then the process is the terminal's, and `^C` ends it. */
+  inTerminal?: boolean;
   /** Where to hand the cleaning up of a server that a whole suite shares; without it, the test's end is its end. */
   whenDone?: (cleanUp: () => Promise<void>) => void;
 }
 
 /** Starts the built server, and waits for nothing. The child sees only `env` and where programs are. */
 export async function launchServer(env: NodeJS.ProcessEnv, options: LaunchOptions = {}): Promise<Launched> {
-  await build();
-  const [program, ...args] = options.byNpm
-    ? ['npm', 'start', '--silent']
-    : [process.execPath, join(ROOT, 'dist/server/main.js')];
+  const { root = ROOT, patienceMs = PATIENCE_MS } = options;
+  if (root === ROOT) await build();
+  const [program = '', ...args] = commandOf(options, root);
   const child = spawn(program, [...args, ...(options.args ?? [])], {
-    cwd: ROOT,
+    cwd: root,
     env: { PATH: process.env['PATH'], PORT: '0', COUNTERSIGN_SIGNING_ALG: 'ES256', ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: 'pipe',
   });
+  if (!options.inTerminal) child.stdin.end();
   const exit = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals);
   const output = { stdout: '', stderr: '' };
   for (const stream of ['stdout', 'stderr'] as const)
     child[stream].setEncoding('utf8').on('data', (text: string) => {
-      output[stream] += text;
+      // A terminal ends its lines with both.
+      output[stream] += text.replaceAll('\r', '');
     });
   (options.whenDone ?? onTestFinished)(async () => {
     child.kill('SIGKILL');
@@ -81,7 +90,7 @@ export async function launchServer(env: NodeJS.ProcessEnv, options: LaunchOption
     log: () => parseLines(output.stderr),
     exit,
     async printed(stream, pattern) {
-      const deadline = performance.now() + PATIENCE_MS;
+      const deadline = performance.now() + patienceMs;
       for (;;) {
         const match = pattern.exec(output[stream]);
         if (match) return match;
@@ -89,10 +98,23 @@ export async function launchServer(env: NodeJS.ProcessEnv, options: LaunchOption
         if (ended || performance.now() > deadline) {
           throw new Error(`The server never printed ${pattern}: ${output.stdout}${output.stderr}`);
         }
-        await Promise.race([once(child[stream], 'data'), exit, sleep(1_000)]);
+        await Promise.race([exit, sleep(20)]);
       }
     },
   };
+}
+
+function commandOf({ byNpm, inTerminal, main: name = 'main' }: LaunchOptions, root: string): string[] {
+  if (byNpm) return ['npm', 'start', '--silent'];
+  const main = join(root, `dist/server/${name}.js`);
+  if (!inTerminal) return [process.execPath, main];
+  return ['script', '--quiet', '--return', '--command', `exec '${process.execPath}' '${main}'`, '/dev/null'];
+}
+
+/** Why no program here makes a terminal for another, or null when one does. */
+export function whyNoTerminal(): string | null {
+  const { stdout } = spawnSync('script', ['--version'], { encoding: 'utf8' });
+  return stdout?.includes('util-linux') ? null : "the program 'script' of util-linux is missing";
 }
 
 /** Starts the built server on a data directory and waits until it is ready. */
@@ -102,7 +124,9 @@ export async function startServer(
   options: LaunchOptions = {},
 ): Promise<RunningServer> {
   const launched = await launchServer({ COUNTERSIGN_DATA_DIR: dataDir, ...env }, options);
-  const [, url = ''] = await launched.printed('stdout', /ready at (\S+)[\s\S]*\nNext: .*\n/);
+  const [, announced = ''] = await launched.printed('stdout', /ready at (\S+)[\s\S]*\nNext: .*\n/);
+  // It announces its public URL, which several servers may share; where it was told to listen is its own.
+  const url = env['PORT'] === undefined ? announced : `http://127.0.0.1:${env['PORT']}`;
   const adminKey = env['COUNTERSIGN_BOOTSTRAP_KEY'] ?? readFirstSecretKey(dataDir);
   return {
     ...launched,
@@ -117,8 +141,10 @@ export async function startServer(
   };
 }
 
-const readFirstSecretKey = (dataDir: string) =>
-  readFileSync(join(dataDir, 'first-secret-key'), 'utf8').trim();
+function readFirstSecretKey(dataDir: string): string {
+  const path = join(dataDir, 'first-secret-key');
+  return existsSync(path) ? readFileSync(path, 'utf8').trim() : '';
+}
 
 async function call(url: string, path: string, input: unknown, credential: string): Promise<Answer> {
   return send(`${url}/trpc/${path}`, {

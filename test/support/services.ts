@@ -1,5 +1,6 @@
 /** The real parts the suite runs against: a private PostgreSQL cluster and a private Redis, started for this run. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { openStore } from '../../db/store.ts';
-import { ensureInstalled, postgresBinaries, redisBinary, thisMachine } from './packages.ts';
+import { ensureInstalled, type Part, postgresBinaries, redisBinary, thisMachine } from './packages.ts';
 
 export interface Service {
   /** Where it listens, or null when it is not to be had. */
@@ -27,25 +28,40 @@ declare module 'vitest' {
 export const TEMPLATE_DATABASE = 'countersign_template';
 
 export default async function setup(project: TestProject) {
+  const { postgres, redis, stop } = await startServices(['postgres', 'redis']);
+  project.provide('postgres', postgres);
+  project.provide('redis', redis);
+  return stop;
+}
+
+type Services = Record<Part, Service> & { stop(): Promise<void> };
+
+/** Starts those of the wanted parts that are to be had, after installing what may be installed. */
+export async function startServices(wanted: readonly Part[]): Promise<Services> {
+  const missing = ensureInstalled(thisMachine, wanted);
   const folder = mkdtempSync(join(tmpdir(), 'countersign-services-'));
   const children: ChildProcess[] = [];
-  async function tearDown() {
+  async function stopAll() {
     await Promise.all(children.map(stop));
     rmSync(folder, { recursive: true, force: true });
   }
+  async function provided(part: Part, start: typeof startPostgres): Promise<Service> {
+    if (!wanted.includes(part)) return { url: null, missing: `${part} was not asked for` };
+    const reason = missing[part];
+    if (reason !== undefined) return { url: null, missing: reason };
+    return { url: await start(folder, children), missing: '' };
+  }
   try {
-    const missing = ensureInstalled(thisMachine);
-    project.provide('postgres', await provided(missing.postgres, () => startPostgres(folder, children)));
-    project.provide('redis', await provided(missing.redis, () => startRedis(folder, children)));
+    return {
+      postgres: await provided('postgres', startPostgres),
+      redis: await provided('redis', startRedis),
+      stop: stopAll,
+    };
   } catch (error) {
-    await tearDown();
+    await stopAll();
     throw error;
   }
-  return tearDown;
 }
-
-const provided = async (missing: string | undefined, start: () => Promise<string>): Promise<Service> =>
-  missing === undefined ? { url: await start(), missing: '' } : { url: null, missing };
 
 interface User {
   uid: number;
@@ -166,14 +182,22 @@ function unprivileged(): User | undefined {
   return uid && gid ? { uid: Number(uid), gid: Number(gid) } : undefined;
 }
 
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
+/** Below the ports that the system gives to outgoing connections, one of which might otherwise be quicker. */
+const PORTS = { first: 12_000, last: 32_000 };
+
+/** A port that nobody listens on, for somebody who will in a moment. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(PORTS.first, PORTS.last);
+    if (await canListen(port)) return port;
+  }
+}
+
+function canListen(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
     const server = createServer();
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => resolve(typeof address === 'object' && address ? address.port : 0));
-    });
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
   });
 }
 

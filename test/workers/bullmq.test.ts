@@ -1,15 +1,11 @@
-import { type ChildProcess, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { Queue } from 'bullmq';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { expect, inject, it, onTestFinished, vi } from 'vitest';
 import { GRACE_MS, listDeliveries, listDeliveriesInput } from '../../server/domain/deliveries.ts';
 import { parseJobId } from '../../workers/bullmq.ts';
 import { RUNS_MAX } from '../../workers/transport.ts';
-import { freshFolder } from '../support/deps.ts';
-import { redisBinary } from '../support/packages.ts';
 import { startReceiver } from '../support/receiver.ts';
-import { freePort, listening } from '../support/services.ts';
+import { connectTo, ownRedis } from '../support/redis.ts';
 import { describeMode, type House, openHouse, somethingHappens, subscribe } from './transports.ts';
 
 const deliveries = async ({ deps }: House) =>
@@ -23,33 +19,6 @@ const untilDelivered = (house: House, count: number) =>
       ),
     { timeout: 20_000 },
   );
-
-/** A Redis of the test's own, that may be killed, filled and emptied. */
-async function ownRedis() {
-  const port = await freePort();
-  const folder = freshFolder();
-  let child: ChildProcess | undefined;
-
-  async function start() {
-    const settings = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no'];
-    child = spawn(redisBinary() ?? '', settings, { cwd: folder, stdio: 'ignore' });
-    await listening(port);
-  }
-  async function kill() {
-    if (!child || child.exitCode !== null || child.signalCode !== null) return;
-    const exited = once(child, 'exit');
-    child.kill('SIGKILL');
-    await exited;
-  }
-  onTestFinished(kill);
-  return { url: `redis://127.0.0.1:${port}`, start, kill };
-}
-
-function connect(url: string): Redis {
-  const redis = new Redis(url);
-  onTestFinished(() => redis.disconnect());
-  return redis;
-}
 
 async function queueOf({ deps }: House, redis: Redis): Promise<Queue> {
   const { db, tables } = deps.store.read;
@@ -106,7 +75,7 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     await vi.waitFor(async () =>
       expect((await deliveries(house)).every((delivery) => delivery.attempt === 1)).toBe(true),
     );
-    await connect(redis.url).flushall();
+    await connectTo(redis.url).flushall();
     release();
     await untilDelivered(house, RUNS_MAX);
     expect(receiver.received).toHaveLength(RUNS_MAX);
@@ -137,7 +106,7 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     await vi.waitFor(() => expect(workers.status().degraded).toBeNull(), { timeout: 10_000 });
     await somethingHappens(house.deps);
     await untilDelivered(house, 102);
-    await vi.waitFor(async () => expect(await contentsOf(connect(redis.url))).toContain('completed'));
+    await vi.waitFor(async () => expect(await contentsOf(connectTo(redis.url))).toContain('completed'));
     expect(receiver.received).toHaveLength(102);
   });
 
@@ -182,7 +151,7 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     await somethingHappens(house.deps);
     await untilDelivered(house, 1);
 
-    const control = connect(redis.url);
+    const control = connectTo(redis.url);
     await control.call('CONFIG', 'SET', 'maxmemory', '1');
     await somethingHappens(house.deps);
     await untilDelivered(house, 2);
@@ -202,7 +171,7 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     await somethingHappens(house.deps);
     await untilDelivered(house, 1);
     const [delivery] = await deliveries(house);
-    const queue = await queueOf(house, connect(redisUrl));
+    const queue = await queueOf(house, connectTo(redisUrl));
     const name = 'revocation-webhooks';
     await queue.add(name, {}, { jobId: `${delivery?.id}-1` });
     await queue.add(name, {}, { jobId: `${delivery?.id}-2` });
@@ -232,7 +201,7 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     await vi.waitFor(async () =>
       expect((await deliveries(house)).every((delivery) => delivery.attempt === 1)).toBe(true),
     );
-    const contents = await contentsOf(connect(redis.url));
+    const contents = await contentsOf(connectTo(redis.url));
     for (const delivery of await deliveries(house)) expect(contents).toContain(`${delivery.id}-1`);
     for (const absent of ['whsec_', secret.slice(6), receiver.url, 'machine', 'evt_', 'ep_']) {
       expect(contents).not.toContain(absent);
@@ -245,7 +214,7 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     const redis = await ownRedis();
     await redis.start();
     const house = await openHouse({ dialect: 'sqlite', redisUrl: redis.url });
-    const ear = connect(redis.url);
+    const ear = connectTo(redis.url);
     const heard: string[] = [];
     ear.on('pmessage', (_pattern, _channel, message) => heard.push(message));
     await ear.psubscribe('{countersign}:wake:*');

@@ -1,17 +1,27 @@
-import { createHash, createHmac } from 'node:crypto';
+import { createHmac } from 'node:crypto';
+import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { parseValue } from '../../../server/crypto/format.ts';
-import { newValue, pepperedHash, rowMac, startOf } from '../../../server/crypto/hashing.ts';
+import { hmacOfDigests, newValue, rowMac, startOf } from '../../../server/crypto/hashing.ts';
 
 const pepper = Buffer.alloc(32, 1);
 
-it('pepperedHash() is HMAC-SHA-256 under the pepper over the SHA-256 of the value', () => {
-  const inner = createHash('sha256').update('value').digest();
-  expect(pepperedHash(pepper, 'value')).toEqual(createHmac('sha256', pepper).update(inner).digest());
-});
-
-it('pepperedHash() is another under another pepper', () => {
-  expect(pepperedHash(Buffer.alloc(32, 2), 'value')).not.toEqual(pepperedHash(pepper, 'value'));
+it('hmacOfDigests() is HMAC-SHA-256, whatever was hashed before', () => {
+  fc.assert(
+    fc.property(
+      fc.uint8Array({ minLength: 0, maxLength: 64 }),
+      fc.array(fc.uint8Array({ minLength: 32, maxLength: 32 }), { minLength: 1, maxLength: 4 }),
+      (key, digests) => {
+        const keyed = hmacOfDigests(Buffer.from(key));
+        for (const digest of digests)
+          expect(keyed(Buffer.from(digest).toString('latin1'))).toBe(
+            createHmac('sha256', key).update(digest).digest('binary'),
+          );
+      },
+    ),
+  );
+  expect(() => hmacOfDigests(pepper)('a'.repeat(31))).toThrow('wanted 32 bytes, got 31');
+  expect(() => hmacOfDigests(Buffer.alloc(65))).toThrow('at most 64 bytes');
 });
 
 it('newValue() never makes the same value twice, and shows of it its prefix and six characters', () => {

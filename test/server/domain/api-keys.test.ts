@@ -13,6 +13,8 @@ import {
   revokeApiKeyByValue,
   revokeApiKeyByValueInput,
   revokeApiKeyInput,
+  setApiKeyCredits,
+  setApiKeyCreditsInput,
   setApiKeyEnabled,
   updateApiKey,
   updateApiKeyInput,
@@ -20,7 +22,13 @@ import {
 import { listEvents } from '../../../server/domain/events.ts';
 import { SEARCH_CANDIDATES_MAX } from '../../../server/domain/pages.ts';
 import { findOwner } from '../../../server/domain/secrets.ts';
-import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+import {
+  anywhere,
+  callerWith,
+  describeOnEachDialect,
+  openTestDeps,
+  type TestDeps,
+} from '../../support/deps.ts';
 
 const issuer = callerWith('issuer');
 const HOUR = 3_600_000;
@@ -29,12 +37,14 @@ const create = (deps: TestDeps, name: string, more: Record<string, unknown> = {}
   createApiKey(deps, issuer, createApiKeyInput.parse({ name, subject: 'user_1', ...more }));
 const update = (deps: TestDeps, id: string, changes: Record<string, unknown>) =>
   updateApiKey(deps, issuer, updateApiKeyInput.parse({ id, ...changes }));
+const setCredits = (deps: TestDeps, id: string, given: Record<string, unknown>) =>
+  setApiKeyCredits(deps, issuer, setApiKeyCreditsInput.parse({ id, ...given }));
 const revoke = (deps: TestDeps, id: string, more: Record<string, unknown> = {}) =>
   revokeApiKey(deps, issuer, revokeApiKeyInput.parse({ id, ...more }));
 const revokeByValue = (deps: TestDeps, value: string) =>
-  revokeApiKeyByValue(deps, issuer, revokeApiKeyByValueInput.parse({ value }));
-const revokeAll = (deps: TestDeps, subject: string) =>
-  revokeAllApiKeys(deps, issuer, revokeAllApiKeysInput.parse({ subject, reason: 'owner_left' }));
+  revokeApiKeyByValue(deps, issuer, anywhere, revokeApiKeyByValueInput.parse({ value }));
+const revokeAll = (deps: TestDeps, subject: string, more: Record<string, unknown> = {}) =>
+  revokeAllApiKeys(deps, issuer, revokeAllApiKeysInput.parse({ subject, reason: 'owner_left', ...more }));
 const list = (deps: TestDeps, input: Record<string, unknown> = {}) =>
   listApiKeys(deps, listApiKeysInput.parse(input));
 const names = async (deps: TestDeps, input: Record<string, unknown> = {}) =>
@@ -66,11 +76,14 @@ describeOnEachDialect('API keys', (dialect) => {
       revokedAt: null,
       revocationReason: null,
       revocationNote: null,
+      policyId: null,
+      rateLimit: null,
+      allowedCidrs: null,
       lastUsedAt: null,
       createdAt: deps.clock.now,
       updatedAt: deps.clock.now,
     });
-    expect(await getApiKey(deps, { id: key.id })).toEqual(key);
+    expect(await getApiKey(deps, { id: key.id })).toEqual({ ...key, remainingCredits: null });
     expect((await list(deps)).data).toEqual([key]);
     expect(await findOwner(deps, secret)).toEqual({ kind: 'api_key', id: key.id });
   });
@@ -185,6 +198,61 @@ describeOnEachDialect('API keys', (dialect) => {
     });
     expect(cleared).toMatchObject({ data: { changed: ['claims', 'expiresAt'] } });
     expect(JSON.stringify([updated, cleared])).not.toContain('hidden plan');
+  });
+
+  it('a key has a rate limit and CIDR blocks where it is given some, and updateApiKey() changes them', async () => {
+    const deps = await openTestDeps(dialect);
+    const rateLimit = { count: 5, windowSeconds: 60 };
+    const allowedCidrs = ['192.0.2.0/24', '2001:db8::/32'];
+    const { id, secret, ...key } = await create(deps, 'ci', { rateLimit, allowedCidrs });
+    expect(key).toMatchObject({ rateLimit, allowedCidrs });
+    expect(await update(deps, id, { rateLimit, allowedCidrs })).toEqual({ id, ...key });
+    const changed = { rateLimit: { count: 5, windowSeconds: 61 }, allowedCidrs: ['192.0.2.0/25'] };
+    expect(await update(deps, id, changed)).toMatchObject(changed);
+    await update(deps, id, { rateLimit: null, allowedCidrs: null });
+    expect(await getApiKey(deps, { id })).toMatchObject({ rateLimit: null, allowedCidrs: null });
+    expect((await eventsOf(deps)).slice(1).map(({ data }) => data['changed'])).toEqual(
+      Array(2).fill(['rateLimit', 'allowedCidrs']),
+    );
+    for (const refused of [
+      { allowedCidrs: [] },
+      { allowedCidrs: ['192.0.2.1/24'] },
+      { rateLimit: { count: 0, windowSeconds: 1 } },
+      { credits: { remaining: 1 } },
+    ])
+      expect([refused, updateApiKeyInput.safeParse({ id, ...refused }).success]).toEqual([refused, false]);
+  });
+
+  it('setApiKeyCredits() sets what a key may spend, tells verifying to ask, and takes it away', async () => {
+    const deps = await openTestDeps(dialect);
+    const { id, secret, ...key } = await create(deps, 'ci');
+    const row = async () => {
+      const { db, tables } = deps.store.read;
+      const [found] = await db.select({ has: tables.apiKeys.has_credits }).from(tables.apiKeys);
+      return [found?.has, ...(await db.select().from(tables.credits))];
+    };
+    expect(await setCredits(deps, id, { remaining: 3 })).toEqual({ id, ...key, remainingCredits: 3 });
+    expect(await setCredits(deps, id, { remaining: 3 })).toMatchObject({ remainingCredits: 3 });
+    expect(await row()).toMatchObject([true, { owner_kind: 'api_key', owner_id: id, remaining: 3 }]);
+    expect(await getApiKey(deps, { id })).toMatchObject({ remainingCredits: 3 });
+    expect((await list(deps)).data[0]).not.toHaveProperty('remainingCredits');
+    expect(await setCredits(deps, id, { remaining: null })).toMatchObject({ remainingCredits: null });
+    expect(await row()).toEqual([false]);
+    expect((await eventsOf(deps)).slice(1)).toMatchObject([
+      {
+        type: 'api_key.credits_changed',
+        objectId: id,
+        subject: 'user_1',
+        data: { credits: { remaining: 3 } },
+      },
+      { type: 'api_key.credits_changed', data: { credits: null } },
+    ]);
+    await setCredits(deps, id, { remaining: 0 });
+    expect(await getApiKey(deps, { id })).toMatchObject({ remainingCredits: 0 });
+    await revoke(deps, id);
+    await expect(setCredits(deps, id, { remaining: 1 })).rejects.toMatchObject({ code: 'already_revoked' });
+    await deleteApiKey(deps, issuer, id);
+    expect(await row()).toEqual([undefined]);
   });
 
   it('updateApiKey() leaves no event where everything is as wanted', async () => {
@@ -364,6 +432,34 @@ describeOnEachDialect('API keys', (dialect) => {
     expect(await names(deps, { state: 'live' })).toEqual(['of another']);
     expect(await getApiKey(deps, { id: earlier.id })).toMatchObject({ revocationReason: 'superseded' });
     expect(await create(deps, 'a')).toMatchObject({ state: 'live' });
+  });
+
+  it('revokeAllApiKeys() revokes, of a member who left, the keys that they made and no other', async () => {
+    const deps = await openTestDeps(dialect);
+    const org = { subject: 'org_1' };
+    for (const name of ['a', 'b']) await create(deps, name, { ...org, createdBy: 'user_1' });
+    await create(deps, 'of another member', { ...org, createdBy: 'user_2' });
+    await create(deps, 'of nobody', org);
+    await create(deps, 'of another organization', { subject: 'org_2', createdBy: 'user_1' });
+    const before = (await eventsOf(deps)).length;
+    expect(await revokeAll(deps, 'org_1', { createdBy: 'user_1' })).toEqual({ revoked: 2 });
+    expect(await revokeAll(deps, 'org_1', { createdBy: 'user_1' })).toEqual({ revoked: 0 });
+    expect(await revokeAll(deps, 'org_1', { createdBy: 'user_3' })).toEqual({ revoked: 0 });
+    expect((await names(deps, { state: 'revoked' })).sort()).toEqual(['a', 'b']);
+    expect((await eventsOf(deps)).slice(before)).toMatchObject([
+      {
+        type: 'subject.api_keys_revoked',
+        objectId: 'org_1',
+        subject: 'org_1',
+        data: { selector: { subject: 'org_1', createdBy: 'user_1' }, count: 2, reason: 'owner_left' },
+      },
+    ]);
+    expect((await eventsOf(deps)).at(-1)?.data['selector']).toEqual({
+      subject: 'org_1',
+      createdBy: 'user_1',
+    });
+    expect(await revokeAll(deps, 'org_1')).toEqual({ revoked: 2 });
+    expect((await eventsOf(deps)).at(-1)?.data['selector']).toEqual({ subject: 'org_1' });
   });
 
   it('deleteApiKey() takes its secret with it and is not found twice', async () => {

@@ -22,7 +22,13 @@ import {
 } from '../../../server/domain/m2m-tokens.ts';
 import { deleteMachine, setMachineEnabled } from '../../../server/domain/machines.ts';
 import { issueSecret } from '../../../server/domain/secrets.ts';
-import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+import {
+  callerWith,
+  describeOnEachDialect,
+  openTestDeps,
+  presented,
+  type TestDeps,
+} from '../../support/deps.ts';
 import { allow, forbid, newMachine, type TestMachine } from '../../support/machines.ts';
 
 const admin = callerWith('admin');
@@ -33,7 +39,7 @@ const ask = (
   callerValue: string | null,
   credential: string,
   rest: Record<string, unknown> = {},
-) => verify(deps, callerValue, verifyInput.parse({ credential, ...rest }), asVerifier);
+) => verify(deps, presented(callerValue), verifyInput.parse({ credential, ...rest }), asVerifier);
 
 async function mint(deps: TestDeps, machine: TestMachine, input: Record<string, unknown> = {}) {
   const { token = '', ...rest } = await createM2mToken(
@@ -422,14 +428,19 @@ describeOnEachDialect('credentials', (dialect) => {
       credential,
       audience: b.id,
     }));
-    const outcomes = await verifyBatch(deps, deps.adminKey, verifyBatchInput.parse({ items }), asVerifier);
+    const outcomes = await verifyBatch(
+      deps,
+      presented(deps.adminKey),
+      verifyBatchInput.parse({ items }),
+      asVerifier,
+    );
     expect(outcomes.map((outcome) => (outcome.valid ? outcome.id : outcome.reason))).toEqual([
       token.id,
       'malformed',
       jwt.id,
       key.id,
     ]);
-    await expect(verifyBatch(deps, null, { items }, asVerifier)).rejects.toMatchObject({
+    await expect(verifyBatch(deps, presented(null), { items }, asVerifier)).rejects.toMatchObject({
       code: 'unauthenticated',
     });
     expect(verifyBatchInput.safeParse({ items: [] }).success).toBe(false);

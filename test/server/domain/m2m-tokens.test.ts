@@ -16,7 +16,13 @@ import {
 } from '../../../server/domain/m2m-tokens.ts';
 import { deleteMachine, setMachineEnabled, updateMachine } from '../../../server/domain/machines.ts';
 import { SEARCH_CANDIDATES_MAX } from '../../../server/domain/pages.ts';
-import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+import {
+  anywhere,
+  callerWith,
+  describeOnEachDialect,
+  openTestDeps,
+  type TestDeps,
+} from '../../support/deps.ts';
 import { allow, forbid, newMachine } from '../../support/machines.ts';
 
 const admin = callerWith('admin');
@@ -417,7 +423,7 @@ describeOnEachDialect('m2m tokens', (dialect) => {
     await expect(revokeAllM2mTokens(deps, b.caller, { machineId: a.id })).rejects.toMatchObject({
       code: 'not_found',
     });
-    expect(await revokeM2mTokenByValue(deps, b.caller, { value })).toEqual({ accepted: true });
+    expect(await revokeM2mTokenByValue(deps, b.caller, anywhere, { value })).toEqual({ accepted: true });
     expect(await newEvents(deps, before)).toEqual([]);
     expect(await getM2mToken(deps, a.caller, { id })).toMatchObject({ state: 'live' });
   });
@@ -425,7 +431,7 @@ describeOnEachDialect('m2m tokens', (dialect) => {
   it.each(['opaque', 'jwt'])('revokeM2mTokenByValue() revokes a token by its %s value', async (format) => {
     const { deps, a } = await setup();
     const { id, token: value = '' } = await mint(deps, a.caller, { format });
-    expect(await revokeM2mTokenByValue(deps, a.caller, { value, reason: 'leaked' })).toEqual({
+    expect(await revokeM2mTokenByValue(deps, a.caller, anywhere, { value, reason: 'leaked' })).toEqual({
       accepted: true,
     });
     expect(await getM2mToken(deps, admin, { id })).toMatchObject({
@@ -440,7 +446,7 @@ describeOnEachDialect('m2m tokens', (dialect) => {
     const before = await lastSeq(deps);
     const forged = token.slice(0, token.lastIndexOf('.') + 1) + 'A'.repeat(86);
     for (const value of ['x', `mt_${'0'.repeat(49)}`, `ak_${'0'.repeat(49)}`, forged]) {
-      expect(await revokeM2mTokenByValue(deps, admin, { value })).toEqual({ accepted: true });
+      expect(await revokeM2mTokenByValue(deps, admin, anywhere, { value })).toEqual({ accepted: true });
     }
     expect(await newEvents(deps, before)).toEqual([]);
   });
@@ -448,7 +454,7 @@ describeOnEachDialect('m2m tokens', (dialect) => {
   it("revokeM2mTokenByValue() refuses a caller's own kind of credential", async () => {
     const { deps, a } = await setup();
     for (const value of [deps.adminKey, a.secret]) {
-      await expect(revokeM2mTokenByValue(deps, admin, { value })).rejects.toMatchObject({
+      await expect(revokeM2mTokenByValue(deps, admin, anywhere, { value })).rejects.toMatchObject({
         code: 'invalid_input',
         field: 'value',
       });

@@ -11,7 +11,13 @@ import {
   updateMachine,
 } from '../../../server/domain/machines.ts';
 import { findCaller } from '../../../server/domain/secrets.ts';
-import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+import {
+  anywhere,
+  callerWith,
+  describeOnEachDialect,
+  openTestDeps,
+  type TestDeps,
+} from '../../support/deps.ts';
 
 const admin = callerWith('admin');
 
@@ -24,7 +30,7 @@ describeOnEachDialect('machines', (dialect) => {
   it('createMachine() answers a secret by which the machine is recognised', async () => {
     const deps = await openTestDeps(dialect);
     const { id, secret = '' } = await create(deps, 'billing');
-    expect(await findCaller(deps, secret)).toMatchObject({ kind: 'machine', id, mayVerify: false });
+    expect(await findCaller(deps, secret, anywhere)).toMatchObject({ kind: 'machine', id, mayVerify: false });
     expect(await getMachine(deps, { id })).toMatchObject({
       name: 'billing',
       enabled: true,
@@ -127,16 +133,16 @@ describeOnEachDialect('machines', (dialect) => {
     const deps = await openTestDeps(dialect);
     const { id, secret = '' } = await create(deps, 'billing');
     await setMachineEnabled(deps, admin, id, false);
-    expect(await findCaller(deps, secret)).toBeNull();
+    expect(await findCaller(deps, secret, anywhere)).toBeNull();
     await setMachineEnabled(deps, admin, id, true);
-    expect(await findCaller(deps, secret)).toMatchObject({ id });
+    expect(await findCaller(deps, secret, anywhere)).toMatchObject({ id });
   });
 
   it('deleteMachine() takes its secret with it and is not found twice', async () => {
     const deps = await openTestDeps(dialect);
     const { id, secret = '' } = await create(deps, 'billing');
     expect(await deleteMachine(deps, admin, id)).toEqual({ id, deleted: true });
-    expect(await findCaller(deps, secret)).toBeNull();
+    expect(await findCaller(deps, secret, anywhere)).toBeNull();
     await expect(deleteMachine(deps, admin, id)).rejects.toMatchObject({ code: 'not_found' });
   });
 });

@@ -4,6 +4,8 @@ import { z } from 'zod';
 import { listApiKeys, listApiKeysInput } from '../../../server/domain/api-keys.ts';
 import { listDeliveries, listDeliveriesInput } from '../../../server/domain/deliveries.ts';
 import { listEvents, listEventsInput } from '../../../server/domain/events.ts';
+import { listKeyPolicies, listKeyPoliciesInput } from '../../../server/domain/key-policies.ts';
+import { listKeyPrefixes, listKeyPrefixesInput } from '../../../server/domain/key-shapes.ts';
 import { listM2mTokens, listM2mTokensInput } from '../../../server/domain/m2m-tokens.ts';
 import { listMachineScopes, listMachineScopesInput } from '../../../server/domain/machine-scopes.ts';
 import { listMachines, listMachinesInput } from '../../../server/domain/machines.ts';
@@ -18,9 +20,11 @@ import {
   toPage,
 } from '../../../server/domain/pages.ts';
 import { listSecretKeys, listSecretKeysInput } from '../../../server/domain/secret-keys.ts';
+import { listSubjects, listSubjectsInput } from '../../../server/domain/subjects.ts';
 import { listWebhookEndpoints, listWebhookEndpointsInput } from '../../../server/domain/webhook-endpoints.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 import { newMachine } from '../../support/machines.ts';
+import { planOf, statementsOf } from '../../support/plans.ts';
 
 const page = z.strictObject(pageInput);
 
@@ -136,36 +140,6 @@ describeOnEachDialect('afterCursor()', (dialect) => {
   });
 });
 
-/** What drizzle keeps of better-sqlite3's connection. */
-interface Connection {
-  prepare(source: string): { all(...parameters: unknown[]): unknown[] };
-}
-
-/** The statements that `work` reads with. */
-async function statementsOf(deps: TestDeps, work: () => Promise<unknown>): Promise<string[]> {
-  const connection = (deps.store.read.db as unknown as { $client: Connection }).$client;
-  const { prepare } = connection;
-  const statements: string[] = [];
-  connection.prepare = (source) => {
-    statements.push(source);
-    return prepare.call(connection, source);
-  };
-  try {
-    await work();
-  } finally {
-    connection.prepare = prepare;
-  }
-  return statements;
-}
-
-/** The steps of SQLite's plan for a statement. */
-function planOf(deps: TestDeps, statement: string): string[] {
-  const connection = (deps.store.read.db as unknown as { $client: Connection }).$client;
-  const parameters = Array(statement.split('?').length - 1).fill(1);
-  const steps = connection.prepare(`EXPLAIN QUERY PLAN ${statement}`).all(...parameters);
-  return (steps as { detail: string }[]).map(({ detail }) => detail);
-}
-
 describe('lists on SQLite', () => {
   const cursor = encodeCursor([1, 'x']);
   const byText = encodeCursor(['x', 'x']);
@@ -199,6 +173,9 @@ describe('lists on SQLite', () => {
     ['API keys by name', apiKeys({ name: 'x', state: 'live', cursor })],
     ['API keys of a subject by name', apiKeys({ subject, name: 'x', cursor })],
     ['API keys by start', apiKeys({ start: 'ak_abc', subject, name: 'x', state: 'live', cursor })],
+    ['key prefixes', (deps) => listKeyPrefixes(deps, listKeyPrefixesInput.parse({ cursor: byText }))],
+    ['key policies', (deps) => listKeyPolicies(deps, listKeyPoliciesInput.parse({ cursor }))],
+    ['subjects', (deps) => listSubjects(deps, listSubjectsInput.parse({ cursor }))],
     ['secret keys', (deps) => listSecretKeys(deps, listSecretKeysInput.parse({ cursor }))],
     [
       'M2M tokens',

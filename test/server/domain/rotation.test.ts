@@ -46,10 +46,12 @@ import {
 } from '../../../server/domain/secret-keys.ts';
 import { findCaller } from '../../../server/domain/secrets.ts';
 import {
+  anywhere,
   callerWith,
   type Dialect,
   describeOnEachDialect,
   openTestDeps,
+  presented,
   type TestDeps,
 } from '../../support/deps.ts';
 import { allow, newMachine } from '../../support/machines.ts';
@@ -58,7 +60,7 @@ const admin = callerWith('admin');
 const DAY = 86_400_000;
 
 const ask = (deps: TestDeps, credential: string, audience?: string): Promise<Verification> =>
-  verify(deps, deps.adminKey, { credential, ...(audience && { audience }) }, (principal) => {
+  verify(deps, presented(deps.adminKey), { credential, ...(audience && { audience }) }, (principal) => {
     if (!principal) throw new Error('The admin key is not recognised');
     return principal;
   });
@@ -98,7 +100,7 @@ const NOUNS: Record<string, Noun> = {
     cancel: (deps, id) => cancelMachineRotation(deps, admin, id),
     complete: (deps, id) => completeMachineRotation(deps, admin, id),
     revoke: null,
-    accepts: async (deps, value) => (await findCaller(deps, value))?.id ?? null,
+    accepts: async (deps, value) => (await findCaller(deps, value, anywhere))?.id ?? null,
     show: (deps, id) => getMachine(deps, { id }),
   },
   api_key: {
@@ -122,7 +124,7 @@ const NOUNS: Record<string, Noun> = {
     cancel: (deps, id) => cancelSecretKeyRotation(deps, admin, id),
     complete: (deps, id) => completeSecretKeyRotation(deps, admin, id),
     revoke: (deps, id) => revokeSecretKey(deps, admin, { id }),
-    accepts: async (deps, value) => (await findCaller(deps, value))?.id ?? null,
+    accepts: async (deps, value) => (await findCaller(deps, value, anywhere))?.id ?? null,
     show: async (deps, id) => {
       const page = await listSecretKeys(deps, listSecretKeysInput.parse({}));
       const key = page.data.find((each) => each.id === id);
@@ -358,7 +360,7 @@ describeOnEachDialect('rotation', (dialect) => {
     expect(won).toHaveLength(1);
     for (const outcome of outcomes)
       if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'forbidden' });
-    const newest = await findCaller(deps, won[0]?.secret ?? '');
+    const newest = await findCaller(deps, won[0]?.secret ?? '', anywhere);
     expect(newest).toMatchObject({ kind: 'machine', id });
     if (newest) await rotateOwn({ principal: newest, requestId: 'req_test' });
     await expect(rotateOwn(admin)).rejects.toMatchObject({ code: 'forbidden' });
@@ -371,7 +373,7 @@ describeOnEachDialect('rotation', (dialect) => {
     expect(previousExpiresAt).toBe(deps.clock.now + 3_600_000);
     await expect(rotateOwnMachineSecret(deps, caller, {})).rejects.toMatchObject({ code: 'forbidden' });
     await cancelMachineRotation(deps, admin, id);
-    expect(await findCaller(deps, secret)).toMatchObject({ id });
+    expect(await findCaller(deps, secret, anywhere)).toMatchObject({ id });
     await rotateOwnMachineSecret(deps, caller, {});
   });
 
@@ -391,7 +393,7 @@ describeOnEachDialect('rotation', (dialect) => {
         ),
       );
     const callerOf = async (secret = ''): Promise<Caller> => {
-      const principal = await findCaller(deps, secret);
+      const principal = await findCaller(deps, secret, anywhere);
       if (!principal) throw new Error('Not recognised');
       return { principal, requestId: 'req_test' };
     };
@@ -488,7 +490,8 @@ describeOnEachDialect('rotation', (dialect) => {
     const rotated = await rotateSecretKey(deps, admin, rotateSecretKeyInput.parse({ id }));
     expect(rotated.previousExpiresAt).toBe(deps.clock.now + 3_600_000);
     expect(await revokeSecretKey(deps, admin, { id })).toMatchObject({ start: rotated.start });
-    for (const value of [secret, rotated.secret ?? '']) expect(await findCaller(deps, value)).toBeNull();
+    for (const value of [secret, rotated.secret ?? ''])
+      expect(await findCaller(deps, value, anywhere)).toBeNull();
     for (const refused of [
       rotateSecretKey(deps, admin, rotateSecretKeyInput.parse({ id })),
       cancelSecretKeyRotation(deps, admin, id),
@@ -506,8 +509,8 @@ describeOnEachDialect('rotation', (dialect) => {
     await deps.store.tx((tx) => tx.db.update(secrets).set(forge).where(eq(secrets.owner_id, id)));
     const rotated = await rotateSecretKey(deps, admin, rotateSecretKeyInput.parse({ id }));
     expect(rotated.previousExpiresAt).toBeNull();
-    expect(await findCaller(deps, forged)).toBeNull();
-    expect(await findCaller(deps, secret)).toBeNull();
-    expect(await findCaller(deps, rotated.secret ?? '')).toMatchObject({ id });
+    expect(await findCaller(deps, forged, anywhere)).toBeNull();
+    expect(await findCaller(deps, secret, anywhere)).toBeNull();
+    expect(await findCaller(deps, rotated.secret ?? '', anywhere)).toMatchObject({ id });
   });
 });

@@ -10,7 +10,13 @@ import {
   shouldKeepFirstSecretKeyFile,
 } from '../../../server/domain/secret-keys.ts';
 import { findCaller } from '../../../server/domain/secrets.ts';
-import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+import {
+  anywhere,
+  callerWith,
+  describeOnEachDialect,
+  openTestDeps,
+  type TestDeps,
+} from '../../support/deps.ts';
 
 const admin = callerWith('admin');
 const ROLES = ['admin', 'issuer', 'interaction', 'read', 'verify'];
@@ -20,7 +26,7 @@ const create = (deps: TestDeps, role: string, more: Record<string, unknown> = {}
 const revoke = (deps: TestDeps, id: string) => revokeSecretKey(deps, admin, { id });
 const list = (deps: TestDeps, input: Record<string, unknown> = {}) =>
   listSecretKeys(deps, listSecretKeysInput.parse(input));
-const firstKeyId = async (deps: TestDeps) => (await findCaller(deps, deps.adminKey))?.id ?? '';
+const firstKeyId = async (deps: TestDeps) => (await findCaller(deps, deps.adminKey, anywhere))?.id ?? '';
 
 describeOnEachDialect('secret keys', (dialect) => {
   it('createSecretKey() answers a value by which its holder is recognised with its role', async () => {
@@ -39,7 +45,7 @@ describeOnEachDialect('secret keys', (dialect) => {
         lastUsedAt: null,
         createdAt: deps.clock.now,
       });
-      expect(await findCaller(deps, secret)).toEqual({ kind: 'secret_key', id: key.id, role });
+      expect(await findCaller(deps, secret, anywhere)).toEqual({ kind: 'secret_key', id: key.id, role });
     }
   });
 
@@ -47,9 +53,9 @@ describeOnEachDialect('secret keys', (dialect) => {
     const deps = await openTestDeps(dialect);
     const { id, secret = '' } = await create(deps, 'read', { ttlSeconds: 60 });
     deps.clock.now += 59_999;
-    expect(await findCaller(deps, secret)).toMatchObject({ id });
+    expect(await findCaller(deps, secret, anywhere)).toMatchObject({ id });
     deps.clock.now += 1;
-    expect(await findCaller(deps, secret)).toBeNull();
+    expect(await findCaller(deps, secret, anywhere)).toBeNull();
     expect((await list(deps)).data.find((key) => key.id === id)).toMatchObject({ state: 'expired' });
   });
 
@@ -75,7 +81,7 @@ describeOnEachDialect('secret keys', (dialect) => {
     const { id, secret = '' } = await create(deps, 'issuer');
     const revoked = await revoke(deps, id);
     expect(revoked).toMatchObject({ id, state: 'revoked', revokedAt: deps.clock.now });
-    expect(await findCaller(deps, secret)).toBeNull();
+    expect(await findCaller(deps, secret, anywhere)).toBeNull();
     deps.clock.now += 1000;
     expect(await revoke(deps, id)).toEqual(revoked);
     await expect(revoke(deps, `sk_${'f'.repeat(32)}`)).rejects.toMatchObject({ code: 'not_found' });
@@ -92,7 +98,7 @@ describeOnEachDialect('secret keys', (dialect) => {
       await db.update(secretKeys).set({ revoked_at: null }).where(eq(secretKeys.id, id));
       await db.update(secrets).set({ revoked_at: null }).where(eq(secrets.owner_id, id));
     });
-    expect(await findCaller(deps, secret)).toBeNull();
+    expect(await findCaller(deps, secret, anywhere)).toBeNull();
   });
 
   it('revokeSecretKey() refuses the last admin key that will not expire, whoever asks, and takes any other', async () => {
@@ -112,7 +118,7 @@ describeOnEachDialect('secret keys', (dialect) => {
     const second = await create(deps, 'admin');
     expect(await revokeSecretKey(deps, itself, { id: first })).toMatchObject({ state: 'revoked' });
     await expect(revoke(deps, second.id)).rejects.toMatchObject({ code: 'last_admin_key' });
-    expect(await findCaller(deps, second.secret ?? '')).toMatchObject({ role: 'admin' });
+    expect(await findCaller(deps, second.secret ?? '', anywhere)).toMatchObject({ role: 'admin' });
   });
 
   it('an expired, a revoked or a forged admin key is no other admin key', async () => {

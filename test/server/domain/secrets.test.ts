@@ -10,7 +10,13 @@ import {
 } from '../../../server/domain/machines.ts';
 import { createSecretKey, createSecretKeyInput } from '../../../server/domain/secret-keys.ts';
 import { couldBeCaller, findCaller, hasExpired, startsOf } from '../../../server/domain/secrets.ts';
-import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+import {
+  anywhere,
+  callerWith,
+  describeOnEachDialect,
+  openTestDeps,
+  type TestDeps,
+} from '../../support/deps.ts';
 
 const admin = callerWith('admin');
 const secretKey = (deps: TestDeps, role: string) =>
@@ -30,8 +36,9 @@ describe('couldBeCaller()', () => {
     ['a machine secret key with one more', `${newValue('msk_').value}a`, false],
     ['an id', `sk_${'0'.repeat(32)}`, false],
     ['nothing', '', false],
-  ])('%s', (_, value, expected) => {
-    expect(couldBeCaller(value)).toBe(expected);
+  ])('%s', async (_, value, expected) => {
+    const shapes = { find: async () => null, forget: () => {} };
+    expect(await couldBeCaller({ shapes }, value)).toBe(expected);
   });
 });
 
@@ -56,10 +63,13 @@ describeOnEachDialect('findCaller()', (dialect) => {
       admin,
       createApiKeyInput.parse({ name: 'ci', subject: 'user_1' }),
     );
-    expect(await findCaller(deps, deps.adminKey)).toMatchObject({ kind: 'secret_key', role: 'admin' });
-    expect(await findCaller(deps, secret)).toMatchObject({ kind: 'machine', id, mayVerify: true });
+    expect(await findCaller(deps, deps.adminKey, anywhere)).toMatchObject({
+      kind: 'secret_key',
+      role: 'admin',
+    });
+    expect(await findCaller(deps, secret, anywhere)).toMatchObject({ kind: 'machine', id, mayVerify: true });
     for (const value of [apiKey.secret ?? '', newValue('sk_').value, newValue('msk_').value, id, ''])
-      expect(await findCaller(deps, value)).toBeNull();
+      expect(await findCaller(deps, value, anywhere)).toBeNull();
   });
 
   it('refuses what cannot be a credential of a caller before it reads anything', async () => {
@@ -78,8 +88,8 @@ describeOnEachDialect('findCaller()', (dialect) => {
       newValue('ak_').value,
       `${deps.adminKey} `,
     ])
-      expect(await findCaller(unread, value)).toBeNull();
-    await expect(findCaller(unread, deps.adminKey)).rejects.toThrow('It was read');
+      expect(await findCaller(unread, value, anywhere)).toBeNull();
+    await expect(findCaller(unread, deps.adminKey, anywhere)).rejects.toThrow('It was read');
   });
 
   it('makes nobody of a secret key whose role, expiry or id a writer to the database changed', async () => {
@@ -91,29 +101,29 @@ describeOnEachDialect('findCaller()', (dialect) => {
     ];
     for (const forgery of forgeries) {
       const { id, secret = '' } = await secretKey(deps, 'verify');
-      expect(await findCaller(deps, secret)).toMatchObject({ role: 'verify' });
+      expect(await findCaller(deps, secret, anywhere)).toMatchObject({ role: 'verify' });
       await deps.store.tx(async ({ db, tables: { secretKeys, secrets } }) => {
         await db.update(secretKeys).set(forgery).where(eq(secretKeys.id, id));
         if (forgery.id)
           await db.update(secrets).set({ owner_id: forgery.id }).where(eq(secrets.owner_id, id));
       });
-      expect(await findCaller(deps, secret)).toBeNull();
+      expect(await findCaller(deps, secret, anywhere)).toBeNull();
     }
   });
 
   it('makes nobody of a value whose hash a writer to the database pointed at an admin', async () => {
     const deps = await openTestDeps(dialect);
     const own = await machine(deps, 'billing');
-    const admins = await findCaller(deps, deps.adminKey);
+    const admins = await findCaller(deps, deps.adminKey, anywhere);
     const { secret: low = '', id: lowId } = await secretKey(deps, 'verify');
     await deps.store.tx(async ({ db, tables: { secrets } }) => {
       const toAdmin = { owner_kind: 'secret_key' as const, owner_id: admins?.id ?? '' };
       await db.update(secrets).set(toAdmin).where(eq(secrets.owner_id, own.id));
       await db.update(secrets).set(toAdmin).where(eq(secrets.owner_id, lowId));
     });
-    expect(await findCaller(deps, own.secret ?? '')).toBeNull();
-    expect(await findCaller(deps, low)).toBeNull();
-    expect(await findCaller(deps, deps.adminKey)).toEqual(admins);
+    expect(await findCaller(deps, own.secret ?? '', anywhere)).toBeNull();
+    expect(await findCaller(deps, low, anywhere)).toBeNull();
+    expect(await findCaller(deps, deps.adminKey, anywhere)).toEqual(admins);
   });
 
   it('makes nobody of a secret that is over, or whose owner is gone', async () => {
@@ -127,7 +137,7 @@ describeOnEachDialect('findCaller()', (dialect) => {
       await db.update(secrets).set({ expires_at: deps.clock.now }).where(eq(secrets.owner_id, expired.id));
     });
     for (const { secret = '' } of [deleted, revoked, expired])
-      expect(await findCaller(deps, secret)).toBeNull();
+      expect(await findCaller(deps, secret, anywhere)).toBeNull();
   });
 });
 

@@ -1,6 +1,7 @@
 import { eq, sql } from 'drizzle-orm';
 import { decodeProtectedHeader } from 'jose';
 import { expect, it } from 'vitest';
+import type { Rows } from '../../../db/store.ts';
 import { authorize } from '../../../server/authenticate.ts';
 import {
   generateSigningKey,
@@ -23,7 +24,13 @@ import {
   listSigningKeys,
   retireSigningKey,
 } from '../../../server/domain/signing-keys.ts';
-import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+import {
+  callerWith,
+  describeOnEachDialect,
+  openTestDeps,
+  presented,
+  type TestDeps,
+} from '../../support/deps.ts';
 import { expectChained } from '../../support/event-log.ts';
 import { allow, newMachine } from '../../support/machines.ts';
 
@@ -39,6 +46,13 @@ function signerAt(deps: TestDeps) {
   const clock = { ms: 0 };
   return { clock, signer: createSigner(deps.store, deps.keyring, () => clock.ms) };
 }
+
+/** A database that answers no query. */
+const DOWN = {
+  select: () => {
+    throw new Error('down');
+  },
+} as unknown as Rows['db'];
 
 describeOnEachDialect('signing keys', (dialect) => {
   it('a key signs when it is active, and is published and verifies before that', async () => {
@@ -61,14 +75,41 @@ describeOnEachDialect('signing keys', (dialect) => {
     }
   });
 
-  it('an unknown kid has the set read again, but not more than twice a second', async () => {
+  it('a key that another process has just made is found by all who ask at once, however young the set is', async () => {
+    const deps = await openTestDeps(dialect);
+    const { signer } = signerAt(deps);
+    await signer.active();
+    await addKey(deps, 'key_new', 'upcoming');
+    const found = await Promise.all(Array.from({ length: 5 }, () => signer.find('key_new')));
+    expect(found.map((key) => key?.kid)).toEqual(Array(5).fill('key_new'));
+  });
+
+  it('unknown kids have the set read again, but not more than twice a second', async () => {
     const deps = await openTestDeps(dialect);
     const { signer, clock } = signerAt(deps);
-    await signer.active();
+    expect(await signer.find('key_made_up')).toBeNull();
     await addKey(deps, 'key_new', 'upcoming');
     clock.ms = 499;
     expect(await signer.find('key_new')).toBeNull();
     clock.ms = 500;
+    expect(await signer.find('key_new')).not.toBeNull();
+  });
+
+  it('a failure to read the set for an unknown kid is not kept', async () => {
+    const deps = await openTestDeps(dialect);
+    let isDown = false;
+    const store = {
+      ...deps.store,
+      get read() {
+        return isDown ? { ...deps.store.read, db: DOWN } : deps.store.read;
+      },
+    };
+    const signer = createSigner(store, deps.keyring, () => 0);
+    await signer.active();
+    isDown = true;
+    await expect(signer.find('key_new')).rejects.toThrow('down');
+    isDown = false;
+    await addKey(deps, 'key_new', 'upcoming');
     expect(await signer.find('key_new')).not.toBeNull();
   });
 
@@ -183,7 +224,12 @@ describeOnEachDialect('the life of a signing key', (dialect) => {
     };
     /** Valid, or why not. */
     const told = async (token: string, on: Deps = deps) => {
-      const answer = await verify(on, b.secret, verifyInput.parse({ credential: token }), asVerifier);
+      const answer = await verify(
+        on,
+        presented(b.secret),
+        verifyInput.parse({ credential: token }),
+        asVerifier,
+      );
       return answer.valid ? 'valid' : answer.reason;
     };
     return { deps, a, b, first, mint, told };

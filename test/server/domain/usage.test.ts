@@ -106,6 +106,40 @@ describeOnEachDialect('usage', (dialect) => {
     ]);
   });
 
+  it('flush() adds up for a subject what several servers counted of its keys, without touching any row of that name', async () => {
+    const { deps, id, now } = await setup();
+    // One is called like a machine, and one like a credential that is counted at the same time.
+    const subjects = [id, 'user_1', 'mt_user_1_0'];
+    const counters = Array.from({ length: 4 }, () => createUsageCounter());
+    for (const [i, counter] of counters.entries()) {
+      for (const subject of i % 2 ? subjects : subjects.toReversed()) {
+        for (let n = 0; n < 3; n++) counter.count('m2m_token', `mt_${subject}_${n}`, true, now, subject);
+        counter.count('m2m_token', `mt_${subject}_0`, false, now, subject);
+        counter.count('m2m_token', `mt_${subject}_0`, true, now + HOUR_MS, subject);
+      }
+      counter.count('m2m_token', 'mt_without', true, now);
+    }
+    await Promise.all(counters.map((counter) => counter.flush(deps.store)));
+    const { db, tables } = deps.store.read;
+    const rows = await db.select().from(tables.subjectUsage);
+    expect(
+      rows.map((row) => [row.subject, row.hour * HOUR_MS - now, row.valid_count, row.refused_count]).sort(),
+    ).toEqual(
+      subjects
+        .flatMap((subject) => [
+          [subject, 0, 12, 4],
+          [subject, HOUR_MS, 4, 0],
+        ])
+        .sort(),
+    );
+    expect(await usageOf(deps, 'mt_user_1_0')).toEqual([
+      [4, 4],
+      [4, 0],
+    ]);
+    expect(await usageOf(deps, id)).toEqual([]);
+    expect(await lastUse(deps, id)).toBeNull();
+  });
+
   it('count() holds no more credentials than its bound, and goes on counting those it holds', async () => {
     const { deps, now } = await setup();
     const counter = createUsageCounter(2);
