@@ -77,7 +77,8 @@ const TABLE: Record<string, Row> = {
   'machines.create': { event: 'machine.created', input: () => ({ name: 'another' }) },
   'machines.update': {
     event: 'machine.updated',
-    input: (world) => ({ ...machineOf(world), name: 'renamed' }),
+    // As of an API key: a right may be taken.
+    input: (world) => ({ ...machineOf(world), name: 'renamed', mayVerify: true }),
     repeatable: true,
   },
   'machines.enable': {
