@@ -12,7 +12,7 @@ const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const SOURCES = ['db', 'server', 'workers', 'client'];
 
 /** Beyond the 25 seconds that a server gives itself to shut down. */
-const PATIENCE_MS = 228_000;
+const PATIENCE_MS = 28_000;
 
 export interface Launched {
   process: ChildProcess;
