@@ -56,7 +56,6 @@ export const apiKeysRouter = router({
   setCredits: procedure
     .meta({
       description: 'Set what an API key may spend; null takes its credits away, and with them the limit',
-      idempotent: true,
     })
     .input(setApiKeyCreditsInput)
     .mutation(({ ctx, input }) => setApiKeyCredits(ctx.deps, ctx.caller, input)),

@@ -27,7 +27,6 @@ export const subjectsRouter = router({
   setCredits: procedure
     .meta({
       description: 'Set what all API keys of a subject may spend together; null takes that limit away',
-      idempotent: true,
     })
     .input(setSubjectCreditsInput)
     .mutation(({ ctx, input }) => setSubjectCredits(ctx.deps, ctx.caller, input)),
