@@ -40,6 +40,7 @@ describeOnEachDialect('secret keys', (dialect) => {
         role,
         start: secret.slice(0, 9),
         state: 'live',
+        allowedCidrs: null,
         expiresAt: null,
         revokedAt: null,
         lastUsedAt: null,
