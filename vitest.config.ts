@@ -3,8 +3,6 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    // The race takes minutes: `npm run race-test` runs it.
-    exclude: ['**/node_modules/**', '**/dist/**', 'test/race/**'],
     globalSetup: ['test/support/services.ts'],
     setupFiles: ['test/support/leaks.ts'],
     reporters: ['default', './test/support/reporter.ts'],
