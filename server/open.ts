@@ -191,8 +191,8 @@ async function tidyFirstSecretKey(deps: Deps, dataDir: string): Promise<string |
 }
 
 /**
- * Every few seconds: flushes what was counted, looks whether the first secret key's file may go and whether this process may
- * stay, and deletes what is due. One round at a time.
+ * Every few seconds: flushes what was counted, looks whether the first secret key's file may go, and deletes what is due.
+ * One round at a time, and beside it looks whether this process may stay.
  */
 function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) {
   const purge = startPurging(deps, clock, logger);
@@ -215,8 +215,8 @@ function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) 
   }
 
   const timer = setInterval(() => {
-    round ??= endIfSuperseded(deps, logger)
-      .then(keepUp)
+    void endIfSuperseded(deps, logger);
+    round ??= keepUp()
       .then(purge)
       .finally(() => {
         round = undefined;

@@ -15,10 +15,10 @@ export interface Keyring {
   readonly pepperVersion: number;
   /** Hash of a value as `secrets.hash` and `m2m_tokens.hash` hold it. */
   hash(value: string): Buffer;
-  /** A hash that was stored while `version` was the newest pepper, as `hash` answers it now. */
-  rehash(hash: Buffer, version: number): Buffer;
   /** The same of a value that only its holder knows, from its SHA-256. */
   hashOf(sha256: Buffer): Buffer;
+  /** A hash that was stored while `version` was the newest pepper, as `hash` answers it now. */
+  rehash(hash: Buffer, version: number): Buffer;
   seal(place: string, plaintext: Buffer | string): Buffer;
   unseal(place: string, sealed: Buffer): Buffer;
   /** Key of the HMAC that chains the log. */

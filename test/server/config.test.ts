@@ -5,6 +5,7 @@ import { ConfigError, isLoopback, listeningOn, loadConfig, parseMasterKey } from
 import { freshFolder } from '../support/deps.ts';
 
 const KEY = Buffer.alloc(32, 9);
+const NEW_KEY = Buffer.alloc(32, 10);
 
 /** The problems with an environment, by name. */
 function problemsOf(env: NodeJS.ProcessEnv): Record<string, string> {
@@ -48,6 +49,7 @@ describe('loadConfig()', () => {
       COUNTERSIGN_PUBLIC_URL: 'https://Auth.Example.com/',
       COUNTERSIGN_DATA_DIR: '/var/lib/countersign',
       COUNTERSIGN_MASTER_KEY: KEY.toString('base64url'),
+      COUNTERSIGN_NEW_MASTER_KEY: NEW_KEY.toString('hex'),
       COUNTERSIGN_BOOTSTRAP_KEY: `sk_${'a'.repeat(40)}`,
       COUNTERSIGN_SIGNING_ALG: 'EdDSA',
       COUNTERSIGN_TRUSTED_PROXIES: '10.0.0.0/8, ::1',
@@ -64,6 +66,7 @@ describe('loadConfig()', () => {
       databaseLocation: 'postgres://app:hunter2@db/countersign',
       redisUrl: 'redis://cache:6379',
       masterKey: KEY,
+      newMasterKey: NEW_KEY,
       bootstrapKey: `sk_${'a'.repeat(40)}`,
       signingAlg: 'EdDSA',
       trustedProxies: ['10.0.0.0/8', '::1'],
@@ -79,6 +82,7 @@ describe('loadConfig()', () => {
       DATABASE_URL: 'postgres://app:hunter2@db/countersign',
       REDIS_URL: 'redis://:hunter2@cache',
       COUNTERSIGN_MASTER_KEY: KEY.toString('hex'),
+      COUNTERSIGN_NEW_MASTER_KEY: NEW_KEY.toString('hex'),
       COUNTERSIGN_BOOTSTRAP_KEY: `sk_${'a'.repeat(40)}`,
     };
     const good: NodeJS.ProcessEnv = { ...secrets };
@@ -116,9 +120,10 @@ describe('loadConfig()', () => {
       REDIS_URL: 'http://:hunter2@cache',
       COUNTERSIGN_PUBLIC_URL: 'https://me:hunter2@auth.example.com',
       COUNTERSIGN_MASTER_KEY: 'hunter2hunter2',
+      COUNTERSIGN_NEW_MASTER_KEY: 'hunter2hunter2',
       COUNTERSIGN_BOOTSTRAP_KEY: 'sk_hunter2',
     });
-    expect(Object.keys(problems)).toHaveLength(5);
+    expect(Object.keys(problems)).toHaveLength(6);
     expect(JSON.stringify(problems)).not.toContain('hunter2');
     expect(problems['COUNTERSIGN_MASTER_KEY']).toBe(
       '32 bytes as base64, base64url or 64 hex digits; found text of 14 characters',

@@ -1,4 +1,5 @@
 /** A server with one of everything that a key of ours protects, to ask later whether all of it still works. */
+import { hash } from 'node:crypto';
 import { expect } from 'vitest';
 import { type Receiver, startReceiver, verifySignature } from './receiver.ts';
 import { type Answer, type RunningServer, send } from './server.ts';
@@ -27,7 +28,16 @@ export async function furnish(server: RunningServer): Promise<Household> {
     webhooks: { receiver, secret: endpoint.secret, count: 0 },
   };
   await addValues(server, household);
+  await importKey(server, household);
   return household;
+}
+
+/** A key of before this server, of which it is given only the SHA-256. */
+async function importKey(server: RunningServer, { verified }: Household) {
+  const value = 'legacy-0123456789';
+  const item = { hash: hash('sha256', value), subject: 'user_1', name: 'imported' };
+  await answerOf(server.call('apiKeys.import', { items: [item], shapes: [{ prefix: 'legacy-' }] }));
+  verified.apiKeys.push(value);
 }
 
 async function answerOf(calling: Promise<Answer>) {

@@ -20,7 +20,7 @@ const CREATIONS: Record<string, { input: (ids: [string, string]) => object; once
     input: () => ({ name: 'ci', subject: 'user_1', claims: { a: 1, b: { c: [1], d: 2 } } }),
     once: 'secret',
   },
-  'keyPolicies.create': { input: () => ({ name: 'trial' }) },
+  'keyPolicies.create': { input: () => ({ name: 'standard', allowedScopes: ['read'] }) },
   'keyPrefixes.create': { input: () => ({ prefix: 'acme_' }) },
   'secretKeys.create': { input: () => ({ name: 'ci', role: 'read' }), once: 'secret' },
   'signingKeys.create': { input: () => ({ alg: 'EdDSA' }) },
