@@ -63,7 +63,7 @@ async function createModel(dataDir: string): Promise<string> {
 async function openKeyring(dataDir: string, location: string): Promise<Keyring> {
   const masterKey = parseMasterKey(readFileSync(join(dataDir, 'master-key'), 'utf8').trim());
   if (!masterKey) throw new Error(`Wanted a master key in '${dataDir}'`);
-  const store = openStore({ location });
+  const store = await openStore({ location });
   try {
     const options = { masterKey, signingAlg: 'ES256', now: Date.now } as const;
     return (await store.exclusively(() => openInstallation(store, options))).keyring;

@@ -12,6 +12,13 @@ const ROOT = fileURLToPath(new URL('../', import.meta.url));
 /** The server's core, and the load generator's. */
 export const CORES = { server: '0', load: '1' } as const;
 
+/** What `npm start` has node do. */
+const START =
+  readFileSync(join(ROOT, 'package.json'), 'utf8')
+    .match(/"start": "exec node ([^"]+)"/)?.[1]
+    ?.split(' ')
+    .map((word) => (word.startsWith('dist/') ? join(ROOT, word) : word)) ?? [];
+
 export const canPin = spawnSync('taskset', ['-c', '0,1', 'true']).status === 0;
 
 export interface Measured {
@@ -81,11 +88,7 @@ export async function startCountersign({
 }: CountersignOptions = {}): Promise<MeasuredServer> {
   const scratch = dataDir === undefined ? makeScratch() : { folder: dataDir, remove() {} };
   const given = { COUNTERSIGN_DATA_DIR: scratch.folder, COUNTERSIGN_LOG_LEVEL: 'warn', PORT: '0', ...env };
-  const { child, ready } = await start(
-    [join(ROOT, 'dist/server/main.js')],
-    given,
-    /ready at \S+:(\d+)[\s\S]*Next:/,
-  );
+  const { child, ready } = await start(START, given, /ready at \S+:(\d+)[\s\S]*Next:/);
   const port = Number(ready);
   const url = `http://127.0.0.1:${port}`;
   const adminKey = readFileSync(join(scratch.folder, 'first-secret-key'), 'utf8').trim();

@@ -4,6 +4,7 @@ import { drizzle } from 'drizzle-orm/node-postgres';
 import { migrate } from 'drizzle-orm/node-postgres/migrator';
 import pg from 'pg';
 import { pgKit } from './kit.ts';
+import { mergedReads } from './merged-reads.ts';
 import { migrationsFolder } from './migrations.ts';
 import { buildTables, type Tables } from './schema.ts';
 import { type Db, type Rows, type Store, StoreError, type StoreOptions } from './store.ts';
@@ -36,7 +37,11 @@ export function openPostgres({ location, poolSize = 10, lockTimeoutMs = 5_000 }:
 
   return {
     dialect: 'postgres',
-    read: { db: drizzle(readers) as unknown as Db, tables, prepare: preparer(readers) },
+    read: {
+      db: drizzle(readers) as unknown as Db,
+      tables,
+      prepare: (name, text) => mergedReads(readers, name, text),
+    },
     tx,
     exclusively: (work) => exclusively(location, lockTimeoutMs, work),
     migrate: () => migrateDatabase(location, lockTimeoutMs),
@@ -117,7 +122,7 @@ function databaseOf(client: pg.PoolClient): Db {
 }
 
 /** PostgreSQL prepares a named query once for each connection it arrives on. */
-function preparer(client: pg.Pool | pg.PoolClient): Rows['prepare'] {
+function preparer(client: pg.PoolClient): Rows['prepare'] {
   return (name, text) => async (values) =>
     (await client.query<unknown[]>({ name, text, values, rowMode: 'array' })).rows;
 }

@@ -1,7 +1,5 @@
 import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core';
-import { openPostgres } from './postgres.ts';
 import type { Tables } from './schema.ts';
-import { openSqlite } from './sqlite.ts';
 
 /** PostgreSQL's query builder is the canonical type on both dialects (see kit.ts). */
 export type Db = PgDatabase<PgQueryResultHKT, Record<string, never>>;
@@ -56,8 +54,10 @@ export interface StoreOptions {
   onCommit?: (transactions: number) => void;
 }
 
-export function openStore(options: StoreOptions): Store {
-  return isPostgres(options.location) ? openPostgres(options) : openSqlite(options);
+/** Only the dialect that is used is loaded: the other's driver would cost some 10 MB. */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  if (isPostgres(options.location)) return (await import('./postgres.ts')).openPostgres(options);
+  return (await import('./sqlite.ts')).openSqlite(options);
 }
 
 export const isPostgres = (location: string) => /^postgres(ql)?:\/\//.test(location);

@@ -1,9 +1,14 @@
+import { fdatasync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import type { Database } from 'better-sqlite3';
 import { type Lane, type Rows, StoreError, storeFailure } from './store.ts';
 
-/** A batch takes no further transaction after this long, so that the first in it does not wait for a crowd. */
+/** A batch takes no further transaction after this long, so that others get their share of the event loop. */
 const BATCH_MS_MAX = 2;
+
+/** As long as each turn of the event loop brings more transactions, a batch waits for them, but no longer than this. */
+const GATHER_MS_MAX = 1;
 
 interface Waiting {
   work: (tx: Rows) => Promise<unknown>;
@@ -22,11 +27,15 @@ interface Done {
 export interface Writer {
   readonly connection: Database;
   readonly rows: Rows;
+  /** Descriptor of the write-ahead log. */
+  readonly log: number;
+  close(): void;
 }
 
 /**
  * The one writer of a SQLite file. Transactions that wait at the same time run one after the other, each in a
- * savepoint, are committed once, and only then answered: one fsync serves them all.
+ * savepoint, are committed once, flushed to the disk once, and only then answered: one fsync serves them all, and the
+ * event loop turns meanwhile.
  */
 export class WriteQueue {
   readonly #lanes: Record<Lane, Waiting[]> = { revocation: [], normal: [], minting: [] };
@@ -69,8 +78,7 @@ export class WriteQueue {
 
   async #drain(): Promise<void> {
     for (;;) {
-      // A turn of the event loop: everything that arrives in it joins the batch, and others get their share of the loop.
-      await new Promise(setImmediate);
+      await this.#gather();
       if (this.#waiting() === 0) break;
       try {
         await this.#batch(await this.#begin());
@@ -79,6 +87,16 @@ export class WriteQueue {
       }
     }
     this.#draining = undefined;
+  }
+
+  /** Turns of the event loop: everything that arrives in them joins the batch. */
+  async #gather(): Promise<void> {
+    const started = performance.now();
+    let before: number;
+    do {
+      before = this.#waiting();
+      await new Promise(setImmediate);
+    } while (this.#waiting() > before && performance.now() - started < GATHER_MS_MAX);
   }
 
   #waiting(): number {
@@ -118,13 +136,14 @@ export class WriteQueue {
         waiting = performance.now() - started < BATCH_MS_MAX ? this.#next() : undefined;
       }
       commit(writer.connection, done);
+      guard.stop();
+      await flush(writer);
     } catch (error) {
+      guard.stop();
       this.#rollBack(writer.connection);
-      for (const { waiting, outcome } of done)
-        waiting.reject('error' in outcome ? outcome.error : refused(error));
+      refuse(done, refused(error));
       return;
     } finally {
-      guard.stop();
       // What tripped it goes on running: on a connection that is closed, its later statements can do no harm.
       if (guard.tripped) this.#discardWriter();
     }
@@ -146,9 +165,23 @@ export class WriteQueue {
 
   /** The next batch opens another connection. */
   #discardWriter(): void {
-    this.#writer?.connection.close();
+    this.#writer?.close();
     this.#writer = undefined;
   }
+}
+
+const sync = promisify(fdatasync);
+
+async function flush({ log }: Writer): Promise<void> {
+  try {
+    await sync(log);
+  } catch (cause) {
+    throw new StoreError('outcome_unknown', 'The disk did not confirm what was committed', { cause });
+  }
+}
+
+function refuse(done: readonly Done[], error: unknown): void {
+  for (const { waiting, outcome } of done) waiting.reject('error' in outcome ? outcome.error : error);
 }
 
 async function runMember(writer: Writer, work: Waiting['work'], guard: LoopGuard): Promise<Outcome> {

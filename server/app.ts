@@ -18,7 +18,7 @@ import { authenticate, type RequestContext } from './authenticate.ts';
 import { clientAddress, createProxyList } from './client-address.ts';
 import type { Config } from './config.ts';
 import type { Deps } from './deps.ts';
-import { CountersignError, ERRORS, type ErrorCode } from './errors.ts';
+import { CountersignError, ERRORS, type ErrorCode, secondsToRetry } from './errors.ts';
 import { createHotRoutes, isHotRoute } from './hot.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
@@ -364,6 +364,11 @@ function createTrpc(deps: Deps, logger: Logger, addressOf: AddressOf): RequestHa
       address: () => addressOf(req),
       requestId: requestIdOf(res),
     }),
+    responseMeta({ errors }) {
+      const seconds = errors.map((error) => secondsToRetry(translate(error, '')) ?? 0);
+      const longest = Math.max(0, ...seconds);
+      return longest > 0 ? { headers: new Headers({ 'Retry-After': `${longest}` }) } : {};
+    },
     onError({ error, path, ctx }) {
       const { requestId = '' } = (ctx ?? {}) as Partial<RequestContext>;
       const told = translate(error, requestId);
@@ -395,6 +400,8 @@ function createErrorHandler(logger: Logger): ErrorRequestHandler {
       return;
     }
     if (told.code === 'unauthenticated') response.setHeader('WWW-Authenticate', 'Bearer');
+    const retryAfterSeconds = secondsToRetry(told);
+    if (retryAfterSeconds !== undefined) response.setHeader('Retry-After', retryAfterSeconds);
     sendJson(response, told.status, toErrorEnvelope(told, requestId));
   };
 }

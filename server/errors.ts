@@ -158,3 +158,8 @@ export class CountersignError extends Error {
     return ERRORS[this.code].retryable;
   }
 }
+
+/** What the header `Retry-After` says of an error (RFC 9110, section 10.2.3): whole seconds, and never too few. */
+export function secondsToRetry({ retryAfterMs }: CountersignError): number | undefined {
+  return retryAfterMs === undefined ? undefined : Math.max(1, Math.ceil(retryAfterMs / 1000));
+}

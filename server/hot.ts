@@ -7,7 +7,7 @@ import type { Deps } from './deps.ts';
 import { type Authorize, verify, verifyBatch, verifyBatchInput, verifyInput } from './domain/credentials.ts';
 import type { Presented } from './domain/secrets.ts';
 import { JWKS_MAX_AGE_SECONDS } from './domain/signing-keys.ts';
-import { CountersignError } from './errors.ts';
+import { CountersignError, secondsToRetry } from './errors.ts';
 import { toErrorEnvelope } from './rest/errors.ts';
 import { createM2mTokenRequest, postM2mToken } from './rest/m2m-tokens.ts';
 import { translate } from './translate.ts';
@@ -254,6 +254,8 @@ function refuse(
   if (told.code === 'unauthenticated') headers['WWW-Authenticate'] = 'Bearer';
   if (told.code === 'method_not_allowed') headers['Allow'] = route.method === 'GET' ? 'GET, HEAD' : 'POST';
   if (told.code === 'payload_too_large') headers['Connection'] = 'close';
+  const retryAfterSeconds = secondsToRetry(told);
+  if (retryAfterSeconds !== undefined) headers['Retry-After'] = retryAfterSeconds;
   response.writeHead(told.status, headers);
   if (told.code === 'payload_too_large') closeUnread(request, response, text);
   else response.end(text);

@@ -4,7 +4,7 @@
  * much through around their edge, and the usual estimate from the window before up to half as much again.
  */
 import { hash } from 'node:crypto';
-import { Redis } from 'ioredis';
+import type { Redis } from 'ioredis';
 import { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
 import type { Logger } from './logger.ts';
 
@@ -52,11 +52,22 @@ const REDIS_MS_MAX = 100;
 /** Some 40 MB, and 160 MB where all of them are in use all the time. */
 const KEYS_MAX = 100_000;
 
-export function createLimits(options: LimitsOptions): Limits {
-  const memory = new Memory(options.keysMax ?? KEYS_MAX);
-  if (options.redisUrl !== undefined) return createOverRedis(options, options.redisUrl, memory);
+/** Counts in Redis where there is one, else in this process's memory. */
+export async function createLimits(options: LimitsOptions): Promise<Limits> {
+  if (options.redisUrl === undefined) return createMemoryLimits(options);
+  // Only those who have Redis pay for its client.
+  const ioredis = await import('ioredis');
+  return createOverRedis(options, new ioredis.Redis(options.redisUrl, IMPATIENT));
+}
+
+/** Counts in this process's memory. */
+export function createMemoryLimits({
+  now,
+  keysMax = KEYS_MAX,
+}: Pick<LimitsOptions, 'now' | 'keysMax'>): Limits {
+  const memory = new Memory(keysMax);
   return {
-    consume: (key, limit, cost) => memory.consume(key, limit, cost, options.now()),
+    consume: (key, limit, cost) => memory.consume(key, limit, cost, now()),
     degraded: () => null,
     close: async () => {},
   };
@@ -221,9 +232,9 @@ const commonName = (key: string, limit: Limit) => `${commonWindow(limit)} ${hash
  * What this process allows it counts in its own memory too. So it goes on from there when Redis is lost and after it is
  * back, and what its own count refuses need not be asked.
  */
-function createOverRedis(options: LimitsOptions, redisUrl: string, memory: Memory): Limits {
+function createOverRedis(options: LimitsOptions, redis: Redis): Limits {
   const { now, logger, epoch = '', redisMsMax = REDIS_MS_MAX } = options;
-  const redis = new Redis(redisUrl, IMPATIENT);
+  const memory = new Memory(options.keysMax ?? KEYS_MAX);
   const take = createTaker(redis, `{countersign}:limit:${epoch}`, redisMsMax);
   const trust = createTrust(redis, take, logger);
 

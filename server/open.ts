@@ -48,6 +48,8 @@ export interface OpenOptions {
 }
 
 const UPKEEP_MS = 5_000;
+/** After each millisecond or so of writing what was counted. */
+const FLUSH_PAUSE_MS = 4;
 const FUTURE_MS_MAX = 3_600_000;
 /** threats.md, operation: the wall clock moved more than that from where it was at start. */
 const JUMP_MS_MAX = 3_600_000;
@@ -60,12 +62,17 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
   const { logger, metrics, wake } = options;
   const clock = startClock();
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
-  const store = openStore({ location: config.databaseLocation, onCommit: metrics.commit });
+  const store = await openStore({ location: config.databaseLocation, onCommit: metrics.commit });
   let limits: Limits | undefined;
   try {
     const installed = await store.exclusively(() => install(store, config, logger, clock.now));
     clock.notBefore(await lastEventAt(store), logger);
-    limits = createLimits({ redisUrl: config.redisUrl, epoch: installed.epoch, now: clock.now, logger });
+    limits = await createLimits({
+      redisUrl: config.redisUrl,
+      epoch: installed.epoch,
+      now: clock.now,
+      logger,
+    });
     const deps: Deps = {
       store,
       keyring: installed.keyring,
@@ -199,9 +206,9 @@ function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) 
   let round: Promise<void> | undefined;
   let isFailing = false;
 
-  async function keepUp() {
+  async function keepUp(flushPauseMs: number) {
     try {
-      await deps.usage.flush(deps.store);
+      await deps.usage.flush(deps.store, flushPauseMs);
       await deps.mintCounts.flush(deps.store, deps.now());
       await tidyFirstSecretKey(deps, dataDir);
       await deleteExpiredIdempotencyKeys(deps);
@@ -216,7 +223,7 @@ function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) 
 
   const timer = setInterval(() => {
     void endIfSuperseded(deps, logger);
-    round ??= keepUp()
+    round ??= keepUp(FLUSH_PAUSE_MS)
       .then(purge)
       .finally(() => {
         round = undefined;
@@ -227,7 +234,7 @@ function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) 
     async stop() {
       clearInterval(timer);
       await round;
-      await keepUp();
+      await keepUp(0);
     },
   };
 }

@@ -51,7 +51,7 @@ async function main() {
   const logger = createLogger(config.logLevel);
   const { databaseLocation: location } = config;
   if (!isPostgres(location) && !existsSync(location)) throw neverSetUp();
-  const store = openStore({ location, lockTimeoutMs: LOCK_TIMEOUT_MS });
+  const store = await openStore({ location, lockTimeoutMs: LOCK_TIMEOUT_MS });
   try {
     if (!(await isInstalled(store))) throw neverSetUp();
     await command({ config, logger, store });

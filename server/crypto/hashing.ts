@@ -1,5 +1,6 @@
-import { createHmac, hash, randomBytes } from 'node:crypto';
+import { createHmac, hash } from 'node:crypto';
 import { formatValue } from './format.ts';
+import { freshBytes } from './random.ts';
 
 /** A fresh value and what is kept of it. */
 export interface NewValue {
@@ -11,7 +12,7 @@ export interface NewValue {
 const START_LENGTH = 6;
 
 export function newValue(prefix: string): NewValue {
-  const value = formatValue(prefix, randomBytes(32));
+  const value = formatValue(prefix, freshBytes(32));
   return { value, start: startOf(value, prefix) };
 }
 

@@ -1,5 +1,5 @@
-import { randomBytes } from 'node:crypto';
 import { encodeBase62 } from './format.ts';
+import { freshBytes } from './random.ts';
 
 /** KSUID's epoch, 2014-05-13: 27 characters of base62 hold 4 bytes of seconds since then and 16 random bytes. */
 const KSUID_EPOCH_SECONDS = 1_400_000_000;
@@ -10,11 +10,11 @@ export function sortableId(
   now: number,
 ): string {
   const seconds = BigInt(Math.floor(now / 1000) - KSUID_EPOCH_SECONDS);
-  const random = BigInt(`0x${randomBytes(16).toString('hex')}`);
+  const random = BigInt(`0x${freshBytes(16).toString('hex')}`);
   return prefix + encodeBase62((seconds << 128n) | random, 27);
 }
 
 /** An id of 32 hex digits as Clerk's keys and tokens have them: 6 bytes of milliseconds, 10 random bytes. */
 export function hexId(prefix: 'ak_' | 'mt_' | 'sk_', now: number): string {
-  return prefix + now.toString(16).padStart(12, '0').slice(-12) + randomBytes(10).toString('hex');
+  return prefix + now.toString(16).padStart(12, '0').slice(-12) + freshBytes(10).toString('hex');
 }

@@ -37,6 +37,7 @@ import {
   setCreditsFields,
   withWholeRefill,
 } from './credit-grants.ts';
+import type { WithRemainingCredits } from './credits.ts';
 import type { EventType } from './event-types.ts';
 import { change, type NewEvent } from './events.ts';
 import {
@@ -127,11 +128,6 @@ export interface ApiKey {
   lastUsedAt: number | null;
   createdAt: number;
   updatedAt: number;
-}
-
-/** What a key may still spend; null where nothing of its own limits it. */
-export interface WithRemainingCredits {
-  remainingCredits: number | null;
 }
 
 type ApiKeyRow = Rows['tables']['apiKeys']['$inferSelect'];

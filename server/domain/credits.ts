@@ -4,6 +4,11 @@ import { statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import type { Deps } from '../deps.ts';
 
+/** What a key, or all keys of a subject together, may still spend; null where nothing of their own limits it. */
+export interface WithRemainingCredits {
+  remainingCredits: number | null;
+}
+
 export interface CreditsOwner {
   kind: 'api_key' | 'subject';
   id: string;

@@ -6,7 +6,7 @@ import type { Rows } from '../../db/store.ts';
 import { looksLikeJwt, PREFIXES, parseValue } from '../crypto/format.ts';
 import { newValue } from '../crypto/hashing.ts';
 import { hexId } from '../crypto/ids.ts';
-import { type SigningKey, signM2mJwt, verifyM2mJwt } from '../crypto/jwt.ts';
+import { type PrivateSigningKey, signM2mJwt, verifyM2mJwt } from '../crypto/jwt.ts';
 import type { Caller, Deps, Principal } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { assertMayRevokeByValue } from './address-limits.ts';
@@ -98,12 +98,12 @@ export async function createM2mToken(
   const value = input.format === 'opaque' ? newValue(PREFIXES.m2mToken).value : null;
   const minted = await mintCounted(deps, minter, input, value);
   if ('replayed' in minted) return minted.replayed;
-  const { row, plan, signingKey } = minted;
+  const { row, plan, jwt } = minted;
 
   if (value !== null && input.minRemainingTtlSeconds !== undefined) {
     deps.pool.set(poolKeyOf(minter, input, plan), { id: row.id, value, expiresAt: row.expires_at });
   }
-  const token = signingKey ? await signM2mJwt(signingKey, jwtClaims(deps, row)) : (value ?? '');
+  const token = jwt ? await signM2mJwt(jwt.signingKey, jwt.claims) : (value ?? '');
   return { ...asMinted(row, deps.now()), token };
 }
 
@@ -115,8 +115,8 @@ const asMinted = (row: TokenRow, now: number) =>
 interface Minted {
   row: TokenRow;
   plan: Plan;
-  /** Null for an opaque token. */
-  signingKey: SigningKey | null;
+  /** What is to be signed, as JSON, and by which key; null for an opaque token. */
+  jwt: { claims: string; signingKey: PrivateSigningKey } | null;
 }
 
 /** Mints if the machine may have one more token now, and counts it. What was refused afterwards counts as asked for. */
@@ -179,10 +179,10 @@ async function mint(
       if (replayed) return { replayed };
       const plan = await planToken(tx, deps, minter, input);
       const row = newRow(deps, minter, input, plan, { value, signingKid: signingKey?.kid ?? null });
-      if (row.format === 'jwt') assertFitsJwt(jwtClaims(deps, row));
+      const jwt = signingKey && { claims: jwtPayload(deps, row), signingKey };
       await insertToken(tx, { ...row, claims: row.claims && JSON.stringify(row.claims) });
       await keepAnswer(tx, minter, creation, asMinted(row, deps.now()));
-      return { row, plan, signingKey };
+      return { row, plan, jwt };
     }, 'minting');
     if (minted) return minted;
     superseded = signingKey?.kid;
@@ -365,9 +365,9 @@ function newRow(
 const jwtExpiresAt = (now: number, ttl: number) => (Math.floor(now / 1000) + ttl) * 1000;
 
 /** contract.md, M2M JWT claims. What is ours comes last, so that nothing custom could take its place. */
-function jwtClaims(deps: Deps, row: TokenRow): Record<string, unknown> {
+function jwtPayload(deps: Deps, row: TokenRow): string {
   const issuedAt = Math.floor(row.created_at / 1000);
-  return {
+  const payload = JSON.stringify({
     ...row.claims,
     iss: deps.publicUrl,
     sub: row.machine_id,
@@ -378,11 +378,12 @@ function jwtClaims(deps: Deps, row: TokenRow): Record<string, unknown> {
     aud: row.audience,
     scopes: row.audience.join(' '),
     ...(row.scopes.length > 0 && { scope: row.scopes.join(' ') }),
-  };
+  });
+  assertFitsJwt(Buffer.byteLength(payload));
+  return payload;
 }
 
-function assertFitsJwt(payload: Record<string, unknown>): void {
-  const bytes = Buffer.byteLength(JSON.stringify(payload));
+function assertFitsJwt(bytes: number): void {
   if (bytes <= JWT_PAYLOAD_BYTES_MAX) return;
   throw refuseToken(
     'invalid_input',

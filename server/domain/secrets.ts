@@ -65,7 +65,7 @@ export async function deleteSecrets(tx: Rows, owner: NewSecret['owner']) {
   await tx.db.delete(secrets).where(and(eq(secrets.owner_kind, owner.kind), eq(secrets.owner_id, owner.id)));
 }
 
-/** Revokes every secret of an owner. Their HMACs cover revocation, so that none is revived by a writer to the database. */
+/** Revokes every secret of an owner; their HMACs, where they have one, cover that. */
 export async function revokeSecrets(tx: Rows, deps: Hasher, owner: NewSecret['owner']) {
   const { secrets } = tx.tables;
   const ofOwner = and(eq(secrets.owner_kind, owner.kind), eq(secrets.owner_id, owner.id));

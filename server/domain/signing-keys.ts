@@ -9,6 +9,8 @@ import { sortableId } from '../crypto/ids.ts';
 import {
   generateSigningKey,
   importKey,
+  openSigningKey,
+  type PrivateSigningKey,
   type PublicJwk,
   SIGNING_ALGS,
   type SigningAlg,
@@ -36,7 +38,7 @@ type SigningKeyRow = Rows['tables']['signingKeys']['$inferSelect'];
 /** The signing keys in memory, read again when a `kid` is unknown or the set has grown old. */
 export interface Signer {
   /** The key that signs now, as far as is known; a key known to sign no longer has the set read again. */
-  active(supersededKid?: string): Promise<SigningKey>;
+  active(supersededKid?: string): Promise<PrivateSigningKey>;
   /** The key with this id, or null. It may be a retired one: what such a key signed is for its row to judge. */
   find(kid: string): Promise<SigningKey | null>;
   /** RFC 7517, section 5. */
@@ -51,7 +53,7 @@ const UNKNOWN_KID_REREAD_MS = 500;
 
 interface KeySet {
   readAt: number;
-  active: SigningKey;
+  active: PrivateSigningKey;
   all: ReadonlyMap<string, SigningKey>;
   jwks: { keys: PublicJwk[] };
 }
@@ -126,7 +128,7 @@ async function readKeySet({ db, tables }: Rows, keyring: Keyring, readAt: number
   const published = genuine.filter((row) => row.state !== 'retired');
   return {
     readAt,
-    active: { kid: activeRow.kid, alg: activeRow.alg, key: await importKey(privateJwk, activeRow.alg) },
+    active: openSigningKey(activeRow.kid, activeRow.alg, privateJwk),
     all,
     jwks: { keys: published.map(({ kid, alg, public_jwk }) => ({ ...public_jwk, kid, alg, use: 'sig' })) },
   };

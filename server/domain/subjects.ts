@@ -14,6 +14,7 @@ import {
   setCreditsFields,
   withWholeRefill,
 } from './credit-grants.ts';
+import type { WithRemainingCredits } from './credits.ts';
 import { change, type NewEvent } from './events.ts';
 import { subject } from './fields.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
@@ -28,11 +29,6 @@ export interface Subject {
   /** When something was first set for it; null, as `updatedAt`, where nothing ever was. */
   createdAt: number | null;
   updatedAt: number | null;
-}
-
-/** What all keys of a subject may spend together; null where nothing limits it. */
-export interface WithRemainingCredits {
-  remainingCredits: number | null;
 }
 
 type SubjectRow = Rows['tables']['subjects']['$inferSelect'];

@@ -52,7 +52,7 @@ export interface UsageReport {
   data: { id: string; usage: UsageEntry[] }[];
 }
 
-/** The usage of API keys, of deleted ones too. Servers write what they counted every few seconds. */
+/** The usage of API keys. Servers write what they counted every few seconds. */
 export function usageOfApiKeys(
   deps: Deps,
   { ids, ...given }: z.output<typeof usageOfApiKeysInput>,

@@ -1,4 +1,5 @@
 /** Verifications and last use, counted in memory and flushed as additive updates: verifying writes to no row. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { and, eq, isNull, lt, or, placeholder, sql } from 'drizzle-orm';
 import { statement } from '../../db/statement.ts';
 import type { Rows, Store } from '../../db/store.ts';
@@ -6,8 +7,8 @@ import type { Rows, Store } from '../../db/store.ts';
 export type UsedKind = 'api_key' | 'm2m_token' | 'machine' | 'secret_key';
 
 export const HOUR_MS = 3_600_000;
-/** Credentials written in one transaction: a flush must not hold the writer while others wait. */
-const FLUSH_BATCH = 100;
+/** Credentials written in one transaction, in about a millisecond: verifications wait for no longer than that. */
+const FLUSH_BATCH = 20;
 /** Credentials and hours kept at once, some 30 MB: while a flush keeps failing, further ones go uncounted. */
 const COUNTS_MAX = 100_000;
 
@@ -26,8 +27,11 @@ interface Count {
 export interface UsageCounter {
   /** Notes one use of a credential at `now` and, where it is told, of its subject's. */
   count(kind: UsedKind, id: string, valid: boolean, now: number, subject?: string): void;
-  /** Writes what was counted since the last flush; what could not be written is kept for the next. */
-  flush(store: Store): Promise<void>;
+  /**
+   * Writes what was counted since the last flush, with pauses in which others have the writer and the event loop to
+   * themselves; what could not be written is kept for the next.
+   */
+  flush(store: Store, pauseMs?: number): Promise<void>;
 }
 
 export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
@@ -57,7 +61,7 @@ export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
       add({ kind, id, ...used });
       if (subject !== undefined) add({ kind: 'subject', id: subject, ...used });
     },
-    async flush(store) {
+    async flush(store, pauseMs = 0) {
       const entries = [...counts.values()];
       counts = new Map();
       for (let i = 0; i < entries.length; i += FLUSH_BATCH) {
@@ -68,6 +72,7 @@ export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
           for (const entry of entries.slice(i)) add(entry);
           throw error;
         }
+        if (pauseMs > 0) await sleep(pauseMs);
       }
     },
   };

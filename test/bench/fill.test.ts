@@ -35,7 +35,7 @@ function indexesIn(file: string): unknown[] {
 
 async function indexesAsMigrated(): Promise<unknown[]> {
   const location = await freshDatabase('sqlite');
-  const store = openStore({ location });
+  const store = await openStore({ location });
   await store.migrate();
   await store.close();
   return indexesIn(location);

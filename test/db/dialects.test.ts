@@ -12,7 +12,7 @@ const { url, missing } = inject('postgres');
 /** A database that was empty and has been migrated. */
 async function migrated(dialect: 'sqlite' | 'postgres'): Promise<string> {
   const location = await emptyDatabase(dialect);
-  const store = openStore({ location });
+  const store = await openStore({ location });
   onTestFinished(() => store.close());
   await store.exclusively(() => store.migrate());
   return location;

@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline';
 import { openStore } from '../../db/store.ts';
 
 const [location = ''] = process.argv.slice(2);
-const store = openStore({ location });
+const store = await openStore({ location });
 
 await store.exclusively(async () => {
   process.stdout.write('held\n');

@@ -33,7 +33,7 @@ async function generate(dialect: Dialect) {
 
 describeOnEachDialect('migrations', (dialect) => {
   it('bring an empty database to where it can be written, and do nothing the second time', async () => {
-    const store = openStore({ location: await emptyDatabase(dialect) });
+    const store = await openStore({ location: await emptyDatabase(dialect) });
     onTestFinished(() => store.close());
     await expect(store.tx((tx) => addRow(tx, 'too early'))).rejects.toThrow();
     await store.exclusively(() => store.migrate());
@@ -44,7 +44,7 @@ describeOnEachDialect('migrations', (dialect) => {
 
   it('are applied once when several processes start at the same time', async () => {
     const location = await emptyDatabase(dialect);
-    const stores = Array.from({ length: 4 }, () => openStore({ location }));
+    const stores = await Promise.all(Array.from({ length: 4 }, () => openStore({ location })));
     onTestFinished(async () => void (await Promise.all(stores.map((store) => store.close()))));
     await Promise.all(stores.map((store) => store.exclusively(() => store.migrate())));
     await Promise.all(stores.map((store, i) => store.tx((tx) => addRow(tx, `${i}`))));
@@ -115,7 +115,7 @@ describeOnEachDialect('migrating a database that is in use', (dialect) => {
       ]);
       expect(await database.orphans()).toEqual([]);
 
-      const store = openStore({ location: database.location });
+      const store = await openStore({ location: database.location });
       onTestFinished(() => store.close());
       await store.exclusively(() => store.migrate());
       expect(await contents(database, schema)).toEqual(before);

@@ -20,7 +20,7 @@ const failureOf = async (work: Promise<unknown>) =>
 
 describe.skipIf(!url)(`the store on PostgreSQL${url ? '' : ` [skipped: ${missing}]`}`, () => {
   it('reports a server that cannot be reached as unavailable, reading and writing', async () => {
-    const store = openStore({ location: `postgres://postgres@127.0.0.1:${await freePort()}/none` });
+    const store = await openStore({ location: `postgres://postgres@127.0.0.1:${await freePort()}/none` });
     onTestFinished(() => store.close());
     expect(await failureOf(store.tx((tx) => addRow(tx, 'a')))).toBe('unavailable');
     expect(await failureOf(rowIds(store))).toBe('unavailable');
@@ -28,9 +28,23 @@ describe.skipIf(!url)(`the store on PostgreSQL${url ? '' : ` [skipped: ${missing
   });
 
   it('reports a database that does not exist as unavailable', async () => {
-    const store = openStore({ location: `${url}/does_not_exist` });
+    const store = await openStore({ location: `${url}/does_not_exist` });
     onTestFinished(() => store.close());
     expect(await failureOf(rowIds(store))).toBe('unavailable');
+  });
+
+  it('gives each of many reads of one statement the rows it asked for, and all of them what is wrong', async () => {
+    const { read } = await openTestStore('postgres');
+    const text =
+      'select $1::text, $2::text from generate_series(1, $3::bigint) where $4::boolean is not false';
+    const select = read.prepare('merged', text);
+    const asked = Array.from({ length: 150 }, (_, i) => [`${i}`, i % 2 ? null : 'even', i % 3, true]);
+    const found = await Promise.all(asked.map((values) => select(values)));
+    expect(found).toEqual(asked.map(([a, b, times]) => Array.from({ length: Number(times) }, () => [a, b])));
+    const divide = read.prepare('divided', 'select 1 / $1::bigint');
+    const outcomes = await Promise.allSettled([divide([1]), divide([0])]);
+    expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+    expect(await divide([1])).toEqual([['1']]);
   });
 
   it('reports a backend that ends within a transaction as unavailable, keeps nothing of it, and goes on', async () => {
@@ -82,8 +96,8 @@ describe.skipIf(!url)(`the store on PostgreSQL${url ? '' : ` [skipped: ${missing
 
   it('refuses writers that wait too long for a lock, and reads go on meanwhile', async () => {
     const location = await freshDatabase('postgres');
-    const holder = openStore({ location });
-    const store = openStore({ location, poolSize: 4, lockTimeoutMs: 300 });
+    const holder = await openStore({ location });
+    const store = await openStore({ location, poolSize: 4, lockTimeoutMs: 300 });
     onTestFinished(async () => {
       await Promise.all([holder.close(), store.close()]);
     });
@@ -148,7 +162,7 @@ type OnCommit = (between: { client: Socket; database: Socket; commit: Buffer }) 
 /** A store that reaches its database through a proxy, which does as it is told with a COMMIT; and the same without one. */
 async function openBehindProxy(onCommit: OnCommit) {
   const location = await freshDatabase('postgres');
-  const direct = openStore({ location });
+  const direct = await openStore({ location });
   onTestFinished(() => direct.close());
   await direct.migrate();
   const { hostname, port } = new URL(location);
@@ -172,7 +186,7 @@ async function openBehindProxy(onCommit: OnCommit) {
   await once(proxy, 'listening');
   const through = new URL(location);
   through.port = `${(proxy.address() as AddressInfo).port}`;
-  const store = openStore({ location: through.href });
+  const store = await openStore({ location: through.href });
   onTestFinished(async () => {
     await store.close();
     proxy.close();

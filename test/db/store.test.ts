@@ -11,7 +11,7 @@ const LOCK_HOLDER = new URL('./lock-process.ts', import.meta.url);
 
 describeOnEachDialect('store', (dialect) => {
   async function openAt(location: string) {
-    const store = openStore({ location });
+    const store = await openStore({ location });
     onTestFinished(() => store.close());
     await store.migrate();
     return store;
@@ -77,7 +77,7 @@ describeOnEachDialect('store', (dialect) => {
   it('close() waits for the transactions it accepted and refuses later ones', async () => {
     const location = await freshDatabase(dialect);
     // Fewer connections than transactions: on PostgreSQL some of them are still waiting for one.
-    const store = openStore({ location, poolSize: 2 });
+    const store = await openStore({ location, poolSize: 2 });
     await store.migrate();
     const accepted = Array.from({ length: 20 }, (_, i) => store.tx((tx) => addRow(tx, `${i}`)));
     const closed = store.close();
@@ -135,7 +135,7 @@ describeOnEachDialect('store', (dialect) => {
     const location = await freshDatabase(dialect);
     const acknowledged: string[] = [];
     for (const [round, killAfter] of [1, 40, 400].entries()) {
-      const store = openStore({ location });
+      const store = await openStore({ location });
       await store.migrate();
       await store.close();
       const writer = startChild(WRITER, location, `${round}`);

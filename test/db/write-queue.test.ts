@@ -1,9 +1,11 @@
 import { spawnSync } from 'node:child_process';
+import { closeSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { type SQL, sql } from 'drizzle-orm';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Db, openStore, type Rows, type Store, StoreError, storeFailure } from '../../db/store.ts';
+import { WriteQueue } from '../../db/write-queue.ts';
 import { freshDatabase, freshFolder, openTestStore } from '../support/deps.ts';
 import { addRow, rowIds, settle } from './rows.ts';
 
@@ -11,13 +13,27 @@ import { addRow, rowIds, settle } from './rows.ts';
 const run = (db: Db, statement: SQL) => (db as unknown as { run(query: SQL): unknown }).run(statement);
 
 async function openAt(location: string, options: { lockTimeoutMs?: number } = {}): Promise<Store> {
-  const store = openStore({ location, ...options });
+  const store = await openStore({ location, ...options });
   onTestFinished(() => store.close());
   await store.migrate();
   return store;
 }
 
 describe('group commit', () => {
+  it('answers only what the disk confirmed: of anything else the outcome is unknown', async () => {
+    const location = await freshDatabase('sqlite');
+    // It can be opened, and cannot be flushed.
+    const log = openSync('/dev/null', 'r+');
+    const connection = new Database(location);
+    onTestFinished(() => closeSync(log));
+    const queue = new WriteQueue(
+      () => ({ connection, rows: {} as Rows, log, close: () => connection.close() }),
+      1_000,
+    );
+    const written = queue.add(async () => connection.exec('CREATE TABLE written (id)'), 'normal');
+    await expect(written).rejects.toMatchObject({ code: 'outcome_unknown' });
+  });
+
   it('answers everyone of a batch in which a member cannot be undone alone, and keeps what it acknowledged', async () => {
     const store = await openTestStore('sqlite');
     const neighbour = store.tx((tx) => addRow(tx, 'neighbour'));
@@ -39,7 +55,7 @@ describe('group commit', () => {
   it('answers each of many waiting transactions, and commits fewer times than there are', async () => {
     const location = await freshDatabase('sqlite');
     const carried: number[] = [];
-    const store = openStore({ location, onCommit: (transactions) => carried.push(transactions) });
+    const store = await openStore({ location, onCommit: (transactions) => carried.push(transactions) });
     onTestFinished(() => store.close());
     await store.migrate();
     const { acknowledged } = await settle(
@@ -57,7 +73,7 @@ describe('group commit', () => {
   ])('takes into one batch %s', async (_, milliseconds, expected) => {
     const location = await freshDatabase('sqlite');
     const carried: number[] = [];
-    const store = openStore({ location, onCommit: (transactions) => carried.push(transactions) });
+    const store = await openStore({ location, onCommit: (transactions) => carried.push(transactions) });
     onTestFinished(() => store.close());
     await store.migrate();
     let now = 0;
@@ -217,7 +233,7 @@ describe('a full disk in the middle of a batch', () => {
     async () => {
       const folder = freshFolder();
       expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', folder]).status).toBe(0);
-      const store = openStore({ location: `${folder}/countersign.db` });
+      const store = await openStore({ location: `${folder}/countersign.db` });
       // Finished in reverse order: first the store is closed, then the file system goes.
       onTestFinished(() => void spawnSync('umount', [folder]));
       onTestFinished(() => store.close());

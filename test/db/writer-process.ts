@@ -3,7 +3,7 @@ import { openStore } from '../../db/store.ts';
 import { addRow } from './rows.ts';
 
 const [location = '', round = ''] = process.argv.slice(2);
-const store = openStore({ location });
+const store = await openStore({ location });
 
 async function write(worker: number) {
   for (let i = 0; ; i++) {

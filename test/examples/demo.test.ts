@@ -47,7 +47,7 @@ async function startWorkers(env: NodeJS.ProcessEnv): Promise<void> {
 
 /** The ids of the jobs that BullMQ finished for the installation in this database, from its stream of events. */
 async function completedJobs(location: string): Promise<string[]> {
-  const store = openStore({ location });
+  const store = await openStore({ location });
   const redis = new Redis(redisUrl ?? '');
   try {
     const [row] = await store.read.db.select().from(store.read.tables.installation);

@@ -451,7 +451,7 @@ describeOnEachDialect('hot routes', (dialect) => {
   it('answers unavailable, and never valid, while the database cannot be reached', async () => {
     const { deps, a, b, served } = await setup();
     const { body: minted } = await post(served, '/v1/m2m_tokens', {}, { caller: a.secret });
-    const store = openStore({ location: `postgres://127.0.0.1:${await freePort()}/gone` });
+    const store = await openStore({ location: `postgres://127.0.0.1:${await freePort()}/gone` });
     onTestFinished(() => store.close());
     const cut = await serve({ ...deps, store });
     for (const [path, caller] of [

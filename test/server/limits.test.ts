@@ -6,6 +6,7 @@ import { RateLimiterRedis, type RateLimiterRes } from 'rate-limiter-flexible';
 import { describe, expect, inject, it, onTestFinished, vi } from 'vitest';
 import {
   createLimits,
+  createMemoryLimits,
   type Limit,
   type LimitAnswer,
   type Limits,
@@ -30,7 +31,7 @@ const windowMsOf = ({ windowSeconds }: Limit) => windowSeconds * 1000;
 /** Limits in memory, with a clock that is moved by hand. */
 function inMemory(options: Partial<LimitsOptions> = {}) {
   const clock = { now: 1_767_700_800_000 };
-  const limits = createLimits({ redisUrl: undefined, now: () => clock.now, ...options });
+  const limits = createMemoryLimits({ now: () => clock.now, ...options });
   const take = (key: string, limit: Limit, cost = 1) => limits.consume(key, limit, cost) as LimitAnswer;
   return { clock, limits, take };
 }
@@ -256,9 +257,9 @@ async function allowedOf(limits: readonly Limits[], key: string, times: number):
 const monotonic = () => Math.floor(performance.now());
 
 /** Limits over a Redis; they end with the test. A slow machine is no failure, unless a test is about that. */
-function over(redisUrl: string, options: Partial<LimitsOptions> = {}): Limits {
+async function over(redisUrl: string, options: Partial<LimitsOptions> = {}): Promise<Limits> {
   const patient = { epoch: 'epoch', now: monotonic, redisMsMax: 20_000 };
-  const limits = createLimits({ redisUrl, ...patient, ...options });
+  const limits = await createLimits({ redisUrl, ...patient, ...options });
   onTestFinished(() => limits.close());
   return limits;
 }
@@ -272,7 +273,7 @@ const untilDegraded = (limits: Limits, reason: RegExp) =>
   vi.waitFor(() => expect(limits.degraded()).toMatch(reason), { timeout: 10_000 });
 
 async function reliedOver(redisUrl: string, options: Partial<LimitsOptions> = {}): Promise<Limits> {
-  const limits = over(redisUrl, options);
+  const limits = await over(redisUrl, options);
   await untilRelied(limits);
   return limits;
 }
@@ -326,7 +327,7 @@ describeMode('limits over Redis', ['redis'], () => {
   });
 
   it('1,000 at the same time, over several connections, get a limit of 100 exactly once', async () => {
-    const processes = [1, 2, 3, 4].map(() => over(redisUrl));
+    const processes = await Promise.all([1, 2, 3, 4].map(() => over(redisUrl)));
     await untilRelied(...processes);
     expect(await allowedOf(processes, freshKey(), 1_000)).toBe(100);
     expect(processes.map((each) => each.degraded())).toEqual([null, null, null, null]);
@@ -473,7 +474,7 @@ describeMode('limits over Redis', ['redis'], () => {
 
   it('a Redis that is away at the start is relied on once it is there', async () => {
     const redis = await ownRedis();
-    const limits = over(redis.url);
+    const limits = await over(redis.url);
     expect(limits.degraded()).toMatch(/^Redis cannot be reached/);
     expect(limits.consume('key', hour(1), 1)).toMatchObject({ allowed: true });
     expect(limits.consume('key', hour(1), 1)).toMatchObject({ allowed: false });
@@ -500,6 +501,6 @@ describeMode('limits over Redis', ['redis'], () => {
     await limits.close();
     expect(limits.consume('key', hour(1), 1)).toMatchObject({ allowed: true });
     expect(limits.consume('key', hour(1), 1)).toMatchObject({ allowed: false });
-    await over((await ownRedis()).url).close();
+    await (await over((await ownRedis()).url)).close();
   });
 });

@@ -46,7 +46,7 @@ async function machineNames(server: RunningServer): Promise<string[]> {
 
 /** Every row of the installation and the log, and every file, to compare. */
 async function snapshot(dataDir: string): Promise<string> {
-  const store = openStore({ location: join(dataDir, 'countersign.db') });
+  const store = await openStore({ location: join(dataDir, 'countersign.db') });
   try {
     const { db, tables } = store.read;
     const all = [tables.installation, tables.wrappedKeys, tables.secretKeys, tables.events, tables.eventHead];
@@ -330,10 +330,12 @@ async function mintedOf20(one: RunningServer, other: RunningServer): Promise<num
     ),
   );
   const refused = answers.filter(({ status }) => status !== 201);
-  for (const answer of refused)
+  for (const answer of refused) {
+    expect(Number(answer.headers.get('retry-after'))).toBeGreaterThan(0);
     expect(answer).toMatchObject({
       status: 429,
       body: { errors: [{ code: 'rate_limited', meta: { retry_after_ms: expect.any(Number) } }] },
     });
+  }
   return answers.length - refused.length;
 }

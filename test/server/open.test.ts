@@ -72,7 +72,7 @@ const firstKeyOf = (config: Config) => readFileSync(join(config.dataDir, 'first-
 
 /** Every row that says what a database is and who may open it. */
 async function dump(config: Config): Promise<string> {
-  const store = openStore({ location: config.databaseLocation });
+  const store = await openStore({ location: config.databaseLocation });
   try {
     const { db, tables } = store.read;
     const { installation, wrappedKeys, secretKeys, secrets, signingKeys, eventHead, events } = tables;
@@ -399,7 +399,7 @@ describe('openDeps() with a master key that it keeps itself', () => {
   async function rotated(): Promise<{ config: Config; newMasterKey: string }> {
     const config = await otherInstallation('sqlite');
     const masterKey = parseMasterKey(keyIn(pathOf(config))) ?? OTHER_KEY;
-    const store = openStore({ location: config.databaseLocation });
+    const store = await openStore({ location: config.databaseLocation });
     await rotateMasterKey(store, { masterKey, newMasterKey: OTHER_KEY, now: Date.now });
     await store.close();
     return { config, newMasterKey: OTHER_KEY.toString('base64') };

@@ -59,7 +59,7 @@ describeOnEachDialect('/readyz', (dialect) => {
 
   it('answers 503 while the database is gone, and the process still lives', async () => {
     const deps = await openTestDeps(dialect);
-    const store = openStore({ location: await freshDatabase(dialect) });
+    const store = await openStore({ location: await freshDatabase(dialect) });
     await store.close();
     const url = await serve({ ...deps, store });
     expect((await send(`${url}/readyz`)).status).toBe(503);

@@ -100,7 +100,7 @@ async function furnished(at: House): Promise<Household> {
 }
 
 async function withStore<T>({ location }: House, work: (store: Store) => Promise<T>): Promise<T> {
-  const store = openStore({ location });
+  const store = await openStore({ location });
   try {
     return await work(store);
   } finally {

@@ -13,7 +13,7 @@ import { createM2mTokenCounter } from '../../server/domain/m2m-token-counts.ts';
 import { createMintedPool } from '../../server/domain/m2m-token-pool.ts';
 import { createSigner } from '../../server/domain/signing-keys.ts';
 import { createUsageCounter } from '../../server/domain/usage.ts';
-import { createLimits } from '../../server/limits.ts';
+import { createMemoryLimits } from '../../server/limits.ts';
 import { TEMPLATE_DATABASE } from './services.ts';
 
 export type Dialect = Store['dialect'];
@@ -79,7 +79,7 @@ async function administer(statement: string) {
 
 /** A migrated store that is closed when the test ends. */
 export async function openTestStore(dialect: Dialect): Promise<Store> {
-  const store = openStore({ location: await freshDatabase(dialect), poolSize: 5 });
+  const store = await openStore({ location: await freshDatabase(dialect), poolSize: 5 });
   onTestFinished(() => store.close());
   await store.migrate();
   return store;
@@ -120,7 +120,7 @@ export async function openTestDeps(dialect: Dialect): Promise<TestDeps> {
     pool: createMintedPool(),
     mintCounts: createM2mTokenCounter(),
     shapes: createKeyShapes(store),
-    limits: createLimits({ redisUrl: undefined, now }),
+    limits: createMemoryLimits({ now }),
     outbound: {
       refusal: () => null,
       post: () => Promise.reject(new Error('This test sends nothing')),

@@ -185,7 +185,7 @@ function build(): Promise<void> {
 async function buildIfStale(): Promise<void> {
   const dist = join(ROOT, 'dist');
   mkdirSync(dist, { recursive: true });
-  const lock = openStore({ location: join(dist, '.build') });
+  const lock = await openStore({ location: join(dist, '.build') });
   try {
     await lock.exclusively(async () => {
       if (newestSource() > modifiedAt(join(dist, '.tsbuildinfo'))) {

@@ -99,7 +99,7 @@ async function prepareTemplate(url: string) {
   const client = await connectWhenReady(`${url}/postgres`);
   await client.query(`CREATE DATABASE ${TEMPLATE_DATABASE}`);
   await client.end();
-  const store = openStore({ location: `${url}/${TEMPLATE_DATABASE}` });
+  const store = await openStore({ location: `${url}/${TEMPLATE_DATABASE}` });
   await store.exclusively(() => store.migrate());
   await store.close();
 }

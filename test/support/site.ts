@@ -81,7 +81,7 @@ export async function inspect<T>(
 ): Promise<T> {
   const masterKey =
     settings[0]?.['COUNTERSIGN_MASTER_KEY'] ?? readFileSync(join(dataDir, 'master-key'), 'utf8');
-  const store = openStore({ location });
+  const store = await openStore({ location });
   try {
     const { keyring } = await openInstallation(store, {
       masterKey: Buffer.from(masterKey, 'base64'),

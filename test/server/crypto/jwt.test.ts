@@ -5,6 +5,8 @@ import {
   generateSigningKey,
   importKey,
   jwtKind,
+  openSigningKey,
+  type PrivateSigningKey,
   SIGNING_ALGS,
   type SigningAlg,
   type SigningKey,
@@ -17,11 +19,13 @@ const CLAIMS = { iss: ISSUER, sub: 'mch_a', jti: 'mt_a', exp: 1 };
 
 async function newPair(alg: SigningAlg, kid = 'key_1') {
   const { publicJwk, privateJwk } = await generateSigningKey(alg);
-  const signing: SigningKey = { kid, alg, key: await importKey(privateJwk, alg) };
+  const signing = openSigningKey(kid, alg, privateJwk);
   const verifying: SigningKey = { kid, alg, key: await importKey(publicJwk, alg) };
   const find = (asked: string) => Promise.resolve(asked === kid ? verifying : null);
   return { signing, verifying, find, publicJwk };
 }
+
+const signed = (key: PrivateSigningKey, claims: object) => signM2mJwt(key, JSON.stringify(claims));
 
 const part = (value: unknown) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
@@ -29,7 +33,7 @@ it.each(SIGNING_ALGS)(
   'signM2mJwt() signs with %s what verifyM2mJwt() verifies, long after it expired',
   async (alg) => {
     const { signing, find } = await newPair(alg);
-    const jwt = await signM2mJwt(signing, CLAIMS);
+    const jwt = await signed(signing, CLAIMS);
     expect(decodeProtectedHeader(jwt)).toEqual({ alg, kid: 'key_1', typ: 'JWT', cat: 'cl_B7d4PD333AAA' });
     expect(await verifyM2mJwt(jwt, ISSUER, find)).toEqual({ jti: 'mt_a', sub: 'mch_a', kid: 'key_1' });
   },
@@ -37,7 +41,7 @@ it.each(SIGNING_ALGS)(
 
 it('signM2mJwt() makes signatures that another implementation verifies with the published key', async () => {
   const { signing, publicJwk } = await newPair('RS256');
-  const jwt = await signM2mJwt(signing, CLAIMS);
+  const jwt = await signed(signing, CLAIMS);
   const [header, payload, signature = ''] = jwt.split('.');
   const key = createPublicKey({ key: publicJwk, format: 'jwk' });
   expect(
@@ -60,7 +64,7 @@ it('generateSigningKey() makes RSA keys of 2048 bits with e = 65537, the only on
 it('verifyM2mJwt() takes a key for its own algorithm only', async () => {
   const { verifying } = await newPair('ES256');
   const other = await newPair('EdDSA');
-  const jwt = await signM2mJwt(other.signing, CLAIMS);
+  const jwt = await signed(other.signing, CLAIMS);
   expect(await verifyM2mJwt(jwt, ISSUER, () => Promise.resolve(verifying))).toBeNull();
   const mislabelled: SigningKey = { ...other.verifying, alg: 'ES256' };
   expect(await verifyM2mJwt(jwt, ISSUER, () => Promise.resolve(mislabelled))).toBeNull();
@@ -83,14 +87,14 @@ it('verifyM2mJwt() refuses alg none and HMAC, whatever key they are made with, w
 
 it('verifyM2mJwt() refuses critical extensions it does not know', async () => {
   const { signing, find } = await newPair('ES256');
-  const [, payload, signature] = (await signM2mJwt(signing, CLAIMS)).split('.');
+  const [, payload, signature] = (await signed(signing, CLAIMS)).split('.');
   const header = part({ alg: 'ES256', kid: 'key_1', typ: 'JWT', cat: 'cl_B7d4PD333AAA', crit: ['x'], x: 1 });
   expect(await verifyM2mJwt(`${header}.${payload}.${signature}`, ISSUER, find)).toBeNull();
 });
 
 it('verifyM2mJwt() throws when keys cannot be read: that is not the same as no such key', async () => {
   const { signing } = await newPair('ES256');
-  const jwt = await signM2mJwt(signing, CLAIMS);
+  const jwt = await signed(signing, CLAIMS);
   const down = () => Promise.reject(new Error('down'));
   await expect(verifyM2mJwt(jwt, ISSUER, down)).rejects.toThrow('down');
 });
@@ -103,7 +107,7 @@ it.each([
   ['no subject', { sub: undefined }],
 ])('verifyM2mJwt() refuses %s', async (_, change) => {
   const { signing, find } = await newPair('ES256');
-  expect(await verifyM2mJwt(await signM2mJwt(signing, { ...CLAIMS, ...change }), ISSUER, find)).toBeNull();
+  expect(await verifyM2mJwt(await signed(signing, { ...CLAIMS, ...change }), ISSUER, find)).toBeNull();
 });
 
 it('jwtKind() goes by the header’s typ, and knows no kind where header or payload is no JSON', () => {

@@ -5,6 +5,7 @@ import { expect, it } from 'vitest';
 import { authorize } from '../../../server/authenticate.ts';
 import { formatValue, PREFIXES } from '../../../server/crypto/format.ts';
 import { hexId } from '../../../server/crypto/ids.ts';
+import { signM2mJwt } from '../../../server/crypto/jwt.ts';
 import type { Deps } from '../../../server/deps.ts';
 import {
   type Authorize,
@@ -384,11 +385,9 @@ describeOnEachDialect('credentials', (dialect) => {
       string,
       unknown
     >;
-    const { key, kid, alg } = await deps.signer.active();
-    const signed = (header: Record<string, unknown>, payload: Record<string, unknown>) =>
-      new CompactSign(Buffer.from(JSON.stringify({ ...own, ...payload })))
-        .setProtectedHeader({ alg, kid, typ: 'JWT', cat: 'cl_B7d4PD333AAA', ...header })
-        .sign(key);
+    const key = await deps.signer.active();
+    const signed = (header: Record<string, string | undefined>, payload: Record<string, unknown>) =>
+      key.sign({ typ: 'JWT', cat: 'cl_B7d4PD333AAA', ...header }, JSON.stringify({ ...own, ...payload }));
     expect(await ask(deps, b.secret, await signed({}, {}))).toMatchObject({ valid: true });
     for (const [header, payload] of [
       [{ cat: 'countersign_id' }, {}],
@@ -408,12 +407,8 @@ describeOnEachDialect('credentials', (dialect) => {
   it('verify() does not take an opaque token by its id in a JWT', async () => {
     const { deps, a, b } = await setup();
     const { id } = await mint(deps, a);
-    const { key, kid, alg } = await deps.signer.active();
-    const jwt = await new CompactSign(
-      Buffer.from(JSON.stringify({ iss: deps.publicUrl, sub: a.id, jti: id, exp: 9e9 })),
-    )
-      .setProtectedHeader({ alg, kid, typ: 'JWT', cat: 'cl_B7d4PD333AAA' })
-      .sign(key);
+    const claims = { iss: deps.publicUrl, sub: a.id, jti: id, exp: 9e9 };
+    const jwt = await signM2mJwt(await deps.signer.active(), JSON.stringify(claims));
     expect(await ask(deps, b.secret, jwt)).toEqual({ valid: false, reason: 'unknown' });
   });
 

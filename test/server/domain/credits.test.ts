@@ -165,7 +165,7 @@ describeOnEachDialect('credits', (dialect) => {
 
   it('of many who spend the last credit at once exactly one gets it, over several connections', async () => {
     const location = await freshDatabase(dialect);
-    const stores = [1, 2, 3, 4].map(() => openStore({ location, poolSize: 6 }));
+    const stores = await Promise.all([1, 2, 3, 4].map(() => openStore({ location, poolSize: 6 })));
     for (const store of stores) onTestFinished(() => store.close());
     await stores[0]?.migrate();
     const now = Date.UTC(2026, 0, 6, 12);

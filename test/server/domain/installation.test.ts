@@ -37,8 +37,8 @@ async function dump({ read: { db, tables } }: Store): Promise<string> {
 }
 
 /** A store on a database that other stores may be on too. */
-function storeOn(location: string): Store {
-  const store = openStore({ location, poolSize: 3 });
+async function storeOn(location: string): Promise<Store> {
+  const store = await openStore({ location, poolSize: 3 });
   onTestFinished(() => store.close());
   return store;
 }
@@ -129,7 +129,7 @@ describeOnEachDialect('openInstallation()', (dialect) => {
 
   it('makes exactly one first key, whichever of several processes starts first on an empty database', async () => {
     const location = await emptyDatabase(dialect);
-    const stores = [storeOn(location), storeOn(location), storeOn(location)];
+    const stores = [await storeOn(location), await storeOn(location), await storeOn(location)];
     const installations = await Promise.all(
       stores.map((store) =>
         store.exclusively(async () => {

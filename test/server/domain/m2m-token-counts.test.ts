@@ -285,7 +285,7 @@ describeOnEachDialect('counts of m2m tokens', (dialect) => {
   it('a reading that failed is not kept', async () => {
     const { deps, id, now } = await setup(3);
     const counter = createM2mTokenCounter();
-    const closed = openStore({ location: await freshDatabase(dialect) });
+    const closed = await openStore({ location: await freshDatabase(dialect) });
     await closed.close();
     await expect(counter.admit(closed, id, now)).rejects.toThrow();
     expect(await counter.admit(deps.store, id, now)).toMatchObject({ admitted: true });

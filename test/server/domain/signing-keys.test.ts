@@ -170,7 +170,8 @@ describeOnEachDialect('signing keys', (dialect) => {
       await deps.store.tx(({ db }) => db.delete(signingKeys));
       await addKey(deps, 'key_only', 'active', alg);
       const { signer } = signerAt(deps);
-      const jwt = await signM2mJwt(await signer.active(), { iss: ISSUER, sub: 'mch_a', jti: 'mt_a' });
+      const claims = JSON.stringify({ iss: ISSUER, sub: 'mch_a', jti: 'mt_a' });
+      const jwt = await signM2mJwt(await signer.active(), claims);
       expect(await verifyM2mJwt(jwt, ISSUER, signer.find)).toEqual({
         kid: 'key_only',
         jti: 'mt_a',
