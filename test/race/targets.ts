@@ -46,6 +46,18 @@ const KEY_WAYS: [way: string, input: (key: { id: string; secret: string }) => ob
   ['apiKeys.rotate', ({ id }) => ({ id, compromised: true })],
 ];
 
+/** So many of each kind are ended by value, and no more: one address may do that 60 times a minute. */
+const BY_VALUE_MAX = 25;
+
+/** The way whose turn it is, until its turns by value are used up; then the first in its place. */
+function takingTurns<W extends readonly [way: string, ...rest: unknown[]]>(ways: readonly W[]) {
+  let byValue = 0;
+  return (turn: number): W | undefined => {
+    const way = ways[turn];
+    return way?.[0].endsWith('ByValue') && ++byValue > BY_VALUE_MAX ? ways[0] : way;
+  };
+}
+
 const CREATED_BY = 'user_who_left';
 
 const SUBJECT_WAYS: [way: string, input: (subject: string) => object][] = [
@@ -75,9 +87,10 @@ export function planTargets(keys: number): Plan[] {
 
 function keyPlans(keys: number): Plan[] {
   const plans: Plan[] = [];
+  const keyWay = takingTurns(KEY_WAYS);
   for (let i = 0, left = keys; left > 0; i++) {
     const limits = KEY_LIMITS[i % KEY_LIMITS.length] as object;
-    const way = KEY_WAYS[i % (KEY_WAYS.length + 1)];
+    const way = keyWay(i % (KEY_WAYS.length + 1));
     const ofSubject = SUBJECT_WAYS[i % SUBJECT_WAYS.length] as (typeof SUBJECT_WAYS)[number];
     const count = way ? 1 : Math.min(KEYS_PER_SUBJECT, left);
     left -= count;
@@ -118,9 +131,10 @@ const keyCredential = ({ id, secret }: { id: string; secret: string }): Credenti
 
 function tokenPlans(tokens: number): Plan[] {
   const plans: Plan[] = [];
+  const tokenWay = takingTurns(TOKEN_WAYS);
   for (let i = 0, left = tokens; left > 0; i++) {
     // Ways that end one token take their turns with those that end all of a machine's.
-    const one = i % 2 === 0 ? undefined : TOKEN_WAYS[(i >> 1) % TOKEN_WAYS.length];
+    const one = i % 2 === 0 ? undefined : tokenWay((i >> 1) % TOKEN_WAYS.length);
     const all = MACHINE_WAYS[(i >> 1) % MACHINE_WAYS.length] as (typeof MACHINE_WAYS)[number];
     const count = one ? 1 : Math.min(TOKENS_PER_MACHINE, left);
     const first = (i >> 1) % 2;
