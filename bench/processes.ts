@@ -13,11 +13,14 @@ const ROOT = fileURLToPath(new URL('../', import.meta.url));
 export const CORES = { server: '0', load: '1' } as const;
 
 /** What `npm start` has node do. */
-const START =
-  readFileSync(join(ROOT, 'package.json'), 'utf8')
-    .match(/"start": "exec node ([^"]+)"/)?.[1]
-    ?.split(' ')
-    .map((word) => (word.startsWith('dist/') ? join(ROOT, word) : word)) ?? [];
+const START = startArguments();
+
+function startArguments(): string[] {
+  const [, command] =
+    /"start": "exec node ([^"]+)"/.exec(readFileSync(join(ROOT, 'package.json'), 'utf8')) ?? [];
+  if (command === undefined) throw new Error("Wanted a script 'start' that executes node, found none");
+  return command.split(' ').map((word) => (word.startsWith('dist/') ? join(ROOT, word) : word));
+}
 
 export const canPin = spawnSync('taskset', ['-c', '0,1', 'true']).status === 0;
 

@@ -13,7 +13,8 @@ const MERGED_MAX = 64;
 /**
  * Executions of one statement that were asked for in the same turn of the event loop travel as one: most of what a read
  * costs on PostgreSQL is its way there and back. Their values are joined to the statement as rows of `unnest` (PostgreSQL,
- * section 7.2.1.4), so that each sees all that was committed before it was asked for.
+ * section 7.2.1.4), so that each sees all that was committed before it was asked for. For statements without a parameter
+ * in LIMIT, whose parameters are text, bytes, whole numbers or booleans.
  */
 export function mergedReads(client: pg.Pool, name: string, text: string): PreparedText {
   const single: PreparedText = async (values) =>
@@ -25,7 +26,8 @@ export function mergedReads(client: pg.Pool, name: string, text: string): Prepar
       const answers = group.length === 1 ? [await single(group[0]?.values ?? [])] : await merged(group);
       for (const [i, { resolve }] of group.entries()) resolve(answers[i] ?? []);
     } catch (error) {
-      for (const { reject } of group) reject(error);
+      if (group.length > 1 && isOfOne(error)) for (const one of group) void send([one]);
+      else for (const { reject } of group) reject(error);
     }
   }
 
@@ -56,6 +58,9 @@ export function mergedReads(client: pg.Pool, name: string, text: string): Prepar
       else if (waiting.push({ values, resolve, reject }) === 1) setImmediate(sendAll);
     });
 }
+
+/** Data exception, or an error in the statement (PostgreSQL, appendix A, classes 22 and 42): one's fault is not all's. */
+const isOfOne = (error: unknown) => /^(22|42)/.test(String((error as { code?: unknown }).code));
 
 function arrayTypeOf(values: readonly unknown[]): string {
   const value = values.find((each) => each !== null);

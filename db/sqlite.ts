@@ -1,4 +1,3 @@
-import { closeSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { drizzle } from 'drizzle-orm/better-sqlite3';
@@ -33,33 +32,14 @@ export function openSqlite({ location, lockTimeoutMs = 5_000, onCommit }: StoreO
   };
 }
 
-/**
- * How long the log grows before it is brought into the file, 16 MB: pages that change again and again, as those of an
- * index do, are then written there once.
- */
-const CHECKPOINT_PAGES = 4_000;
-
 function openWriter(location: string, lockTimeoutMs: number): Writer {
   const connection = tuned(new Database(location, { timeout: lockTimeoutMs }));
   connection.pragma('journal_mode = WAL');
-  // The queue flushes the log itself after each commit, off the event loop, and answers only then: what FULL does within it.
-  connection.pragma('synchronous = NORMAL');
-  connection.pragma(`wal_autocheckpoint = ${CHECKPOINT_PAGES}`);
+  connection.pragma('synchronous = FULL');
   connection.pragma('foreign_keys = ON');
   // From here on the queue waits asynchronously, never SQLite on the event loop.
   connection.pragma('busy_timeout = 0');
-  // The log is there once something was read.
-  connection.pragma('user_version');
-  const log = openSync(`${location}-wal`, 'r+');
-  return {
-    connection,
-    rows: rows(withinTransactionsOnly(connection)),
-    log,
-    close() {
-      connection.close();
-      closeSync(log);
-    },
-  };
+  return { connection, rows: rows(withinTransactionsOnly(connection)) };
 }
 
 function tuned(connection: Database.Database): Database.Database {
@@ -117,8 +97,13 @@ function rows(connection: Database.Database): Rows {
     db: drizzle(connection) as unknown as Db,
     tables: tables as Tables,
     prepare(_name, text) {
-      const prepared = connection.prepare(text).raw();
-      return (values) => prepared.all(values) as unknown[][];
+      const prepared = connection.prepare(text);
+      if (prepared.reader) prepared.raw();
+      return (values) => {
+        if (prepared.reader) return prepared.all(values) as unknown[][];
+        prepared.run(values);
+        return [];
+      };
     },
   };
 }

@@ -25,14 +25,14 @@ export function statement<P extends Record<string, unknown>, R>(
   };
 }
 
-/** A query whose columns are all named in `fields`, in the order in which it selects them. */
+/** A query whose columns are all named in `fields`, in the order in which it selects them; none for what answers no rows. */
 interface FlatQuery<R> {
   fields: { [K in keyof R]: Column };
   query: { toSQL(): { sql: string; params: unknown[] } };
 }
 
 /**
- * As `statement`, for the few reads that every request makes: Drizzle builds the query and says how each column is
+ * As `statement`, for the few statements that every request executes: Drizzle builds the query and says how each column is
  * decoded, but its own mapping of a row, which costs more than reading it, is left out. The type of a row is the
  * caller's to state: what a left join did not find is null.
  */

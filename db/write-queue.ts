@@ -1,6 +1,4 @@
-import { fdatasync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { promisify } from 'node:util';
 import type { Database } from 'better-sqlite3';
 import { type Lane, type Rows, StoreError, storeFailure } from './store.ts';
 
@@ -27,15 +25,11 @@ interface Done {
 export interface Writer {
   readonly connection: Database;
   readonly rows: Rows;
-  /** Descriptor of the write-ahead log. */
-  readonly log: number;
-  close(): void;
 }
 
 /**
  * The one writer of a SQLite file. Transactions that wait at the same time run one after the other, each in a
- * savepoint, are committed once, flushed to the disk once, and only then answered: one fsync serves them all, and the
- * event loop turns meanwhile.
+ * savepoint, are committed once, and only then answered: one fsync serves them all.
  */
 export class WriteQueue {
   readonly #lanes: Record<Lane, Waiting[]> = { revocation: [], normal: [], minting: [] };
@@ -136,14 +130,12 @@ export class WriteQueue {
         waiting = performance.now() - started < BATCH_MS_MAX ? this.#next() : undefined;
       }
       commit(writer.connection, done);
-      guard.stop();
-      await flush(writer);
     } catch (error) {
-      guard.stop();
       this.#rollBack(writer.connection);
       refuse(done, refused(error));
       return;
     } finally {
+      guard.stop();
       // What tripped it goes on running: on a connection that is closed, its later statements can do no harm.
       if (guard.tripped) this.#discardWriter();
     }
@@ -165,18 +157,8 @@ export class WriteQueue {
 
   /** The next batch opens another connection. */
   #discardWriter(): void {
-    this.#writer?.close();
+    this.#writer?.connection.close();
     this.#writer = undefined;
-  }
-}
-
-const sync = promisify(fdatasync);
-
-async function flush({ log }: Writer): Promise<void> {
-  try {
-    await sync(log);
-  } catch (cause) {
-    throw new StoreError('outcome_unknown', 'The disk did not confirm what was committed', { cause });
   }
 }
 

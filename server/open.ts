@@ -1,5 +1,6 @@
 /** Opening what a process works with: data directory, database, keys, clock. Used by every main. */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openStore, type Store } from '../db/store.ts';
 import { type Config, isLoopback } from './config.ts';
 import { PREFIXES, parseValue } from './crypto/format.ts';
@@ -48,8 +49,9 @@ export interface OpenOptions {
 }
 
 const UPKEEP_MS = 5_000;
-/** After each millisecond or so of writing what was counted. */
+/** After each millisecond or so of writing what was counted, for as long as it does not pile up. */
 const FLUSH_PAUSE_MS = 4;
+const FLUSH_PAUSES_MS_MAX = 2_000;
 const FUTURE_MS_MAX = 3_600_000;
 /** threats.md, operation: the wall clock moved more than that from where it was at start. */
 const JUMP_MS_MAX = 3_600_000;
@@ -205,11 +207,22 @@ function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) 
   const purge = startPurging(deps, clock, logger);
   let round: Promise<void> | undefined;
   let isFailing = false;
+  let isEnding = false;
 
-  async function keepUp(flushPauseMs: number) {
+  /** Pauses of one flush, until there were enough of them or nobody else is served any more. */
+  function pacing(): () => Promise<void> {
+    let left = FLUSH_PAUSES_MS_MAX;
+    return async () => {
+      if (isEnding || left <= 0) return;
+      left -= FLUSH_PAUSE_MS;
+      await sleep(FLUSH_PAUSE_MS);
+    };
+  }
+
+  async function keepUp() {
     try {
-      await deps.usage.flush(deps.store, flushPauseMs);
       await deps.mintCounts.flush(deps.store, deps.now());
+      await deps.usage.flush(deps.store, pacing());
       await tidyFirstSecretKey(deps, dataDir);
       await deleteExpiredIdempotencyKeys(deps);
       if (isFailing) logger.info('Usage is being written again');
@@ -223,7 +236,7 @@ function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) 
 
   const timer = setInterval(() => {
     void endIfSuperseded(deps, logger);
-    round ??= keepUp(FLUSH_PAUSE_MS)
+    round ??= keepUp()
       .then(purge)
       .finally(() => {
         round = undefined;
@@ -232,9 +245,10 @@ function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) 
   timer.unref();
   return {
     async stop() {
+      isEnding = true;
       clearInterval(timer);
       await round;
-      await keepUp(0);
+      await keepUp();
     },
   };
 }

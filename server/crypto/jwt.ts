@@ -63,7 +63,7 @@ export function openSigningKey(kid: string, alg: SigningAlg, privateJwk: JWK): P
   function encodedHeader(header: JwtClass): string {
     const known = headers.get(header);
     if (known !== undefined) return known;
-    const encoded = Buffer.from(JSON.stringify({ alg, kid, ...header })).toString('base64url');
+    const encoded = Buffer.from(JSON.stringify({ ...header, alg, kid })).toString('base64url');
     headers.set(header, encoded);
     return encoded;
   }

@@ -1,7 +1,7 @@
 /** M2M tokens: minted by a machine for the machines it may call, opaque or JWT, each with a row from minting on. */
 import { and, asc, eq, gt, gte, inArray, isNull, lt, lte, or, placeholder, type SQL, sql } from 'drizzle-orm';
 import { z } from 'zod';
-import { statement } from '../../db/statement.ts';
+import { flatStatement, statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { looksLikeJwt, PREFIXES, parseValue } from '../crypto/format.ts';
 import { newValue } from '../crypto/hashing.ts';
@@ -195,9 +195,23 @@ function minterOf({ principal }: Caller): Minter {
   throw new CountersignError('forbidden', 'Only a machine may mint M2M tokens, with its own secret');
 }
 
-const readMinter = statement((db, { machines: m, secrets: s, machineScopes: e }) =>
-  db
-    .select({
+interface MinterRow {
+  enabled: boolean;
+  generation: number;
+  defaultTtlSeconds: number;
+  maxTtlSeconds: number;
+  secretRevokedAt: number | null;
+  secretExpiresAt: number | null;
+  /** Null where it may call nobody. */
+  toMachineId: string | null;
+  edgeScopes: string[] | null;
+}
+
+/** One row for each machine it may call. */
+const readMinter = flatStatement<{ machineId: string; secretId: string }, MinterRow>(
+  'm2m_token_minter',
+  (db, { machines: m, secrets: s, machineScopes: e }) => {
+    const fields = {
       enabled: m.enabled,
       generation: m.token_generation,
       defaultTtlSeconds: m.default_token_ttl_seconds,
@@ -206,19 +220,23 @@ const readMinter = statement((db, { machines: m, secrets: s, machineScopes: e })
       secretExpiresAt: s.expires_at,
       toMachineId: e.to_machine_id,
       edgeScopes: e.scopes,
-    })
-    .from(m)
-    .innerJoin(s, and(eq(s.id, placeholder('secretId')), eq(s.owner_kind, 'machine'), eq(s.owner_id, m.id)))
-    .leftJoin(e, eq(e.from_machine_id, m.id))
-    .where(eq(m.id, placeholder('machineId')))
-    .orderBy(asc(e.to_machine_id))
-    .prepare('m2m_token_minter'),
+    };
+    const query = db
+      .select(fields)
+      .from(m)
+      .innerJoin(s, and(eq(s.id, placeholder('secretId')), eq(s.owner_kind, 'machine'), eq(s.owner_id, m.id)))
+      .leftJoin(e, eq(e.from_machine_id, m.id))
+      .where(eq(m.id, placeholder('machineId')))
+      .orderBy(asc(e.to_machine_id));
+    return { fields, query };
+  },
 );
 
-const insertToken = statement((db, { m2mTokens: t }) =>
-  db
-    .insert(t)
-    .values({
+const insertToken = flatStatement<Record<string, unknown>, object>(
+  'm2m_token_insert',
+  (db, { m2mTokens: t }) => ({
+    fields: {},
+    query: db.insert(t).values({
       id: placeholder('id'),
       machine_id: placeholder('machine_id'),
       format: placeholder('format'),
@@ -233,8 +251,8 @@ const insertToken = statement((db, { m2mTokens: t }) =>
       claims: sql`${placeholder('claims')}`,
       created_at: placeholder('created_at'),
       expires_at: placeholder('expires_at'),
-    })
-    .prepare('m2m_token_insert'),
+    }),
+  }),
 );
 
 /** What a request comes to with the machine as it is now. */

@@ -2,7 +2,7 @@
 import { and, asc, desc, eq, isNull, placeholder, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { forShare } from '../../db/kit.ts';
-import { statement } from '../../db/statement.ts';
+import { flatStatement } from '../../db/statement.ts';
 import type { Lane, Rows, Store } from '../../db/store.ts';
 import { rowMac } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
@@ -134,13 +134,16 @@ async function readKeySet({ db, tables }: Rows, keyring: Keyring, readAt: number
   };
 }
 
-const readState = statement((db, { signingKeys: k }) =>
-  forShare(
-    db
-      .select({ state: k.state })
+const readState = flatStatement<{ kid: string }, { state: SigningKeyRow['state'] }>(
+  'signing_key_state',
+  (db, { signingKeys: k }) => {
+    const fields = { state: k.state };
+    const query = db
+      .select(fields)
       .from(k)
-      .where(eq(k.kid, placeholder('kid'))),
-  ).prepare('signing_key_state'),
+      .where(eq(k.kid, placeholder('kid')));
+    return { fields, query: forShare(query) };
+  },
 );
 
 /** Whether a key is the one that signs. If so it remains it until the transaction ends. */

@@ -1,5 +1,4 @@
 /** Verifications and last use, counted in memory and flushed as additive updates: verifying writes to no row. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { and, eq, isNull, lt, or, placeholder, sql } from 'drizzle-orm';
 import { statement } from '../../db/statement.ts';
 import type { Rows, Store } from '../../db/store.ts';
@@ -28,10 +27,10 @@ export interface UsageCounter {
   /** Notes one use of a credential at `now` and, where it is told, of its subject's. */
   count(kind: UsedKind, id: string, valid: boolean, now: number, subject?: string): void;
   /**
-   * Writes what was counted since the last flush, with pauses in which others have the writer and the event loop to
-   * themselves; what could not be written is kept for the next.
+   * Writes what was counted since the last flush; what could not be written is kept for the next. Between its transactions
+   * it waits for `pause`, so that others have the writer and the event loop to themselves.
    */
-  flush(store: Store, pauseMs?: number): Promise<void>;
+  flush(store: Store, pause?: () => Promise<void>): Promise<void>;
 }
 
 export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
@@ -61,7 +60,7 @@ export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
       add({ kind, id, ...used });
       if (subject !== undefined) add({ kind: 'subject', id: subject, ...used });
     },
-    async flush(store, pauseMs = 0) {
+    async flush(store, pause) {
       const entries = [...counts.values()];
       counts = new Map();
       for (let i = 0; i < entries.length; i += FLUSH_BATCH) {
@@ -72,7 +71,7 @@ export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
           for (const entry of entries.slice(i)) add(entry);
           throw error;
         }
-        if (pauseMs > 0) await sleep(pauseMs);
+        await pause?.();
       }
     },
   };

@@ -39,12 +39,12 @@ describe('closing a store on SQLite', () => {
 });
 
 describe('the write connection', () => {
-  it('leaves flushing commits to the queue, holds foreign keys, and never waits on the event loop', async () => {
+  it('flushes every commit to the disk, holds foreign keys, and never waits on the event loop', async () => {
     const store = await openTestStore('sqlite');
     const pragma = (name: string) => store.tx(async ({ db }) => answers(db, sql.raw(`PRAGMA ${name}`)));
     expect(await pragma('journal_mode')).toEqual(['wal']);
-    // NORMAL, by its number: the queue flushes the log after each commit, and SQLite before it brings it into the file.
-    expect(await pragma('synchronous')).toEqual([1]);
+    // FULL, by its number.
+    expect(await pragma('synchronous')).toEqual([2]);
     expect(await pragma('foreign_keys')).toEqual([1]);
     expect(await pragma('busy_timeout')).toEqual([0]);
   });

@@ -1,11 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { closeSync, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { type SQL, sql } from 'drizzle-orm';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Db, openStore, type Rows, type Store, StoreError, storeFailure } from '../../db/store.ts';
-import { WriteQueue } from '../../db/write-queue.ts';
 import { freshDatabase, freshFolder, openTestStore } from '../support/deps.ts';
 import { addRow, rowIds, settle } from './rows.ts';
 
@@ -20,20 +18,6 @@ async function openAt(location: string, options: { lockTimeoutMs?: number } = {}
 }
 
 describe('group commit', () => {
-  it('answers only what the disk confirmed: of anything else the outcome is unknown', async () => {
-    const location = await freshDatabase('sqlite');
-    // It can be opened, and cannot be flushed.
-    const log = openSync('/dev/null', 'r+');
-    const connection = new Database(location);
-    onTestFinished(() => closeSync(log));
-    const queue = new WriteQueue(
-      () => ({ connection, rows: {} as Rows, log, close: () => connection.close() }),
-      1_000,
-    );
-    const written = queue.add(async () => connection.exec('CREATE TABLE written (id)'), 'normal');
-    await expect(written).rejects.toMatchObject({ code: 'outcome_unknown' });
-  });
-
   it('answers everyone of a batch in which a member cannot be undone alone, and keeps what it acknowledged', async () => {
     const store = await openTestStore('sqlite');
     const neighbour = store.tx((tx) => addRow(tx, 'neighbour'));
