@@ -66,12 +66,23 @@ export const PROCEDURES = {
   'signingKeys.retire': { type: 'mutation', repeatable: true },
   'signingKeys.emergencyRetire': { type: 'mutation', repeatable: true },
   'webhookEndpoints.create': { type: 'mutation', repeatable: false },
+  'webhookEndpoints.get': { type: 'query', repeatable: true },
   'webhookEndpoints.list': { type: 'query', repeatable: true },
+  'webhookEndpoints.update': { type: 'mutation', repeatable: true },
+  'webhookEndpoints.enable': { type: 'mutation', repeatable: true },
+  'webhookEndpoints.disable': { type: 'mutation', repeatable: true },
+  'webhookEndpoints.rotateSecret': { type: 'mutation', repeatable: false },
+  'webhookEndpoints.test': { type: 'mutation', repeatable: false },
   'webhookEndpoints.delete': { type: 'mutation', repeatable: false },
   'deliveries.list': { type: 'query', repeatable: true },
+  'deliveries.get': { type: 'query', repeatable: true },
+  'deliveries.resend': { type: 'mutation', repeatable: false },
+  'deliveries.replay': { type: 'mutation', repeatable: false },
   'events.list': { type: 'query', repeatable: true },
   'usage.ofApiKeys': { type: 'query', repeatable: true },
   'usage.ofSubjects': { type: 'query', repeatable: true },
+  'jobs.list': { type: 'query', repeatable: true },
+  'jobs.run': { type: 'mutation', repeatable: true },
 } as const satisfies Record<string, Procedure>;
 
 export interface Procedure {

@@ -23,15 +23,24 @@ const output = { dir: 'dist/package', format: 'es', chunkFileNames: '[name].js',
 
 export default [
   {
-    input: { index: 'dist/client/index.js', errors: 'dist/client/errors.js' },
+    input: {
+      index: 'dist/client/index.js',
+      errors: 'dist/client/errors.js',
+      webhooks: 'dist/client/webhooks.js',
+    },
     external: /^node:/,
     plugins: [bundledTrpc],
     output,
   },
   {
-    input: { index: 'dist/client/index.d.ts', errors: 'dist/client/errors.d.ts' },
+    input: {
+      index: 'dist/client/index.d.ts',
+      errors: 'dist/client/errors.d.ts',
+      webhooks: 'dist/client/webhooks.d.ts',
+    },
     external: /^node:/,
     plugins: [dts({ includeExternal: ['@trpc/server', 'zod'] })],
-    output,
+    // What several entries share is named as its module, whose name ends in '.d' by then.
+    output: { ...output, chunkFileNames: ({ name }) => `${name.replace(/\.d$/, '')}.d.ts` },
   },
 ];

@@ -3,6 +3,7 @@ import { getTableName } from 'drizzle-orm';
 import { drizzle } from 'drizzle-orm/node-postgres';
 import { migrate } from 'drizzle-orm/node-postgres/migrator';
 import pg from 'pg';
+import { CHANGE_CHANNEL, Changes } from './changes.ts';
 import { pgKit } from './kit.ts';
 import { mergedReads } from './merged-reads.ts';
 import { migrationsFolder } from './migrations.ts';
@@ -24,6 +25,7 @@ export function openPostgres({ location, poolSize = 10, lockTimeoutMs = 5_000 }:
   const writers = openPool(location, Math.ceil(poolSize / 2), lockTimeoutMs);
   const readers = openPool(location, Math.floor(poolSize / 2), lockTimeoutMs);
   const accepted = new Set<Promise<unknown>>();
+  const changes = new Changes((changed) => listen(location, lockTimeoutMs, changed));
   let closed = false;
 
   function tx<T>(work: (tx: Rows) => Promise<T>): Promise<T> {
@@ -43,11 +45,13 @@ export function openPostgres({ location, poolSize = 10, lockTimeoutMs = 5_000 }:
       prepare: (name, text) => mergedReads(readers, name, text),
     },
     tx,
+    onChange: (listener) => changes.add(listener),
     exclusively: (work) => exclusively(location, lockTimeoutMs, work),
     migrate: () => migrateDatabase(location, lockTimeoutMs),
     compact: (names) => compactTables(location, lockTimeoutMs, names),
     async close() {
       closed = true;
+      changes.close();
       // A pool that is ending serves nobody who still waits for a connection.
       await Promise.allSettled(accepted);
       await Promise.all([writers.end(), readers.end()]);
@@ -74,6 +78,48 @@ function openPool(location: string, max: number, lockTimeoutMs: number): pg.Pool
 
 /** Connections that broke: nothing is sent over them any more. */
 const lost = new WeakSet<pg.ClientBase>();
+
+const RECONNECT_MS = 250;
+
+/** Hears of commits on a connection of its own, and on another when that is lost. */
+function listen(location: string, connectionTimeoutMillis: number, changed: () => void): () => void {
+  let stopped = false;
+  let current: pg.Client | undefined;
+  let pause: NodeJS.Timeout | undefined;
+
+  function connect() {
+    const client = new pg.Client({
+      connectionString: location,
+      connectionTimeoutMillis,
+      application_name: 'countersign changes',
+      // Nothing is ever sent over it, so a network that forgot it would not be noticed otherwise.
+      keepAlive: true,
+      keepAliveInitialDelayMillis: 10_000,
+    });
+    current = client;
+    client.on('error', () => {});
+    client.on('notification', changed);
+    client.once('end', () => {
+      if (stopped) return;
+      pause = setTimeout(connect, RECONNECT_MS + Math.random() * RECONNECT_MS);
+      pause.unref();
+    });
+    client
+      .connect()
+      .then(() => client.query(`LISTEN "${CHANGE_CHANNEL}"`))
+      // What was committed while nobody listened was told to nobody.
+      .then(changed)
+      .catch(() => client.end())
+      .catch(() => {});
+  }
+
+  connect();
+  return () => {
+    stopped = true;
+    clearTimeout(pause);
+    current?.end().catch(() => {});
+  };
+}
 
 /** On a connection of its own, without the limits of a query: a migration may take its time. */
 async function migrateDatabase(location: string, connectionTimeoutMillis: number): Promise<void> {

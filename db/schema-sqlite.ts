@@ -26,4 +26,9 @@ export const {
   credits,
   idempotencyKeys,
   m2mTokenCounts,
+  deliveryAttempts,
+  eventAnchor,
+  eventCheckpoints,
+  jobs,
+  expiryNotices,
 } = buildTables(sqliteKit);

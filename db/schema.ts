@@ -1,10 +1,11 @@
 import type { Kit } from './kit.ts';
 import { apiKeysTable } from './tables/api-keys.ts';
 import { creditsTable } from './tables/credits.ts';
-import { deliveriesTable } from './tables/deliveries.ts';
-import { eventHeadTable, eventsTable } from './tables/events.ts';
+import { deliveriesTable, deliveryAttemptsTable } from './tables/deliveries.ts';
+import { eventAnchorTable, eventCheckpointsTable, eventHeadTable, eventsTable } from './tables/events.ts';
 import { idempotencyKeysTable } from './tables/idempotency-keys.ts';
 import { installationTable, wrappedKeysTable } from './tables/installation.ts';
+import { expiryNoticesTable, jobsTable } from './tables/jobs.ts';
 import { keyPoliciesTable } from './tables/key-policies.ts';
 import { importedShapesTable, keyPrefixesTable } from './tables/key-shapes.ts';
 import { m2mTokenCountsTable } from './tables/m2m-token-counts.ts';
@@ -45,6 +46,11 @@ export function buildTables(k: Kit) {
     credits: creditsTable(k),
     idempotencyKeys: idempotencyKeysTable(k),
     m2mTokenCounts: m2mTokenCountsTable(k),
+    deliveryAttempts: deliveryAttemptsTable(k),
+    eventAnchor: eventAnchorTable(k),
+    eventCheckpoints: eventCheckpointsTable(k),
+    jobs: jobsTable(k),
+    expiryNotices: expiryNoticesTable(k),
   };
 }
 

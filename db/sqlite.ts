@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { drizzle } from 'drizzle-orm/better-sqlite3';
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
+import { Changes } from './changes.ts';
 import { sqliteKit } from './kit.ts';
 import { migrationsFolder } from './migrations.ts';
 import { ReadGroup } from './read-group.ts';
@@ -12,18 +13,33 @@ import { WriteQueue, type Writer } from './write-queue.ts';
 const tables = buildTables(sqliteKit);
 
 export function openSqlite({ location, lockTimeoutMs = 5_000, onCommit }: StoreOptions): Store {
-  const queue = new WriteQueue(() => openWriter(location, lockTimeoutMs), lockTimeoutMs, onCommit);
+  let hasAppended = false;
+  const appended = () => {
+    hasAppended = true;
+  };
+  const queue = new WriteQueue(
+    () => openWriter(location, lockTimeoutMs, appended),
+    lockTimeoutMs,
+    (transactions) => {
+      onCommit?.(transactions);
+      if (hasAppended) changes.tell();
+      hasAppended = false;
+    },
+  );
   const reader = tuned(new Database(location, { readonly: true, timeout: lockTimeoutMs }));
   const reads = new ReadGroup(reader);
+  const changes = new Changes((changed) => watchOtherConnections(reader, changed));
 
   return {
     dialect: 'sqlite',
     read: { ...rows(reader), prepare: (_name, text) => reads.prepare(text) },
     tx: (work, lane = 'normal') => queue.add(work, lane),
+    onChange: (listener) => changes.add(listener),
     exclusively: (work) => exclusively(`${location}.lock`, work),
     migrate: async () => migrateFile(location, lockTimeoutMs),
     compact: async () => compactFile(location, lockTimeoutMs),
     async close() {
+      changes.close();
       await queue.end();
       // Who closes last brings the write-ahead log into the file, and a connection that only reads cannot.
       reader.close();
@@ -32,8 +48,32 @@ export function openSqlite({ location, lockTimeoutMs = 5_000, onCommit }: StoreO
   };
 }
 
-function openWriter(location: string, lockTimeoutMs: number): Writer {
+/** Asking takes some microseconds, and an answer from another process is as old as this at most. */
+const WATCH_MS = 20;
+
+/** Calls `changed` when another connection than `reader` has committed: https://www.sqlite.org/pragma.html#pragma_data_version. */
+function watchOtherConnections(reader: Database.Database, changed: () => void): () => void {
+  let seen: unknown;
+  const timer = setInterval(() => {
+    try {
+      const version = reader.pragma('data_version', { simple: true });
+      if (seen !== undefined && version !== seen) changed();
+      seen = version;
+    } catch {
+      // What is wrong with the file the next read will say.
+    }
+  }, WATCH_MS);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
+function openWriter(location: string, lockTimeoutMs: number, appended: () => void): Writer {
   const connection = tuned(new Database(location, { timeout: lockTimeoutMs }));
+  // Under PostgreSQL's name, so that the statement that appends an event is the same one.
+  connection.function('pg_notify', { directOnly: true }, (_channel: unknown, _payload: unknown) => {
+    appended();
+    return null;
+  });
   connection.pragma('journal_mode = WAL');
   connection.pragma('synchronous = FULL');
   connection.pragma('foreign_keys = ON');

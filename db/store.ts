@@ -32,6 +32,12 @@ export interface Store {
   tx<T>(work: (tx: Rows) => Promise<T>, lane?: Lane): Promise<T>;
   /** Runs `work` while no other process on this database runs any: migrations and bootstrap. */
   exclusively<T>(work: () => Promise<T>): Promise<T>;
+  /**
+   * Calls `listener` after commits that appended events, of this process or another; answers how to end that. A call
+   * says only that the log may be longer: several commits may be one call, and on PostgreSQL one is lost with the
+   * connection that would have brought it, and made good when there is another.
+   */
+  onChange(listener: () => void): () => void;
   /** Brings the schema up to date. Call it within `exclusively`. */
   migrate(): Promise<void>;
   /**

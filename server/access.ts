@@ -10,6 +10,7 @@ const ISSUERS_AND_READERS: readonly Who[] = ['admin', 'issuer', 'read'];
 const TOKEN_READERS: readonly Who[] = ['admin', 'issuer', 'read', 'machine'];
 const TOKEN_REVOKERS: readonly Who[] = ['admin', 'issuer', 'machine'];
 const VERIFIERS: readonly Who[] = ['admin', 'verify', 'machine'];
+const FOLLOWERS: readonly Who[] = ['admin', 'read', 'verify', 'machine'];
 
 /**
  * Who may call what, on every transport. A procedure that is not here may be called by nobody. What a machine may see
@@ -81,17 +82,29 @@ export const ACCESS = {
   'signingKeys.retire': ADMIN,
   'signingKeys.emergencyRetire': ADMIN,
   'webhookEndpoints.create': ADMIN,
+  'webhookEndpoints.get': READERS,
   'webhookEndpoints.list': READERS,
+  'webhookEndpoints.update': ADMIN,
+  'webhookEndpoints.enable': ADMIN,
+  'webhookEndpoints.disable': ADMIN,
+  'webhookEndpoints.rotateSecret': ADMIN,
+  'webhookEndpoints.test': ADMIN,
   'webhookEndpoints.delete': ADMIN,
   'deliveries.list': READERS,
+  'deliveries.get': READERS,
+  'deliveries.resend': ADMIN,
+  'deliveries.replay': ADMIN,
   'events.list': READERS,
   'usage.ofApiKeys': ISSUERS_AND_READERS,
   'usage.ofSubjects': ISSUERS_AND_READERS,
+  'jobs.list': READERS,
+  'jobs.run': ADMIN,
 } as const satisfies Record<string, readonly Who[]>;
 
 /** The same for what is reached over HTTP and is no procedure. */
 const HTTP_ACCESS = {
   'metrics.read': READERS,
+  'feed.follow': FOLLOWERS,
 } as const satisfies Record<string, readonly Who[]>;
 
 const ALL = new Map<string, readonly Who[]>(Object.entries({ ...ACCESS, ...HTTP_ACCESS }));

@@ -19,6 +19,7 @@ import { clientAddress, createProxyList } from './client-address.ts';
 import type { Config } from './config.ts';
 import type { Deps } from './deps.ts';
 import { CountersignError, ERRORS, type ErrorCode, secondsToRetry } from './errors.ts';
+import type { Feeds } from './feed.ts';
 import { createHotRoutes, isHotRoute } from './hot.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
@@ -31,6 +32,7 @@ import { appRouter } from './trpc/router.ts';
 
 export interface AppOptions {
   deps: Deps;
+  feeds: Pick<Feeds, 'open'>;
   config: Pick<Config, 'publicUrl' | 'corsOrigins' | 'trustedProxies'>;
   logger: Logger;
   metrics: Metrics;
@@ -118,12 +120,13 @@ export const answerStarting: RequestListener = (request, response) => {
 
 /** Answers every request. */
 export function createRequestListener(options: AppOptions): RequestListener {
-  const { deps, config, logger, isDraining } = options;
+  const { deps, feeds, config, logger, isDraining } = options;
   const addressOf = createAddressOf(config.trustedProxies);
   const observe = createObserver(options, addressOf);
   const allowOrigin = createCors(config.corsOrigins);
   const hot = createHotRoutes({
     deps,
+    feeds,
     addressOf,
     onEnd: ({ request, response, startedAt, ...exchange }) =>
       observe(request, response, exchange, performance.now() - startedAt),

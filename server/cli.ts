@@ -5,12 +5,14 @@ import { type Countersign, CountersignError, createCountersign } from '../client
 import { type ApplyReport, applyMachines, type Change } from './apply.ts';
 import { CREDENTIAL_FIELDS, command, commandRouter, holdsCredential, inputSchema } from './commands.ts';
 import { PREFIXES } from './crypto/format.ts';
+import { exportEvents } from './export-events.ts';
 import {
   type ImportKeysTerminal,
   type ImportKeysTotals,
   importKeys,
   type RefusedLine,
 } from './import-keys.ts';
+import { listen } from './listen.ts';
 import { printable, toTable } from './table.ts';
 
 /** The process as a command sees it. */
@@ -54,6 +56,8 @@ export async function runCommand(argv: string[], terminal: Terminal): Promise<nu
     router: commandRouter(session.call, {
       apply: applyCommand(session),
       'import-keys': importKeysCommand(session, terminal),
+      'events.export': exportEventsCommand(session, terminal),
+      listen: listenCommand(session),
     }),
     name: 'countersign',
     version: terminal.version,
@@ -331,6 +335,69 @@ function importKeysCommand(session: ReturnType<typeof createSession>, terminal: 
     },
   );
 }
+
+const exportEventsInput = z.strictObject({
+  after: z.number().int().min(0).optional().describe('the sequence of the last event that is known already'),
+  follow: z.boolean().optional().describe('wait for more, until Ctrl-C'),
+});
+
+function exportEventsCommand(session: ReturnType<typeof createSession>, { stdout }: Terminal) {
+  return command(
+    {
+      description:
+        'Write events as JSON lines to standard output; it goes on from any sequence, with --after',
+      examples: [
+        'countersign events export > events.ndjson',
+        'countersign events export --follow --after 1200',
+      ],
+    },
+    inputSchema(exportEventsInput),
+    async (given) => {
+      const { after = 0, follow = false } = exportEventsInput.parse(given);
+      const interruption = new AbortController();
+      const interrupt = () => interruption.abort();
+      for (const signal of INTERRUPTIONS) process.once(signal, interrupt);
+      try {
+        const write = (lines: string) => stdout.write(lines);
+        const terminal = { write, note: session.note };
+        const last = await exportEvents(session.connect, { after, follow }, terminal, interruption.signal);
+        if (follow) session.note(`Go on with --after ${last}`);
+      } finally {
+        for (const signal of INTERRUPTIONS) process.off(signal, interrupt);
+      }
+    },
+  );
+}
+
+const listenInput = z.strictObject({
+  forwardTo: z.string().describe('where to post them, such as http://localhost:3000/hook'),
+});
+
+function listenCommand(session: ReturnType<typeof createSession>) {
+  return command(
+    {
+      description: 'For development: post events to a URL as webhooks, from now until Ctrl-C',
+      examples: ['countersign listen --forward-to http://localhost:3000/hook'],
+    },
+    inputSchema(listenInput),
+    async (given) => {
+      const { forwardTo } = listenInput.parse(given);
+      if (!URL.canParse(forwardTo) || !/^https?:$/.test(new URL(forwardTo).protocol))
+        throw new UsageError(`'--forward-to' must be an http or https URL, got '${printable(forwardTo)}'`);
+      const ending = new AbortController();
+      const end = () => ending.abort();
+      process.once('SIGINT', end).once('SIGTERM', end);
+      try {
+        const countersign = await session.connect();
+        return await listen(countersign, { forwardTo, signal: ending.signal, note: session.note });
+      } finally {
+        process.off('SIGINT', end).off('SIGTERM', end);
+      }
+    },
+  );
+}
+
+const INTERRUPTIONS = ['SIGINT', 'SIGTERM'] as const;
 
 /** Refusals that are shown; all of them are in the report. */
 const REFUSALS_SHOWN_MAX = 20;

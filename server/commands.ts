@@ -63,15 +63,16 @@ interface RouterProcedure {
   _def: { type: 'query' | 'mutation'; inputs: z.ZodType[]; meta?: ProcedureMeta };
 }
 
-/** The router's procedures as commands, with `own` besides them. Not a tRPC router: in those no name may be `apply`. */
-export function commandRouter(call: CallProcedure, own: Commands) {
+/** The router's procedures as commands, with `own` besides them, by their paths. Not a tRPC router: in those no name may be `apply`. */
+export function commandRouter(call: CallProcedure, own: Record<string, Command>) {
   const commands: Commands = {};
   const procedures = appRouter._def.procedures as unknown as Record<string, RouterProcedure>;
   for (const [path, procedure] of Object.entries(procedures)) {
     const name = NAMES[path] === undefined ? path : NAMES[path];
     if (name !== null) place(commands, name.split('.'), procedureCommand(path, procedure, call));
   }
-  return t.router({ ...commands, ...own });
+  for (const [path, leaf] of Object.entries(own)) place(commands, path.split('.'), leaf);
+  return t.router(commands);
 }
 
 function procedureCommand(path: string, { _def }: RouterProcedure, call: CallProcedure): Command {

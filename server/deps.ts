@@ -15,6 +15,8 @@ export interface Deps {
   readonly signer: Signer;
   /** Milliseconds since 1970-01-01 UTC; never goes back. */
   readonly now: () => number;
+  /** Whether the time of day jumped, so that `now` may be wrong: then nothing is purged. */
+  readonly isTimeDoubtful: () => boolean;
   /** `iss` of the JWTs we sign, and the base of every URL we emit. */
   readonly publicUrl: string;
   readonly usage: UsageCounter;

@@ -8,12 +8,14 @@ import { type Authorize, verify, verifyBatch, verifyBatchInput, verifyInput } fr
 import type { Presented } from './domain/secrets.ts';
 import { JWKS_MAX_AGE_SECONDS } from './domain/signing-keys.ts';
 import { CountersignError, secondsToRetry } from './errors.ts';
+import type { Feeds } from './feed.ts';
 import { toErrorEnvelope } from './rest/errors.ts';
 import { createM2mTokenRequest, postM2mToken } from './rest/m2m-tokens.ts';
 import { translate } from './translate.ts';
 
 export interface HotOptions {
   deps: Deps;
+  feeds: Pick<Feeds, 'open'>;
   /** The client's address, behind trusted proxies. */
   addressOf: (request: IncomingMessage) => string;
   /** Told of every request that was answered, or given up because its client went away. */
@@ -50,7 +52,9 @@ interface Answer {
   body: unknown;
 }
 
-type Route =
+type Route = AnsweredRoute | { method: 'GET'; isFeed: true };
+
+type AnsweredRoute =
   | { method: 'POST'; bytesMax: number; answer: (call: HotCall, body: Body) => Promise<Answer> }
   | { method: 'GET'; maxAgeSeconds: number; answer: (call: RequestContext) => Promise<Answer> };
 
@@ -68,11 +72,12 @@ const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   ['/m2m_tokens', MINT],
   ['/v1/jwks', JWKS],
   ['/.well-known/jwks.json', JWKS],
+  ['/v1/feed', { method: 'GET', isFeed: true }],
 ]);
 
 export const isHotRoute = (path: string) => ROUTES.has(path);
 
-export function createHotRoutes({ deps, addressOf, onEnd, report }: HotOptions): HotRoutes {
+export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOptions): HotRoutes {
   return (request, response, requestId, startedAt) => {
     const path = pathOf(request.url ?? '');
     const route = ROUTES.get(path);
@@ -85,17 +90,20 @@ export function createHotRoutes({ deps, addressOf, onEnd, report }: HotOptions):
       requestId,
     };
     const body = new Body(request);
-    run(route, call, request.method ?? '', body)
-      .then(
-        (answer) => send(response, requestId, answer, cacheControl(route)),
-        (error: unknown) => {
-          // The client went away in the middle of its body: there is nobody to answer, and nothing failed.
-          if (request.errored) return;
-          const told = translate(error, requestId, body.json);
-          if (told.status >= 500) report?.(told);
-          refuse(request, response, route, told);
-        },
-      )
+    const answered =
+      'isFeed' in route
+        ? follow(feeds, call, request, response)
+        : run(route, call, request.method ?? '', body).then((answer) =>
+            send(response, requestId, answer, cacheControl(route)),
+          );
+    answered
+      .catch((error: unknown) => {
+        // The client went away in the middle of its body: there is nobody to answer, and nothing failed.
+        if (request.errored) return;
+        const told = translate(error, requestId, body.json);
+        if (told.status >= 500) report?.(told);
+        refuse(request, response, route, told);
+      })
       .then(() => onEnd?.({ request, response, requestId, route: path, startedAt }));
     return true;
   };
@@ -106,7 +114,17 @@ function pathOf(url: string): string {
   return query === -1 ? url : url.slice(0, query);
 }
 
-async function run(route: Route, call: HotCall, method: string, body: Body): Promise<Answer> {
+async function follow(
+  feeds: HotOptions['feeds'],
+  call: RequestContext,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  if (request.method !== 'GET') throw new CountersignError('method_not_allowed', 'Wanted the method GET');
+  await feeds.open(call, response, request.headers['last-event-id']?.toString());
+}
+
+async function run(route: AnsweredRoute, call: HotCall, method: string, body: Body): Promise<Answer> {
   if (route.method === 'POST' && method === 'POST') {
     await body.read(route.bytesMax);
     return route.answer(call, body);
@@ -219,7 +237,7 @@ const tooLarge = (bytesMax: number) =>
   new CountersignError('payload_too_large', `Wanted a body of at most ${bytesMax} bytes`);
 
 /** Credentials and what they may do are nobody's to cache; the JWKS is everybody's. */
-const cacheControl = (route: Route) =>
+const cacheControl = (route: AnsweredRoute) =>
   route.method === 'GET' ? `public, max-age=${route.maxAgeSeconds}` : 'no-store';
 
 /** Headers as a list, which Node writes as they stand. Exactly `application/json`: with a charset, Clerk's SDK reads no answer as JSON. */
@@ -252,13 +270,18 @@ function refuse(
     'X-Request-Id': told.requestId,
   };
   if (told.code === 'unauthenticated') headers['WWW-Authenticate'] = 'Bearer';
-  if (told.code === 'method_not_allowed') headers['Allow'] = route.method === 'GET' ? 'GET, HEAD' : 'POST';
+  if (told.code === 'method_not_allowed') headers['Allow'] = allowedMethods(route);
   if (told.code === 'payload_too_large') headers['Connection'] = 'close';
   const retryAfterSeconds = secondsToRetry(told);
   if (retryAfterSeconds !== undefined) headers['Retry-After'] = retryAfterSeconds;
   response.writeHead(told.status, headers);
   if (told.code === 'payload_too_large') closeUnread(request, response, text);
   else response.end(text);
+}
+
+function allowedMethods(route: Route): string {
+  if ('isFeed' in route) return 'GET';
+  return route.method === 'GET' ? 'GET, HEAD' : 'POST';
 }
 
 const LINGER_MS = 500;

@@ -6,6 +6,7 @@ import { dirname, resolve } from 'node:path';
 import { startWorkers, type Workers } from '../workers/workers.ts';
 import { answerStarting, createHttpServer, createRequestListener } from './app.ts';
 import { type Config, ConfigError, listeningOn, loadConfig } from './config.ts';
+import { createFeeds } from './feed.ts';
 import { createLifecycle, dieLoudly, refuseToStart } from './lifecycle.ts';
 import { createLogger } from './logger.ts';
 import { createMetrics } from './metrics.ts';
@@ -39,8 +40,10 @@ async function main() {
   const opened = await openDeps(config, { logger, metrics, wake: (job) => workers?.wake(job) });
   const started = await startWorkers(opened.deps, { redisUrl: config.redisUrl, logger, metrics, role });
   workers = started;
+  const feeds = createFeeds(opened.deps, logger);
   listener = createRequestListener({
     deps: opened.deps,
+    feeds,
     config,
     logger,
     metrics,
@@ -48,6 +51,7 @@ async function main() {
     isDraining: lifecycle.isEnding,
   });
   lifecycle.onEnd(async () => {
+    feeds.close();
     await drain(server);
     await started.close();
     await opened.close();

@@ -1,4 +1,4 @@
-import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 
 /** What operators can watch. Labels come from closed sets: nothing a caller sends becomes one. */
 export interface Metrics {
@@ -13,6 +13,10 @@ export interface Metrics {
     outcome: 'delivered' | 'failed' | 'dead',
     msSinceEvent: { firstAttemptMs?: number | undefined; deliveredMs?: number | undefined },
   ): void;
+  /** One run of a scheduled job by this process. */
+  job(name: string, outcome: string, durationMs: number): void;
+  /** Says how to read what is in the database; asked when the metrics are. */
+  watch(read: () => Promise<Standing>): void;
   /** Everything in the text format of Prometheus. */
   text(): Promise<string>;
   /** Its media type. */
@@ -21,8 +25,19 @@ export interface Metrics {
 
 const REQUEST_SECONDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 const TRANSACTIONS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+/** From nothing to do to a backlog of millions. */
+const JOB_SECONDS = [0.01, 0.1, 1, 10, 60, 600, 3600];
 /** From a wake-up to the last retry, 75 hours later. */
 const DELIVERY_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600, 36_000, 270_000];
+
+/** What rows say, of all processes together. */
+export interface Standing {
+  /** Deliveries that are to be attempted now, and those that wait for a later attempt; counted up to 10,000 in all. */
+  pending: { due: number; waiting: number };
+  /** How old the oldest of them is; 0 for none. */
+  oldestPendingMs: number;
+  jobs: readonly { name: string; failures: number; lastSucceededAt: number | null; overdueMs: number }[];
+}
 
 /** Metrics in a registry of their own, so that two servers in one process do not share counts. */
 export function createMetrics(): Metrics {
@@ -68,6 +83,21 @@ export function createMetrics(): Metrics {
     registers,
   });
 
+  const jobRuns = new Counter({
+    name: 'countersign_job_runs_total',
+    help: 'Runs of scheduled jobs by this process, by outcome',
+    labelNames: ['job', 'outcome'],
+    registers,
+  });
+  const jobSeconds = new Histogram({
+    name: 'countersign_job_duration_seconds',
+    help: 'Seconds that a run of a scheduled job took',
+    labelNames: ['job'],
+    buckets: JOB_SECONDS,
+    registers,
+  });
+  const standing = createStanding(registers);
+
   return {
     httpRequest: (route, method, status, seconds) => requests.observe({ route, method, status }, seconds),
     verification: (outcome) => verifications.inc({ outcome }),
@@ -77,7 +107,57 @@ export function createMetrics(): Metrics {
       if (firstAttemptMs !== undefined) firstAttempts.observe(firstAttemptMs / 1000);
       if (deliveredMs !== undefined) delivered.observe(deliveredMs / 1000);
     },
-    text: () => registry.metrics(),
+    job(name, outcome, durationMs) {
+      jobRuns.inc({ job: name, outcome });
+      jobSeconds.observe({ job: name }, durationMs / 1000);
+    },
+    watch: standing.watch,
+    async text() {
+      await standing.read();
+      return registry.metrics();
+    },
     contentType: registry.contentType,
+  };
+}
+
+/** Gauges of what rows say: any process can tell, also of workers that nobody asks for metrics. */
+function createStanding(registers: Registry[]) {
+  const gauge = (name: string, help: string, labelNames: string[] = []) =>
+    new Gauge({ name: `countersign_${name}`, help, labelNames, registers });
+  const pending = gauge('deliveries_pending', 'Deliveries still owed, counted up to 10,000', ['state']);
+  const oldest = gauge('deliveries_oldest_pending_seconds', 'Age of the oldest delivery still owed');
+  const failures = gauge('job_failures', 'Runs that failed since the last that did not', ['job']);
+  const overdue = gauge('job_overdue_seconds', 'How long ago a run was due that nobody began', ['job']);
+  const succeeded = gauge('job_last_success_timestamp_seconds', 'When a run last succeeded; 0 for never', [
+    'job',
+  ]);
+  const isRead = gauge(
+    'standing_read',
+    'Whether the database could be asked for the gauges of queue and jobs',
+  );
+  let ask: (() => Promise<Standing>) | undefined;
+
+  function show({ pending: { due, waiting }, oldestPendingMs, jobs }: Standing) {
+    pending.set({ state: 'due' }, due);
+    pending.set({ state: 'waiting' }, waiting);
+    oldest.set(oldestPendingMs / 1000);
+    for (const { name, failures: failed, lastSucceededAt, overdueMs } of jobs) {
+      failures.set({ job: name }, failed);
+      overdue.set({ job: name }, overdueMs / 1000);
+      succeeded.set({ job: name }, (lastSucceededAt ?? 0) / 1000);
+    }
+  }
+
+  return {
+    watch(read: () => Promise<Standing>) {
+      ask = read;
+    },
+    /** A database that is down takes these gauges away, and no others. */
+    async read() {
+      const found = await ask?.().catch(() => null);
+      isRead.set(found ? 1 : 0);
+      if (found) show(found);
+      else for (const each of [pending, oldest, failures, overdue, succeeded]) each.reset();
+    },
   };
 }

@@ -6,8 +6,6 @@ import { type Config, isLoopback } from './config.ts';
 import { PREFIXES, parseValue } from './crypto/format.ts';
 import { newValue } from './crypto/hashing.ts';
 import type { Deps } from './deps.ts';
-import { createApiKeyPurge } from './domain/api-key-retention.ts';
-import { deleteExpiredIdempotencyKeys } from './domain/idempotency.ts';
 import {
   assertMayOpen,
   type InstallationOptions,
@@ -21,6 +19,7 @@ import { hasOurPeppers } from './domain/peppers.ts';
 import { shouldKeepFirstSecretKeyFile } from './domain/secret-keys.ts';
 import { findCaller, findOwner } from './domain/secrets.ts';
 import { createSigner } from './domain/signing-keys.ts';
+import { readStanding } from './domain/standing.ts';
 import { createUsageCounter } from './domain/usage.ts';
 import { firstMasterKey, keptMasterKey, keyFile, writeDurably } from './key-files.ts';
 import { createLimits, type Limits } from './limits.ts';
@@ -80,18 +79,23 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       keyring: installed.keyring,
       signer: createSigner(store, installed.keyring),
       now: clock.now,
+      isTimeDoubtful: clock.isDoubtful,
       publicUrl: config.publicUrl,
       usage: createUsageCounter(),
       pool: createMintedPool(),
       mintCounts: createM2mTokenCounter(),
       shapes: createKeyShapes(store),
       limits,
-      outbound: createOutbound({ allowLoopbackHttp: isOnLoopback(config) }),
+      outbound: createOutbound({
+        allowLoopbackHttp: isOnLoopback(config),
+        allowSubnets: config.webhookAllowSubnets,
+      }),
       observer: metrics,
       wake,
     };
+    metrics.watch(() => readStanding(deps));
     const firstSecretKeyPath = await tidyFirstSecretKey(deps, config.dataDir);
-    const upkeep = startUpkeep(deps, config.dataDir, clock, logger);
+    const upkeep = startUpkeep(deps, config.dataDir, logger);
     return {
       deps,
       isFirstStart: installed.isFirstStart,
@@ -200,11 +204,10 @@ async function tidyFirstSecretKey(deps: Deps, dataDir: string): Promise<string |
 }
 
 /**
- * Every few seconds: flushes what was counted, looks whether the first secret key's file may go, and deletes what is due.
- * One round at a time, and beside it looks whether this process may stay.
+ * Every few seconds: flushes what was counted, and looks whether the first secret key's file may go. One round at a time,
+ * and beside it looks whether this process may stay.
  */
-function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) {
-  const purge = startPurging(deps, clock, logger);
+function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
   let round: Promise<void> | undefined;
   let isFailing = false;
   let isEnding = false;
@@ -224,7 +227,6 @@ function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) 
       await deps.mintCounts.flush(deps.store, deps.now());
       await deps.usage.flush(deps.store, pacing());
       await tidyFirstSecretKey(deps, dataDir);
-      await deleteExpiredIdempotencyKeys(deps);
       if (isFailing) logger.info('Usage is being written again');
       isFailing = false;
     } catch (err) {
@@ -236,11 +238,9 @@ function startUpkeep(deps: Deps, dataDir: string, clock: Clock, logger: Logger) 
 
   const timer = setInterval(() => {
     void endIfSuperseded(deps, logger);
-    round ??= keepUp()
-      .then(purge)
-      .finally(() => {
-        round = undefined;
-      });
+    round ??= keepUp().finally(() => {
+      round = undefined;
+    });
   }, UPKEEP_MS);
   timer.unref();
   return {
@@ -261,22 +261,4 @@ async function endIfSuperseded(deps: Deps, logger: Logger): Promise<void> {
     'The pepper is being retired: the process ends, and can be started again once that is finished',
   );
   process.exit(1);
-}
-
-/** Deletes what its retention is over for, unless the time is doubtful: what is deleted too early is gone. */
-function startPurging(deps: Deps, clock: Clock, logger: Logger): () => Promise<void> {
-  const purgeApiKeys = createApiKeyPurge();
-  let wasDoubtful = false;
-  return async () => {
-    const isDoubtful = clock.isDoubtful();
-    if (isDoubtful && !wasDoubtful)
-      logger.warn(
-        'The clock moved by over an hour since the start: nothing is purged until it is back, or a restart',
-      );
-    wasDoubtful = isDoubtful;
-    if (isDoubtful) return;
-    await purgeApiKeys(deps).catch((err: unknown) => {
-      logger.error({ err }, 'Cannot delete API keys whose retention is over; it is tried again in an hour');
-    });
-  };
 }

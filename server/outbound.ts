@@ -1,18 +1,21 @@
 /** Requests that this server sends to addresses others chose. */
-import { BlockList, isIP } from 'node:net';
-import { Agent, errors, request } from 'undici';
+import { type LookupAddress, lookup as lookupByDns } from 'node:dns';
+import { isIP, type LookupFunction } from 'node:net';
+import { Agent, buildConnector, type Dispatcher, errors, request } from 'undici';
+import { type AddressKind, createAddressGuard } from './outbound-addresses.ts';
 
 export interface OutboundResponse {
   status: number;
+  /** The first 4 KB of the body as text, as far as it came in time. Show it to operators alone. */
+  body: string;
+  /** The header `Retry-After` as it came, or null. */
+  retryAfter: string | null;
 }
 
 export interface Outbound {
-  /** Why a webhook may not be sent to this URL, as "wanted …, found …", or null when it may. */
+  /** Why a webhook may not be sent to this URL, as "wanted …, found …", or null as far as the URL itself tells. */
   refusal(url: string): string | null;
-  /**
-   * Posts a body; throws `OutboundError` when no answer came. Follows no redirects and keeps nothing of the answer but
-   * its status.
-   */
+  /** Posts a body; throws `OutboundError` when no answer came. Follows no redirects. */
   post(url: string, headers: Record<string, string>, body: string): Promise<OutboundResponse>;
   close(): Promise<void>;
 }
@@ -27,38 +30,55 @@ export const URL_LENGTH_MAX = 2048;
 export interface OutboundOptions {
   /** Whether this host itself may be sent to, and over plain http: only while `PUBLIC_URL` is loopback. */
   allowLoopbackHttp: boolean;
+  /** CIDR blocks that may be sent to although they are not public, and over plain http. */
+  allowSubnets?: readonly string[];
+  /** Every address of a name; by default the system's. */
+  resolve?: Resolve;
   connectTimeoutMs?: number;
   /** From the call until the end of the answer. */
   totalTimeoutMs?: number;
 }
+
+export type Resolve = (hostname: string) => Promise<LookupAddress[]>;
 
 const CONNECT_TIMEOUT_MS = 5_000;
 /** Standard Webhooks 1.0.0 asks for 15 to 30 s. */
 const TOTAL_TIMEOUT_MS = 15_000;
 /** Of a longer answer no more is read, at the price of its connection. */
 const ANSWER_BYTES_MAX = 4096;
+const RETRY_AFTER_LENGTH_MAX = 64;
+/** Below are the ports of services that would take a request for something else. */
+const FREE_PORT_MIN = 1024;
+const WEB_PORTS = ['', '80', '443'];
 
 export function createOutbound(options: OutboundOptions): Outbound {
-  const { allowLoopbackHttp, connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
+  const { allowLoopbackHttp, allowSubnets = [], connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
   const totalTimeoutMs = options.totalTimeoutMs ?? TOTAL_TIMEOUT_MS;
+  const rules: Rules = {
+    kindOf: createAddressGuard({ allowLoopback: allowLoopbackHttp, allowSubnets }),
+    allowLoopbackHttp,
+    hasOpenSubnets: allowSubnets.length > 0,
+  };
   const agent = new Agent({
-    connect: { timeout: connectTimeoutMs },
+    connect: guardedConnector(rules, options.resolve ?? resolveBySystem, connectTimeoutMs),
     headersTimeout: totalTimeoutMs,
     bodyTimeout: totalTimeoutMs,
   });
-  const refusal = (url: string) => refusalOf(url, allowLoopbackHttp);
 
   return {
-    refusal,
+    refusal: (url) => refusalOf(url, rules),
     async post(url, headers, body) {
-      const refused = refusal(url);
+      const refused = refusalOf(url, rules);
       if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
       const signal = AbortSignal.timeout(totalTimeoutMs);
       try {
         const answer = await request(url, { dispatcher: agent, method: 'POST', headers, body, signal });
-        // The status is the answer; a body that is slow, broken or too long changes nothing about it.
-        await answer.body.dump({ limit: ANSWER_BYTES_MAX, signal }).catch(() => {});
-        return { status: answer.statusCode };
+        const retryAfter = [answer.headers['retry-after'] ?? null].flat()[0] ?? null;
+        return {
+          status: answer.statusCode,
+          retryAfter: retryAfter && retryAfter.length <= RETRY_AFTER_LENGTH_MAX ? retryAfter : null,
+          body: await beginningOf(answer.body),
+        };
       } catch (error) {
         throw new OutboundError(describe(error, { connectTimeoutMs, totalTimeoutMs }), { cause: error });
       }
@@ -67,38 +87,145 @@ export function createOutbound(options: OutboundOptions): Outbound {
   };
 }
 
-function refusalOf(text: string, allowLoopbackHttp: boolean): string | null {
+/** The status is the answer; a body that is slow, broken or too long changes nothing about it. */
+async function beginningOf(body: Dispatcher.ResponseData['body']): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of body) {
+      chunks.push(chunk);
+      bytes += chunk.length;
+      if (bytes >= ANSWER_BYTES_MAX) break;
+    }
+  } catch {
+    // What came until then is kept.
+  }
+  const beginning = Buffer.concat(chunks).subarray(0, ANSWER_BYTES_MAX).toString();
+  // PostgreSQL has no NUL in text.
+  return beginning.replaceAll('\0', '\ufffd');
+}
+
+interface Rules {
+  kindOf: (address: string) => AddressKind;
+  allowLoopbackHttp: boolean;
+  hasOpenSubnets: boolean;
+}
+
+const THIS_HOST_REFUSED =
+  "wanted an address of another host, found this host's own: it is allowed only while PUBLIC_URL is loopback";
+
+function refusalOf(text: string, rules: Rules): string | null {
   if (text.length > URL_LENGTH_MAX) {
     return `wanted at most ${URL_LENGTH_MAX} characters, found ${text.length}`;
   }
   if (!URL.canParse(text)) return 'wanted an absolute URL, found none';
   const url = new URL(text);
+  const { protocol, port } = url;
+  if (protocol !== 'https:' && protocol !== 'http:') return `wanted https, found ${protocol.slice(0, -1)}`;
   if (url.username !== '' || url.password !== '') return 'wanted a URL without credentials, found some';
-  if (isThisHost(url.hostname)) {
-    if (!allowLoopbackHttp) {
-      return "wanted an address of another host, found this host's own: it is allowed only while PUBLIC_URL is loopback";
-    }
-    if (url.protocol === 'http:') return null;
+  if (!WEB_PORTS.includes(port) && Number(port) < FREE_PORT_MIN) {
+    return `wanted port 80, 443 or one from ${FREE_PORT_MIN} on, found ${port}`;
   }
-  return url.protocol === 'https:' ? null : `wanted https, found ${url.protocol.slice(0, -1)}`;
+  return refusalOfHost(url, rules);
 }
 
-const THIS_HOST = new BlockList();
-THIS_HOST.addSubnet('127.0.0.0', 8, 'ipv4');
-THIS_HOST.addAddress('::1', 'ipv6');
-// The unspecified addresses: connecting to them reaches this host.
-THIS_HOST.addAddress('0.0.0.0', 'ipv4');
-THIS_HOST.addAddress('::', 'ipv6');
-
-/** Whether a `URL`'s host name, which is in canonical form by then, is loopback; `localhost` by RFC 6761, section 6.3. */
-function isThisHost(hostname: string): boolean {
+/** A `URL`'s host name is in canonical form, so that every spelling of an IPv4 address is one. */
+function refusalOfHost({ hostname, protocol }: URL, rules: Rules): string | null {
   const host = hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '');
-  const family = isIP(host);
-  if (family === 0) return host === 'localhost' || host.endsWith('.localhost');
-  return THIS_HOST.check(host, family === 4 ? 'ipv4' : 'ipv6');
+  if (isIP(host) !== 0) return refusalOfAddress(host, protocol, rules);
+  // RFC 6761, section 6.3: such a name is loopback whatever a resolver says.
+  if (host === 'localhost' || host.endsWith('.localhost')) {
+    return rules.allowLoopbackHttp ? null : THIS_HOST_REFUSED;
+  }
+  // With open subnets it is known only when the name is resolved whether it leads into one.
+  return protocol === 'https:' || rules.hasOpenSubnets ? null : 'wanted https, found http';
 }
+
+function refusalOfAddress(address: string, protocol: string, rules: Rules): string | null {
+  switch (rules.kindOf(address)) {
+    case 'open':
+      return null;
+    case 'this_host':
+      return THIS_HOST_REFUSED;
+    case 'reserved':
+      return 'wanted a public address, found one that is not';
+    case 'public':
+      return protocol === 'https:' ? null : 'wanted https, found http';
+  }
+}
+
+/** Not connected, because of where the name or the address leads. */
+class AddressRefused extends Error {}
+
+/**
+ * Judges addresses where they are dialled: of a name, every answer of the one resolution whose answers are dialled, so
+ * that a second one has nothing to change; a literal before, because no lookup is made for it; and once more the address
+ * that the socket has in the end.
+ */
+function guardedConnector(rules: Rules, resolve: Resolve, timeout: number): buildConnector.connector {
+  const connectorOf = (protocol: string) => {
+    const assertAllowed = (address: string) => {
+      const refused = refusalOfAddress(address, protocol, rules);
+      if (refused !== null) throw new AddressRefused(refused);
+    };
+    const lookup = guardedLookup(resolve, assertAllowed);
+    // Node takes `lookup` as any other option of a socket; undici's types do not name it.
+    const connect = buildConnector({ timeout, lookup } as buildConnector.BuildOptions);
+    return { assertAllowed, connect };
+  };
+  const connectors = { http: connectorOf('http:'), https: connectorOf('https:') };
+
+  return (target, callback) => {
+    const { assertAllowed, connect } = target.protocol === 'https:' ? connectors.https : connectors.http;
+    try {
+      if (isIP(target.hostname) !== 0) assertAllowed(target.hostname);
+    } catch (error) {
+      callback(error as Error, null);
+      return;
+    }
+    connect(target, (...[error, socket]) => {
+      if (error || !socket) {
+        callback(error ?? new Error('Neither a socket nor an error came'), null);
+        return;
+      }
+      try {
+        assertAllowed(socket.remoteAddress ?? '');
+        callback(null, socket);
+      } catch (refused) {
+        socket.destroy();
+        callback(refused as Error, null);
+      }
+    });
+  };
+}
+
+function guardedLookup(resolve: Resolve, assertAllowed: (address: string) => void): LookupFunction {
+  return (hostname, options, callback) => {
+    resolve(hostname).then(
+      (answers) => {
+        const [first] = answers;
+        try {
+          if (!first) throw Object.assign(new Error('The name has no address'), { code: 'ENOTFOUND' });
+          for (const { address } of answers) assertAllowed(address);
+        } catch (error) {
+          callback(error as Error, '');
+          return;
+        }
+        if (options.all) callback(null, answers);
+        else callback(null, first.address, first.family);
+      },
+      (error) => callback(error, ''),
+    );
+  };
+}
+
+const resolveBySystem: Resolve = (hostname) =>
+  new Promise((done, fail) =>
+    lookupByDns(hostname, { all: true }, (error, answers) => (error ? fail(error) : done(answers))),
+  );
 
 function describe(error: unknown, limits: { connectTimeoutMs: number; totalTimeoutMs: number }): string {
+  if (error instanceof AddressRefused) return `The address is not allowed: ${error.message}`;
   if (error instanceof errors.ConnectTimeoutError)
     return `No connection within ${limits.connectTimeoutMs} ms`;
   if (error instanceof Error && error.name === 'TimeoutError')

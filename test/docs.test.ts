@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { errorsPage } from '../scripts/errors-page.ts';
+import { eventsPage } from '../scripts/events-page.ts';
 import { fieldsOf, verifyPage } from '../scripts/verify-page.ts';
 import { createApiKey, createApiKeyInput } from '../server/domain/api-keys.ts';
 import { VERIFY_REASONS } from '../server/domain/credentials.ts';
+import { EVENT_TYPES } from '../server/domain/event-types.ts';
 import { createM2mToken, createM2mTokenInput } from '../server/domain/m2m-tokens.ts';
 import { call } from './support/calls.ts';
 import { callerWith, openTestDeps } from './support/deps.ts';
@@ -13,6 +15,23 @@ const page = (name: string) => readFileSync(new URL(`../docs/${name}.md`, import
 
 it('docs/errors.md lists the codes of server/errors.ts: `npm run docs` writes it', () => {
   expect(page('errors')).toBe(errorsPage());
+});
+
+describe('docs/events.md', () => {
+  it('is what `npm run docs` writes', () => {
+    expect(page('events')).toBe(eventsPage());
+  });
+
+  it.each(Object.entries(EVENT_TYPES))(
+    'has an example of %s with the fields that it has',
+    (_, { payload, example }) => {
+      const { objectId: __, subject: ___, ...own } = example;
+      const names = Object.keys(payload);
+      const always = names.filter((name) => !name.endsWith('?'));
+      expect(Object.keys(own)).toEqual(expect.arrayContaining(always));
+      expect(names.map((name) => name.replace('?', ''))).toEqual(expect.arrayContaining(Object.keys(own)));
+    },
+  );
 });
 
 describe('docs/verify.md', () => {

@@ -124,13 +124,19 @@ describe('the tarball', () => {
     const files = readdirSync(installed, { recursive: true, withFileTypes: true })
       .filter((entry) => entry.isFile())
       .map((entry) => relative(installed, join(entry.parentPath, entry.name)));
-    const documents = 'package.json README.md LICENSE CHANGELOG.md docs/errors.md docs/verify.md'.split(' ');
+    const documents =
+      'package.json README.md LICENSE CHANGELOG.md docs/errors.md docs/events.md docs/verify.md docs/webhooks.md'.split(
+        ' ',
+      );
     expect(documents.filter((file) => !files.includes(file))).toEqual([]);
     expect(files.filter((file) => !documents.includes(file)).sort()).toEqual([
       'dist/package/errors.d.ts',
       'dist/package/errors.js',
+      'dist/package/event-types.d.ts',
       'dist/package/index.d.ts',
       'dist/package/index.js',
+      'dist/package/webhooks.d.ts',
+      'dist/package/webhooks.js',
     ]);
   });
 
@@ -144,7 +150,9 @@ describe('the tarball', () => {
           /(?:^(?:import|export) [^'"]*|\bimport\()['"]([^'"\n]+)['"]/gm,
         ),
       ].map(([, from]) => from);
-    expect(new Set(importsOf('dist/package/index.d.ts'))).toEqual(new Set(['./errors.js']));
+    expect(new Set(importsOf('dist/package/index.d.ts'))).toEqual(
+      new Set(['./errors.js', './event-types.js']),
+    );
     const foreign = importsOf('dist/package/index.js').filter((from) => !from?.startsWith('node:'));
     expect(foreign).toEqual(['./errors.js']);
     for (const file of ['dist/package/errors.js', 'dist/package/errors.d.ts']) {

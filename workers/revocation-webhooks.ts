@@ -1,11 +1,7 @@
 /** The job that sends events to webhook endpoints, revocations first. */
 import type { Deps } from '../server/deps.ts';
-import {
-  type Attempted,
-  attemptDelivery,
-  claimDeliveries,
-  expandEvents,
-} from '../server/domain/deliveries.ts';
+import { claimDeliveries, expandEvents } from '../server/domain/deliveries.ts';
+import { type Attempted, attemptDelivery } from '../server/domain/delivery-attempts.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
 import type { Job, JobRef } from './transport.ts';
@@ -20,6 +16,8 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
     },
     async run(ref) {
       const attempted = await attemptDelivery(deps, ref);
+      // What waited because as many attempts at this endpoint were under way as may be.
+      deps.wake('revocation-webhooks');
       if (!attempted) return;
       metrics.delivery(attempted.outcome, attempted);
       report(logger, ref, attempted);
@@ -28,7 +26,8 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
 }
 
 function report(logger: Logger, { id, attempt }: JobRef, attempted: Attempted) {
-  const { outcome, endpointId, eventSeq, status, error, cause } = attempted;
+  const { outcome, endpointId, eventSeq, status, error, cause, disabled } = attempted;
+  if (disabled) logger.warn({ endpointId, reason: disabled }, 'A webhook endpoint was disabled');
   const facts = { deliveryId: id, attempt, endpointId, eventSeq, status, error };
   if (cause) logger.error({ ...facts, err: cause }, 'A webhook could not be made or sent');
   else if (outcome === 'delivered') logger.debug(facts, 'A webhook was delivered');

@@ -4,6 +4,7 @@ import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
 import { createInProcessTransport } from './in-process.ts';
 import { revocationWebhooks } from './revocation-webhooks.ts';
+import { startSchedule } from './schedule.ts';
 import type { Transport } from './transport.ts';
 
 export interface WorkersOptions {
@@ -14,11 +15,23 @@ export interface WorkersOptions {
   role: 'all' | 'producer' | 'consumer';
 }
 
-/** `close` waits for what is under way: at most an attempt's timeout. */
+/** `close` waits for what is under way: at most an attempt's timeout, or a step of a job. */
 export type Workers = Transport;
 
 /** Starts them without waiting for Redis: whether it can be reached is a matter of `status()`. */
 export async function startWorkers(deps: Deps, options: WorkersOptions): Promise<Workers> {
+  const transport = await startTransport(deps, options);
+  if (options.role === 'producer') return transport;
+  const schedule = startSchedule(deps, options);
+  return {
+    ...transport,
+    async close() {
+      await Promise.all([transport.close(), schedule.close()]);
+    },
+  };
+}
+
+async function startTransport(deps: Deps, options: WorkersOptions): Promise<Transport> {
   const { redisUrl, logger, metrics, role } = options;
   const jobs = role === 'producer' ? [] : [revocationWebhooks(deps, logger, metrics)];
   // Without Redis and jobs this does nothing: the process that has the jobs asks the rows itself.

@@ -40,6 +40,7 @@ export const apiKeysTable = (k: Kit) =>
       k.index('api_keys_subject_created_at').on(t.subject, t.created_at, t.id),
       k.index('api_keys_name').on(t.name, t.created_at, t.id),
       k.index('api_keys_created_at').on(t.created_at, t.id),
+      k.index('api_keys_expires_at').on(t.expires_at, t.id).where(sql`expires_at IS NOT NULL`),
       k.index('api_keys_policy_revoked_at').on(t.policy_id, t.revoked_at).where(sql`revoked_at IS NOT NULL`),
       k.index('api_keys_policy_expires_at').on(t.policy_id, t.expires_at).where(sql`expires_at IS NOT NULL`),
     ],

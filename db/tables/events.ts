@@ -29,5 +29,31 @@ export const eventsTable = (k: Kit) =>
       data: k.json<Record<string, unknown>>('data').notNull(),
       hash: k.bytes('hash').notNull(),
     },
-    (t) => [k.uniqueIndex('events_id').on(t.id)],
+    (t) => [
+      k.uniqueIndex('events_id').on(t.id),
+      k.index('events_type').on(t.type, t.seq),
+      k.index('events_actor').on(t.actor_id, t.seq),
+      k.index('events_object').on(t.object_id, t.seq),
+      k.index('events_subject').on(t.subject, t.seq),
+      k.index('events_at').on(t.at, t.seq),
+    ],
   );
+
+/** One row: the last event that was pruned, and its hash, from which the chain of those that are left begins. */
+export const eventAnchorTable = (k: Kit) =>
+  k.table('event_anchor', {
+    id: k.int('id').primaryKey(),
+    seq: k.int('seq').notNull(),
+    hash: k.bytes('hash').notNull(),
+    at: k.ts('at').notNull(),
+  });
+
+/** What the log was at an instant, signed: who holds one elsewhere finds out when the log is cut or rewritten. */
+export const eventCheckpointsTable = (k: Kit) =>
+  k.table('event_checkpoints', {
+    seq: k.int('seq').primaryKey(),
+    hash: k.bytes('hash').notNull(),
+    at: k.ts('at').notNull(),
+    /** A compact JWS by the signing key of then. */
+    jws: k.str('jws').notNull(),
+  });

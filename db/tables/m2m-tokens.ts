@@ -31,6 +31,7 @@ export const m2mTokensTable = (k: Kit) =>
     (t) => [
       k.uniqueIndex('m2m_tokens_hash').on(t.hash),
       k.index('m2m_tokens_machine_created_at').on(t.machine_id, t.created_at, t.id),
+      k.index('m2m_tokens_expires_at').on(t.expires_at, t.id),
       k.index('m2m_tokens_signing_kid_expires_at').on(t.signing_kid, t.expires_at).where(sql`format = 'jwt'`),
     ],
   );

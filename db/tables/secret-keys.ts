@@ -1,3 +1,4 @@
+import { sql } from 'drizzle-orm';
 import type { Kit } from '../kit.ts';
 
 /** A management credential with a role. Its values are rows of `secrets`. */
@@ -22,5 +23,8 @@ export const secretKeysTable = (k: Kit) =>
        */
       mac: k.bytes('mac').notNull(),
     },
-    (t) => [k.index('secret_keys_created_at').on(t.created_at, t.id)],
+    (t) => [
+      k.index('secret_keys_created_at').on(t.created_at, t.id),
+      k.index('secret_keys_expires_at').on(t.expires_at).where(sql`expires_at IS NOT NULL`),
+    ],
   );

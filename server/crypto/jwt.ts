@@ -83,6 +83,26 @@ export function openSigningKey(kid: string, alg: SigningAlg, privateJwk: JWK): P
 /** Signs the claims of an M2M token, given as JSON (contract.md, M2M JWT claims). */
 export const signM2mJwt = (key: PrivateSigningKey, claims: string) => key.sign(M2M_HEADER, claims);
 
+/** No verifier of tokens takes it for one: it has a `typ` of its own, and the `cat` that Clerk's SDK refuses. */
+const CHECKPOINT_HEADER = { typ: 'countersign-checkpoint+jwt', cat: 'countersign_id' };
+
+/** Signs what the log was at an instant, given as JSON. */
+export const signCheckpoint = (key: PrivateSigningKey, payload: string) =>
+  key.sign(CHECKPOINT_HEADER, payload);
+
+/** The payload of a checkpoint by one of our keys, or null where it is none. */
+export async function openCheckpoint(
+  jws: string,
+  findKey: (kid: string) => Promise<SigningKey | null>,
+): Promise<Record<string, unknown> | null> {
+  const verified = await verifySignature(jws, findKey);
+  if (!verified) return null;
+  const { protectedHeader } = verified;
+  const { typ, cat } = CHECKPOINT_HEADER;
+  if (protectedHeader.typ !== typ || protectedHeader['cat'] !== cat) return null;
+  return JSON.parse(Buffer.from(verified.payload).toString()) as Record<string, unknown>;
+}
+
 const serialise = (input: string, signature: Buffer) => `${input}.${signature.toString('base64url')}`;
 
 const signOffTheLoop = promisify(sign);
@@ -121,22 +141,27 @@ export async function verifyM2mJwt(
   issuer: string,
   findKey: (kid: string) => Promise<SigningKey | null>,
 ): Promise<VerifiedM2mJwt | null> {
-  if (!endsCanonically(jwt)) return null;
-  let verified: CompactVerifyResult;
-  try {
-    verified = await compactVerify(jwt, (header) => keyOf(header, findKey), {
-      algorithms: [...SIGNING_ALGS],
-    });
-  } catch (error) {
-    if (error instanceof errors.JOSEError) return null;
-    throw error;
-  }
+  const verified = await verifySignature(jwt, findKey);
+  if (!verified) return null;
   const { protectedHeader } = verified;
   if (protectedHeader.typ !== M2M_HEADER.typ || protectedHeader['cat'] !== M2M_HEADER.cat) return null;
   const { iss, jti, sub } = JSON.parse(Buffer.from(verified.payload).toString()) as Record<string, unknown>;
   const { kid } = protectedHeader;
   if (iss !== issuer || typeof jti !== 'string' || typeof sub !== 'string' || kid === undefined) return null;
   return { kid, jti, sub };
+}
+
+async function verifySignature(
+  jws: string,
+  findKey: (kid: string) => Promise<SigningKey | null>,
+): Promise<CompactVerifyResult | null> {
+  if (!endsCanonically(jws)) return null;
+  try {
+    return await compactVerify(jws, (header) => keyOf(header, findKey), { algorithms: [...SIGNING_ALGS] });
+  } catch (error) {
+    if (error instanceof errors.JOSEError) return null;
+    throw error;
+  }
 }
 
 /** The key a header names, of our set and for its own algorithm only; keys the header brings along are not looked at. */

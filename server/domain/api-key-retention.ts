@@ -8,26 +8,6 @@ import { RETENTION_SECONDS } from './key-policies.ts';
 
 const RETENTION: Caller = { principal: { kind: 'system', id: 'retention' }, requestId: 'retention' };
 
-/** Keys deleted in one transaction, with one event. */
-const BATCH = 100;
-/** Transactions in a row: whoever purges has other things to do. */
-const BATCHES_MAX = 10;
-const HOUR_MS = 3_600_000;
-
-/**
- * Deletes what is due, in small batches, each time it is called; once nothing is left, it does not look again for an hour.
- */
-export function createApiKeyPurge(): (deps: Deps) => Promise<void> {
-  let notBefore = Number.NEGATIVE_INFINITY;
-  return async (deps) => {
-    if (deps.now() < notBefore) return;
-    notBefore = deps.now() + HOUR_MS;
-    for (let batch = 0; batch < BATCHES_MAX; batch++)
-      if ((await purgeEndedApiKeys(deps, BATCH)) === 0) return;
-    notBefore = deps.now();
-  };
-}
-
 /**
  * Deletes up to `limit` keys that were revoked or expired longer ago than their policy keeps them listed, with all that
  * hangs on them, as one event; answers how many. A key that is both ended with the first of the two.

@@ -1,57 +1,32 @@
 /** Deliveries: events owed to webhook endpoints. Jobs only say "try"; everything that is known of a delivery is its row. */
-import { and, asc, desc, eq, gt, inArray, lte, placeholder, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, gte, inArray, isNull, lt, lte, or, placeholder, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
-import { signWebhook } from '../crypto/webhook-signature.ts';
-import type { Deps } from '../deps.ts';
-import { OutboundError } from '../outbound.ts';
+import type { Caller, Deps } from '../deps.ts';
+import { CountersignError } from '../errors.ts';
+import { attemptsOf, type DeliveryAttempt, type DeliveryRef } from './delivery-attempts.ts';
 import { type EventType, REVOCATIONS } from './event-types.ts';
-import { type Event, toEvent } from './events.ts';
-import { webhookEndpointId } from './fields.ts';
+import { change } from './events.ts';
+import { deliveryId, instant, webhookEndpointId } from './fields.ts';
 import { afterCursor, orderOf, type Page, pageInput, searchPage } from './pages.ts';
-import { wantsEvent, webhookSecretOf } from './webhook-endpoints.ts';
+import { isOwed } from './webhook-endpoints.ts';
 
 type DeliveryRow = Rows['tables']['deliveries']['$inferSelect'];
-type WebhookEndpointRow = Rows['tables']['webhookEndpoints']['$inferSelect'];
-
-const SECOND = 1_000;
-const MINUTE = 60 * SECOND;
-const HOUR = 60 * MINUTE;
-
-/** How long to wait before each attempt, in milliseconds: the example of Standard Webhooks 1.0.0, 75 hours in all. */
-const SCHEDULE_MS = [
-  0,
-  5 * SECOND,
-  5 * MINUTE,
-  30 * MINUTE,
-  2 * HOUR,
-  5 * HOUR,
-  10 * HOUR,
-  14 * HOUR,
-  20 * HOUR,
-  24 * HOUR,
-];
-
-/** By priority: a receiver that only hiccuped hears of a revocation within seconds. */
-export const SCHEDULES_MS: readonly (readonly number[])[] = [
-  [0, 1 * SECOND, 5 * SECOND, 15 * SECOND, ...SCHEDULE_MS.slice(2)],
-  SCHEDULE_MS,
-];
-
-/** The share of a wait by which it is made longer or shorter, so that what failed together is not tried together. */
-export const JITTER = 0.2;
 
 /**
  * How long after it was claimed an attempt counts as lost, and the delivery is due again: longer than waiting in a
  * queue and a request may take together.
  */
-export const GRACE_MS = 60 * SECOND;
+export const GRACE_MS = 60_000;
+
+/** Attempts under way at one endpoint: one that hangs must not hold up the others. Several processes may exceed it. */
+export const ATTEMPTS_AT_ONCE_MAX = 4;
 
 const REVOCATION_PRIORITY = 0;
 const ORDINARY_PRIORITY = 1;
-const PRIORITIES = [REVOCATION_PRIORITY, ORDINARY_PRIORITY];
+const PRIORITIES = [REVOCATION_PRIORITY, ORDINARY_PRIORITY] as const;
 
 /** Rows written in one transaction, and events read for them: SQLite's writer is held for no longer than that takes. */
 const EXPAND_ROWS_MAX = 1_000;
@@ -101,15 +76,20 @@ async function insertDeliveries(tx: Rows, deps: Deps, after: number, upTo: numbe
   if (endpoints.length === 0) return;
   const begin = Math.max(after, Math.min(...endpoints.map((endpoint) => endpoint.created_seq)));
   const happened = await tx.db
-    .select({ seq: events.seq, type: events.type })
+    .select({
+      seq: events.seq,
+      type: sql<EventType>`${events.type}`,
+      object_id: events.object_id,
+      subject: events.subject,
+    })
     .from(events)
     .where(and(gt(events.seq, begin), lte(events.seq, upTo)))
     .orderBy(asc(events.seq));
   const now = deps.now();
-  const owed = happened.flatMap(({ seq, type }) =>
+  const owed = happened.flatMap((event) =>
     endpoints
-      .filter((endpoint) => isOwed(endpoint, seq, type as EventType))
-      .map((endpoint) => newDelivery(seq, type as EventType, endpoint.id, now)),
+      .filter((endpoint) => isOwed(endpoint, event))
+      .map((endpoint) => newDelivery(event.seq, event.type, endpoint.id, now)),
   );
   for (let i = 0; i < owed.length; i += INSERT_ROWS) {
     await tx.db
@@ -118,9 +98,6 @@ async function insertDeliveries(tx: Rows, deps: Deps, after: number, upTo: numbe
       .onConflictDoNothing();
   }
 }
-
-const isOwed = (endpoint: WebhookEndpointRow, seq: number, type: EventType) =>
-  seq > endpoint.created_seq && wantsEvent(endpoint.event_types, type);
 
 function newDelivery(seq: number, type: EventType, endpointId: string, now: number): DeliveryRow {
   return {
@@ -132,6 +109,7 @@ function newDelivery(seq: number, type: EventType, endpointId: string, now: numb
     attempt: 0,
     failures: 0,
     next_at: now,
+    claimed_at: null,
     created_at: now,
     first_attempt_at: null,
     delivered_at: null,
@@ -140,16 +118,10 @@ function newDelivery(seq: number, type: EventType, endpointId: string, now: numb
   };
 }
 
-/** One attempt that was claimed. It is void once the delivery has been claimed again. */
-export interface DeliveryRef {
-  id: string;
-  /** 1 for the first. */
-  attempt: number;
-}
-
 /**
- * Takes up to `limit` deliveries that are due, revocations first, so that nobody else takes them for `GRACE_MS`. Fewer
- * than `limit` means that nothing more is due.
+ * Takes up to `limit` deliveries that are due, revocations first, so that nobody else takes them for `GRACE_MS`; of one
+ * endpoint no more than may be under way at once. Fewer than `limit` means that nothing more is due, or only what has to
+ * wait until an attempt at the same endpoint ends.
  */
 export async function claimDeliveries(
   deps: Deps,
@@ -157,17 +129,16 @@ export async function claimDeliveries(
 ): Promise<(DeliveryRef & { urgent: boolean })[]> {
   const now = deps.now();
   // A look outside a transaction first: most often nothing is due, and then nobody need wait for the writer.
-  if (!(await isAnyDue(deps, now))) return [];
+  const waiting = await readWaiting(deps.store.read, { now });
+  const turns = turnsOf(waiting, now);
+  if (turns.length === 0) return [];
   return deps.store.tx(async (tx) => {
-    const ids: string[] = [];
-    for (const priority of PRIORITIES) {
-      if (ids.length < limit) ids.push(...(await lockDue(tx, deps, priority, now, limit - ids.length)));
-    }
+    const ids = await lockDue(tx, deps, turns, { now, limit });
     if (ids.length === 0) return [];
     const { deliveries } = tx.tables;
     const claimed = await tx.db
       .update(deliveries)
-      .set({ attempt: sql`${deliveries.attempt} + 1`, next_at: now + GRACE_MS })
+      .set({ attempt: sql`${deliveries.attempt} + 1`, next_at: now + GRACE_MS, claimed_at: now })
       .where(inArray(deliveries.id, ids))
       .returning({ id: deliveries.id, attempt: deliveries.attempt, priority: deliveries.priority });
     return claimed
@@ -178,199 +149,84 @@ export async function claimDeliveries(
 
 /** Written out, because a partial index serves only a query that repeats its condition to the letter. */
 const isPending = sql`state = 'pending'`;
+const isClaimed = sql`claimed_at is not null`;
 
-const readDue = statement((db, { deliveries: d }) =>
-  db
-    .select({ id: d.id })
+/** Of each endpoint that may be sent to: how much is under way, and since when something is due. */
+const readWaiting = statement((db, { deliveries: d, webhookEndpoints: w }) => {
+  const ofEndpoint = eq(d.endpoint_id, w.id);
+  const now = placeholder('now');
+  const underWay = db
+    .select({ count: sql`count(*)` })
     .from(d)
-    .where(and(isPending, eq(d.priority, placeholder('priority')), lte(d.next_at, placeholder('now'))))
-    .limit(1)
-    .prepare('delivery_due'),
-);
+    .where(and(isClaimed, isPending, ofEndpoint, gt(d.next_at, now)));
+  const dueSince = (priority: number) =>
+    sql<number | null>`(${db
+      .select({ next_at: d.next_at })
+      .from(d)
+      .where(and(isPending, ofEndpoint, eq(d.priority, priority)))
+      .orderBy(asc(d.next_at))
+      .limit(1)})`.mapWith((value) => (value === null ? null : Number(value)));
+  return db
+    .select({
+      endpointId: w.id,
+      underWay: sql`(${underWay})`.mapWith(Number),
+      revocationAt: dueSince(REVOCATION_PRIORITY),
+      ordinaryAt: dueSince(ORDINARY_PRIORITY),
+    })
+    .from(w)
+    .where(and(eq(w.enabled, true), or(isNull(w.throttled_until), lte(w.throttled_until, now))))
+    .prepare('deliveries_waiting');
+});
 
-async function isAnyDue(deps: Deps, now: number): Promise<boolean> {
-  for (const priority of PRIORITIES) {
-    if ((await readDue(deps.store.read, { priority, now })).length > 0) return true;
-  }
-  return false;
+type Waiting = Awaited<ReturnType<typeof readWaiting>>[number];
+
+/** An endpoint with something due of one priority, and how many may be claimed of it. */
+interface Turn {
+  endpointId: string;
+  priority: number;
+  room: number;
 }
 
-/** One priority at a time: over both, the index would be walked past all that wait for a later attempt. */
+/** Revocations first, and among endpoints who has waited longest. */
+function turnsOf(waiting: readonly Waiting[], now: number): Turn[] {
+  return PRIORITIES.flatMap((priority) =>
+    waiting
+      .map(({ endpointId, underWay, revocationAt, ordinaryAt }) => ({
+        endpointId,
+        priority,
+        room: ATTEMPTS_AT_ONCE_MAX - underWay,
+        dueAt: (priority === REVOCATION_PRIORITY ? revocationAt : ordinaryAt) ?? Number.POSITIVE_INFINITY,
+      }))
+      .filter(({ room, dueAt }) => room > 0 && dueAt <= now)
+      .sort((a, b) => a.dueAt - b.dueAt),
+  );
+}
+
 async function lockDue(
   tx: Rows,
   deps: Deps,
-  priority: number,
-  now: number,
-  limit: number,
+  turns: readonly Turn[],
+  { now, limit }: { now: number; limit: number },
 ): Promise<string[]> {
-  const { deliveries: d } = tx.tables;
-  const due = tx.db
-    .select({ id: d.id })
-    .from(d)
-    .where(and(isPending, eq(d.priority, priority), lte(d.next_at, now)))
-    .orderBy(asc(d.next_at))
-    .limit(limit);
-  // SQLite has one writer, and no such clause.
-  const rows = await (deps.store.dialect === 'postgres' ? due.for('update', { skipLocked: true }) : due);
-  return rows.map((row) => row.id);
-}
-
-/** What became of an attempt. */
-export interface Attempted {
-  outcome: 'delivered' | 'failed' | 'dead';
-  endpointId: string;
-  eventSeq: number;
-  /** The HTTP status answered, if any. */
-  status: number | null;
-  /** Why it failed; holds nothing the receiver sent. */
-  error: string | null;
-  /** What was thrown, for the log, where it was none of the receiver's doing. */
-  cause: unknown;
-  /** How long after its event the first attempt began, if this was the first. */
-  firstAttemptMs: number | undefined;
-  /** How long after its event it was delivered. */
-  deliveredMs: number | undefined;
-}
-
-/**
- * Makes the attempt and records what became of it. Answers null when there was nothing to do: the delivery was claimed
- * again, is done, or its endpoint was deleted.
- */
-export async function attemptDelivery(deps: Deps, ref: DeliveryRef): Promise<Attempted | null> {
-  const [owed] = await readOwed(deps.store.read, { id: ref.id, attempt: ref.attempt });
-  if (!owed) return null;
-  if (!owed.endpoint) {
-    await removeDelivery(deps, ref);
-    return null;
+  const ids: string[] = [];
+  const taken = new Map<string, number>();
+  for (const { endpointId, priority, room } of turns) {
+    const takenBefore = taken.get(endpointId) ?? 0;
+    const atMost = Math.min(room - takenBefore, limit - ids.length);
+    if (atMost <= 0) continue;
+    const { deliveries: d } = tx.tables;
+    const due = tx.db
+      .select({ id: d.id })
+      .from(d)
+      .where(and(isPending, eq(d.endpoint_id, endpointId), eq(d.priority, priority), lte(d.next_at, now)))
+      .orderBy(asc(d.next_at))
+      .limit(atMost);
+    // SQLite has one writer, and no such clause.
+    const rows = await (deps.store.dialect === 'postgres' ? due.for('update', { skipLocked: true }) : due);
+    taken.set(endpointId, takenBefore + rows.length);
+    ids.push(...rows.map((row) => row.id));
   }
-  const event = toEvent(owed.event);
-  const beganAt = deps.now();
-  const sent = await send(deps, event, owed.endpoint, beganAt);
-  const outcome = outcomeOf(owed.delivery, sent, beganAt, deps.now());
-  if (!(await recordOutcome(deps, ref, outcome))) return null;
-  return {
-    outcome: outcome.state === 'pending' ? 'failed' : outcome.state,
-    endpointId: owed.endpoint.id,
-    eventSeq: event.seq,
-    ...sent,
-    firstAttemptMs: owed.delivery.first_attempt_at === null ? beganAt - event.at : undefined,
-    deliveredMs: outcome.deliveredAt === null ? undefined : outcome.deliveredAt - event.at,
-  };
-}
-
-const readOwed = statement((db, { deliveries, events, webhookEndpoints }) =>
-  db
-    .select({ delivery: deliveries, event: events, endpoint: webhookEndpoints })
-    .from(deliveries)
-    .innerJoin(events, eq(events.seq, deliveries.event_seq))
-    .leftJoin(webhookEndpoints, eq(webhookEndpoints.id, deliveries.endpoint_id))
-    .where(
-      and(
-        eq(deliveries.id, placeholder('id')),
-        eq(deliveries.attempt, placeholder('attempt')),
-        eq(deliveries.state, 'pending'),
-      ),
-    )
-    .prepare('delivery_owed'),
-);
-
-const isClaimedBy = ({ deliveries: d }: Rows['tables'], { id, attempt }: DeliveryRef) =>
-  and(eq(d.id, id), eq(d.attempt, attempt), eq(d.state, 'pending'));
-
-async function removeDelivery(deps: Deps, ref: DeliveryRef): Promise<void> {
-  await deps.store.tx(async ({ db, tables }) => {
-    await db.delete(tables.deliveries).where(isClaimedBy(tables, ref));
-  });
-}
-
-type Sent = Pick<Attempted, 'status' | 'error' | 'cause'>;
-
-/** Never throws: whatever goes wrong is a failed attempt, so that no row is tried forever. */
-async function send(deps: Deps, event: Event, endpoint: WebhookEndpointRow, now: number): Promise<Sent> {
-  if (!endpoint.enabled) return { status: null, error: 'The endpoint is disabled', cause: null };
-  try {
-    const body = JSON.stringify(payloadOf(event));
-    const headers = headersOf(webhookSecretOf(deps, endpoint), event, now, body);
-    const { status } = await deps.outbound.post(endpoint.url, headers, body);
-    const accepted = status >= 200 && status < 300;
-    return { status, error: accepted ? null : `Wanted a status from 200 to 299, got ${status}`, cause: null };
-  } catch (error) {
-    if (error instanceof OutboundError) return { status: null, error: error.message, cause: null };
-    return { status: null, error: 'The webhook could not be made or sent', cause: error };
-  }
-}
-
-/** Standard Webhooks 1.0.0. The id is the event's: the same over all attempts, and over endpoints too. */
-function headersOf(secret: string, event: Event, now: number, body: string): Record<string, string> {
-  const timestamp = Math.floor(now / 1000);
-  return {
-    'content-type': 'application/json',
-    'user-agent': 'Countersign',
-    'webhook-id': event.id,
-    'webhook-timestamp': `${timestamp}`,
-    'webhook-signature': signWebhook(secret, event.id, timestamp, body),
-  };
-}
-
-/** Thin: what happened to what, from which a receiver can ask for more. Ours come last: event data cannot shadow them. */
-function payloadOf(event: Event) {
-  return {
-    type: event.type,
-    timestamp: new Date(event.at).toISOString(),
-    data: {
-      ...event.data,
-      eventId: event.id,
-      sequence: event.seq,
-      objectId: event.objectId,
-      subject: event.subject,
-      actor: { kind: event.actor.kind },
-    },
-  };
-}
-
-/** What is recorded of an attempt. */
-export interface DeliveryOutcome {
-  state: DeliveryRow['state'];
-  /** When the next attempt is due, where the state is `pending`. */
-  nextAt: number;
-  beganAt: number;
-  deliveredAt: number | null;
-  status: number | null;
-  error: string | null;
-}
-
-function outcomeOf(delivery: DeliveryRow, sent: Sent, beganAt: number, now: number): DeliveryOutcome {
-  const known = { beganAt, status: sent.status, error: sent.error };
-  if (sent.error === null) return { ...known, state: 'delivered', nextAt: now, deliveredAt: now };
-  const waitMs = SCHEDULES_MS[delivery.priority]?.[delivery.failures + 1];
-  if (waitMs === undefined) return { ...known, state: 'dead', nextAt: now, deliveredAt: null };
-  const jitter = 1 + JITTER * (2 * Math.random() - 1);
-  return { ...known, state: 'pending', nextAt: now + Math.round(waitMs * jitter), deliveredAt: null };
-}
-
-/** Writes down what became of an attempt, unless the delivery was claimed again or is done; answers whether it did. */
-export async function recordOutcome(
-  deps: Deps,
-  ref: DeliveryRef,
-  outcome: DeliveryOutcome,
-): Promise<boolean> {
-  return deps.store.tx(async ({ db, tables }) => {
-    const { deliveries: d } = tables;
-    const recorded = await db
-      .update(d)
-      .set({
-        state: outcome.state,
-        next_at: outcome.nextAt,
-        first_attempt_at: sql`coalesce(${d.first_attempt_at}, ${outcome.beganAt})`,
-        delivered_at: outcome.deliveredAt,
-        ...(outcome.error !== null && { failures: sql`${d.failures} + 1` }),
-        last_status: outcome.status,
-        last_error: outcome.error,
-      })
-      .where(isClaimedBy(tables, ref))
-      .returning({ id: d.id });
-    return recorded.length > 0;
-  });
+  return ids;
 }
 
 export interface Delivery {
@@ -453,4 +309,112 @@ function toDelivery(row: DeliveryRow): Delivery {
     lastStatus: row.last_status,
     lastError: row.last_error,
   };
+}
+
+export const deliveryIdInput = z.strictObject({ id: deliveryId.meta({ positional: true }) });
+type DeliveryIdInput = z.output<typeof deliveryIdInput>;
+
+/** A delivery and the attempts at it, the latest first. Throws `not_found`. */
+export async function getDelivery(
+  deps: Deps,
+  { id }: DeliveryIdInput,
+): Promise<Delivery & { attempts: DeliveryAttempt[] }> {
+  const { read } = deps.store;
+  const { deliveries: d } = read.tables;
+  const [row] = await read.db.select().from(d).where(eq(d.id, id));
+  if (!row) throw notFound(id);
+  return { ...toDelivery(row), attempts: await attemptsOf(read, id) };
+}
+
+const notFound = (id: string) => new CountersignError('not_found', `No delivery has the id '${id}'`);
+
+/** Due at once, with the whole of its schedule before it. */
+const dueAgain = (now: number) => ({
+  state: 'pending' as const,
+  failures: 0,
+  next_at: now,
+  claimed_at: null,
+  delivered_at: null,
+});
+
+/**
+ * Sends a delivery once more, whatever became of it; one that waits for its next attempt need not wait longer. Throws
+ * `not_found`, and `wrong_state` while an attempt is under way.
+ */
+export async function resendDelivery(deps: Deps, caller: Caller, { id }: DeliveryIdInput): Promise<Delivery> {
+  return change(deps, caller, async (tx) => {
+    const { deliveries: d } = tx.tables;
+    const now = deps.now();
+    const isIdle = or(isNull(d.claimed_at), lte(d.next_at, now));
+    const [row] = await tx.db
+      .update(d)
+      .set(dueAgain(now))
+      .where(and(eq(d.id, id), isIdle))
+      .returning();
+    if (!row) throw (await exists(tx, id)) ? underWay(id) : notFound(id);
+    const data = { endpointId: row.endpoint_id, eventSeq: row.event_seq };
+    return { result: toDelivery(row), event: { type: 'delivery.resent', objectId: id, data } };
+  });
+}
+
+const underWay = (id: string) =>
+  new CountersignError('wrong_state', `Cannot resend: an attempt at the delivery '${id}' is under way`);
+
+async function exists({ db, tables: { deliveries: d } }: Rows, id: string): Promise<boolean> {
+  return (await db.select({ id: d.id }).from(d).where(eq(d.id, id))).length > 0;
+}
+
+/** Deliveries put back in one call: SQLite's writer is held for no longer than that takes. */
+const REPLAY_ROWS_MAX = 1_000;
+
+export const replayDeliveriesInput = z.strictObject({
+  endpointId: webhookEndpointId.optional(),
+  /** Deliveries made out from this instant on. */
+  from: instant.optional(),
+  /** And before this one. */
+  to: instant.optional(),
+  /** Those given up alone, unless told; `all` takes what was delivered too. */
+  which: z.enum(['dead', 'all']).default('dead'),
+});
+
+/**
+ * Sends once more what was given up, or all that is done, of an endpoint, a time, or both. Bounded: call it again until
+ * `isComplete`, with the same `to`, so that what was made out meanwhile stays out of it. Throws `invalid_input` where
+ * neither is given.
+ */
+export async function replayDeliveries(
+  deps: Deps,
+  caller: Caller,
+  input: z.output<typeof replayDeliveriesInput>,
+): Promise<{ count: number; isComplete: boolean }> {
+  const { endpointId, from, to, which } = input;
+  if (endpointId === undefined && from === undefined) {
+    throw new CountersignError(
+      'invalid_input',
+      "Cannot replay: wanted 'endpointId' or 'from' or both, found neither",
+      { field: 'endpointId' },
+    );
+  }
+  return change(deps, caller, async (tx) => {
+    const { deliveries: d } = tx.tables;
+    const now = deps.now();
+    const done = tx.db
+      .select({ id: d.id })
+      .from(d)
+      .where(
+        and(
+          inArray(d.state, which === 'dead' ? ['dead'] : ['dead', 'delivered']),
+          endpointId === undefined ? undefined : eq(d.endpoint_id, endpointId),
+          from === undefined ? undefined : gte(d.created_at, from),
+          to === undefined ? undefined : lt(d.created_at, to),
+        ),
+      )
+      .limit(REPLAY_ROWS_MAX);
+    const rows = await tx.db.update(d).set(dueAgain(now)).where(inArray(d.id, done)).returning({ id: d.id });
+    const count = rows.length;
+    const result = { count, isComplete: count < REPLAY_ROWS_MAX };
+    if (count === 0) return { result, event: null };
+    const data = { ...input, count };
+    return { result, event: { type: 'delivery.replayed', objectId: endpointId ?? 'deliveries', data } };
+  });
 }

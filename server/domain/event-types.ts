@@ -1,70 +1,579 @@
 /**
- * Every type of event, and when it is appended. One row per type; depends on nothing, so that webhook receivers
- * share it. Types in `REVOCATIONS` go ahead of all other deliveries.
+ * Every type of event: when it is appended, and what is sent of it. One row per type; depends on nothing, so that
+ * webhook receivers share it. Types in `REVOCATIONS` go ahead of all other deliveries. `docs/events.md` is generated
+ * from here.
  */
+
+/** What a field holds. An `instant` is milliseconds since 1970-01-01 UTC. */
+type FieldType = `${'string' | 'string[]' | 'number' | 'boolean' | 'instant' | 'object'}${'' | ' | null'}`;
+
+interface EventTypeRow {
+  when: string;
+  /** The fields of `data` beside those of every event; a name that ends in `?` may be absent. */
+  payload: Readonly<Record<string, FieldType>>;
+  /** Such an event's `objectId`, `subject` and own fields. */
+  example: { readonly objectId: string; readonly subject: string | null; readonly [field: string]: unknown };
+}
+
 export const EVENT_TYPES = {
-  'installation.created': 'The database was set up: first signing key and first secret key were made',
-  'installation.master_key_rotated': 'Every key was wrapped with another master key',
-  'installation.pepper_retired':
-    'Every stored hash was wrapped with another pepper, without which none can be checked',
-  'machine.created': 'A machine was created, with its first secret',
-  'machine.updated':
-    'A machine was renamed, or its description, lifetimes, limits, CIDR blocks or right to verify changed',
-  'machine.enabled': 'A disabled machine was enabled',
-  'machine.disabled':
-    'A machine was disabled: it cannot mint, and its tokens do not verify until it is enabled',
-  'machine.deleted': 'A machine was deleted, and with it its secrets, machine scopes and tokens',
-  'machine.tokens_revoked':
-    'All tokens a machine had been issued were revoked; the selector names the machine',
-  'machine.secret_rotated':
-    'A machine was given a new secret; compromised, its tokens were revoked and the selector names the machine',
-  'machine.secret_rotation_cancelled': 'The new secret of a machine was revoked, the one before stays',
-  'machine.secret_rotation_completed': 'The old secret of a machine ended before its time',
-  'machine_scope.created': 'A machine was allowed to call another',
-  'machine_scope.updated': 'The scopes allowed between two machines changed',
-  'machine_scope.deleted': 'A machine may no longer call another',
-  'm2m_token.revoked': 'One M2M token was revoked',
-  'api_key.created': 'An API key was created',
-  'api_key.updated':
-    'An API key was renamed, or its description, scopes, claims, expiry, rate limit or CIDR blocks changed',
-  'api_key.credits_changed': 'What an API key may spend was set, or is no longer limited',
-  'api_key.enabled': 'A disabled API key was enabled',
-  'api_key.disabled': 'An API key was disabled: it does not verify until it is enabled',
-  'api_key.revoked': 'An API key was revoked for good',
-  'api_key.deleted': 'An API key was deleted',
-  'api_key.purged': 'API keys were deleted that had ended as long ago as their policies keep them listed',
-  'api_key.secret_rotated': 'An API key was given a new value',
-  'api_key.secret_rotation_cancelled': 'The new value of an API key was revoked, the one before stays',
-  'api_key.secret_rotation_completed': 'The old value of an API key ended before its time',
-  'key_prefix.created': 'A prefix of API keys was registered',
-  'key_prefix.deleted': 'A prefix of API keys is no longer registered',
-  'key_policy.created': 'A key policy was created; as the default one, in the place of another',
-  'key_policy.updated': 'What API keys may be under a key policy changed, or which policy is the default one',
-  'key_policy.deleted': 'A key policy was deleted; its keys keep what they have',
-  'api_keys.imported':
-    'API keys were imported by their hashes, or what imported values look like was registered',
-  'subject.updated': 'What all API keys of a subject share changed: their rate limit',
-  'subject.enabled': 'A disabled subject was enabled',
-  'subject.disabled': 'A subject was disabled: none of its API keys verifies until it is enabled',
-  'subject.credits_changed':
-    'What all API keys of a subject may spend together was set, or is no longer limited',
-  'subject.api_keys_revoked':
-    'All API keys of a subject, or all that somebody made for it, were revoked; the selector names them',
-  'secret_key.created': 'A secret key was created',
-  'secret_key.revoked': 'A secret key was revoked',
-  'secret_key.secret_rotated': 'A secret key was given a new value',
-  'secret_key.secret_rotation_cancelled': 'The new value of a secret key was revoked, the one before stays',
-  'secret_key.secret_rotation_completed': 'The old value of a secret key ended before its time',
-  'signing_key.created': 'An upcoming signing key was created, and published in the JWKS',
-  'signing_key.activated': 'An upcoming signing key signs from now on; the one that did is retiring',
-  'signing_key.retired': 'A signing key left the JWKS, the last token it signed having expired',
-  'signing_key.emergency_retired':
-    'A signing key was retired at once, and with it every token it signed; the selector names the key',
-  'webhook_endpoint.created': 'A webhook endpoint was created',
-  'webhook_endpoint.deleted': 'A webhook endpoint was deleted',
-} as const satisfies Record<`${string}.${string}`, string>;
+  'installation.created': {
+    when: 'The database was set up: first signing key and first secret key were made',
+    payload: { signingKeyId: 'string', secretKeyId: 'string' },
+    example: {
+      objectId: '7b1f0c9e4d2a',
+      subject: null,
+      signingKeyId: 'key_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      secretKeyId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0',
+    },
+  },
+  'installation.master_key_rotated': {
+    when: 'Every key was wrapped with another master key',
+    payload: {},
+    example: { objectId: '7b1f0c9e4d2a', subject: null },
+  },
+  'installation.pepper_retired': {
+    when: 'Every stored hash was wrapped with another pepper, without which none can be checked',
+    payload: { retiredVersion: 'number', version: 'number' },
+    example: { objectId: '7b1f0c9e4d2a', subject: null, retiredVersion: 1, version: 2 },
+  },
+  'machine.created': {
+    when: 'A machine was created, with its first secret',
+    payload: { name: 'string' },
+    example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'billing' },
+  },
+  'machine.updated': {
+    when: 'A machine was renamed, or its description, lifetimes, limits, CIDR blocks or right to verify changed',
+    payload: { changed: 'string[]' },
+    example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, changed: ['maxTokenTtlSeconds'] },
+  },
+  'machine.enabled': {
+    when: 'A disabled machine was enabled',
+    payload: {},
+    example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null },
+  },
+  'machine.disabled': {
+    when: 'A machine was disabled: it cannot mint, and its tokens do not verify until it is enabled',
+    payload: { denyUntil: 'instant | null' },
+    example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, denyUntil: null },
+  },
+  'machine.deleted': {
+    when: 'A machine was deleted, and with it its secrets, machine scopes and tokens',
+    payload: { denyUntil: 'instant | null' },
+    example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, denyUntil: null },
+  },
+  'machine.tokens_revoked': {
+    when: 'All tokens a machine had been issued were revoked; the selector names the machine',
+    payload: { selector: 'object', denyUntil: 'instant | null' },
+    example: {
+      objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      selector: { machineId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM' },
+      denyUntil: null,
+    },
+  },
+  'machine.secret_rotated': {
+    when: 'A machine was given a new secret; compromised, its tokens were revoked and the selector names the machine',
+    payload: {
+      name: 'string',
+      compromised: 'boolean',
+      previousExpiresAt: 'instant | null',
+      'selector?': 'object',
+    },
+    example: {
+      objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      name: 'billing',
+      compromised: false,
+      previousExpiresAt: 1_767_704_400_000,
+    },
+  },
+  'machine.secret_rotation_cancelled': {
+    when: 'The new secret of a machine was revoked, the one before stays',
+    payload: { name: 'string' },
+    example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'billing' },
+  },
+  'machine.secret_rotation_completed': {
+    when: 'The old secret of a machine ended before its time',
+    payload: { name: 'string' },
+    example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'billing' },
+  },
+  'machine_scope.created': {
+    when: 'A machine was allowed to call another',
+    payload: { fromMachineId: 'string', toMachineId: 'string', scopes: 'string[]' },
+    example: {
+      objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM:mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
+      subject: null,
+      fromMachineId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      toMachineId: 'mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
+      scopes: ['entries:write'],
+    },
+  },
+  'machine_scope.updated': {
+    when: 'The scopes allowed between two machines changed',
+    payload: { fromMachineId: 'string', toMachineId: 'string', scopes: 'string[]' },
+    example: {
+      objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM:mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
+      subject: null,
+      fromMachineId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      toMachineId: 'mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
+      scopes: ['entries:write'],
+    },
+  },
+  'machine_scope.deleted': {
+    when: 'A machine may no longer call another',
+    payload: { fromMachineId: 'string', toMachineId: 'string', scopes: 'string[]' },
+    example: {
+      objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM:mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
+      subject: null,
+      fromMachineId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      toMachineId: 'mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
+      scopes: ['entries:write'],
+    },
+  },
+  'm2m_token.revoked': {
+    when: 'One M2M token was revoked',
+    payload: {
+      machineId: 'string',
+      format: 'string',
+      expiresAt: 'instant',
+      reason: 'string | null',
+      denyUntil: 'instant | null',
+    },
+    example: {
+      objectId: 'mt_5f0c6b0e9a2d4c3b8e7f6a5d4c3b2a19',
+      subject: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      machineId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      format: 'jwt',
+      expiresAt: 1_767_704_400_000,
+      reason: null,
+      denyUntil: 1_767_704_400_000,
+    },
+  },
+  'api_key.created': {
+    when: 'An API key was created',
+    payload: { name: 'string', 'policyId?': 'string' },
+    example: {
+      objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
+      subject: 'user_42',
+      name: 'export',
+      policyId: 'kp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+    },
+  },
+  'api_key.updated': {
+    when: 'An API key was renamed, or its description, scopes, claims, expiry, rate limit or CIDR blocks changed',
+    payload: { name: 'string', changed: 'string[]' },
+    example: {
+      objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
+      subject: 'user_42',
+      name: 'export',
+      changed: ['scopes'],
+    },
+  },
+  'api_key.credits_changed': {
+    when: 'What an API key may spend was set, or is no longer limited',
+    payload: { name: 'string', credits: 'object | null' },
+    example: {
+      objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
+      subject: 'user_42',
+      name: 'export',
+      credits: { remaining: 1000 },
+    },
+  },
+  'api_key.enabled': {
+    when: 'A disabled API key was enabled',
+    payload: { name: 'string' },
+    example: { objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a', subject: 'user_42', name: 'export' },
+  },
+  'api_key.disabled': {
+    when: 'An API key was disabled: it does not verify until it is enabled',
+    payload: { name: 'string', denyUntil: 'instant | null' },
+    example: {
+      objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
+      subject: 'user_42',
+      name: 'export',
+      denyUntil: null,
+    },
+  },
+  'api_key.revoked': {
+    when: 'An API key was revoked for good',
+    payload: { name: 'string', reason: 'string | null', denyUntil: 'instant | null' },
+    example: {
+      objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
+      subject: 'user_42',
+      name: 'export',
+      reason: null,
+      denyUntil: null,
+    },
+  },
+  'api_key.deleted': {
+    when: 'An API key was deleted',
+    payload: { name: 'string', denyUntil: 'instant | null' },
+    example: {
+      objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
+      subject: 'user_42',
+      name: 'export',
+      denyUntil: null,
+    },
+  },
+  'api_key.purged': {
+    when: 'API keys were deleted that had ended as long ago as their policies keep them listed',
+    payload: { count: 'number', selector: 'object' },
+    example: {
+      objectId: 'api_keys',
+      subject: null,
+      count: 3,
+      selector: { apiKeyIds: ['ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a'] },
+    },
+  },
+  'api_key.secret_rotated': {
+    when: 'An API key was given a new value',
+    payload: { name: 'string', compromised: 'boolean', previousExpiresAt: 'instant | null' },
+    example: {
+      objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
+      subject: 'user_42',
+      name: 'export',
+      compromised: false,
+      previousExpiresAt: 1_767_704_400_000,
+    },
+  },
+  'api_key.secret_rotation_cancelled': {
+    when: 'The new value of an API key was revoked, the one before stays',
+    payload: { name: 'string' },
+    example: { objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a', subject: 'user_42', name: 'export' },
+  },
+  'api_key.secret_rotation_completed': {
+    when: 'The old value of an API key ended before its time',
+    payload: { name: 'string' },
+    example: { objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a', subject: 'user_42', name: 'export' },
+  },
+  'key_prefix.created': {
+    when: 'A prefix of API keys was registered',
+    payload: {},
+    example: { objectId: 'acme_', subject: null },
+  },
+  'key_prefix.deleted': {
+    when: 'A prefix of API keys is no longer registered',
+    payload: {},
+    example: { objectId: 'acme_', subject: null },
+  },
+  'key_policy.created': {
+    when: 'A key policy was created; as the default one, in the place of another',
+    payload: { name: 'string', previousDefaultId: 'string | null' },
+    example: {
+      objectId: 'kp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      name: 'standard',
+      previousDefaultId: null,
+    },
+  },
+  'key_policy.updated': {
+    when: 'What API keys may be under a key policy changed, or which policy is the default one',
+    payload: { name: 'string', changed: 'string[]', previousDefaultId: 'string | null' },
+    example: {
+      objectId: 'kp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      name: 'standard',
+      changed: ['liveKeysMax'],
+      previousDefaultId: null,
+    },
+  },
+  'key_policy.deleted': {
+    when: 'A key policy was deleted; its keys keep what they have',
+    payload: { name: 'string' },
+    example: { objectId: 'kp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'standard' },
+  },
+  'api_keys.imported': {
+    when: 'API keys were imported by their hashes, or what imported values look like was registered',
+    payload: { count: 'number', shapes: 'number' },
+    example: { objectId: 'api_keys', subject: null, count: 3, shapes: 1 },
+  },
+  'subject.updated': {
+    when: 'What all API keys of a subject share changed: their rate limit',
+    payload: { changed: 'string[]' },
+    example: { objectId: 'user_42', subject: 'user_42', changed: ['rateLimit'] },
+  },
+  'subject.enabled': {
+    when: 'A disabled subject was enabled',
+    payload: {},
+    example: { objectId: 'user_42', subject: 'user_42' },
+  },
+  'subject.disabled': {
+    when: 'A subject was disabled: none of its API keys verifies until it is enabled',
+    payload: { selector: 'object', denyUntil: 'instant | null' },
+    example: { objectId: 'user_42', subject: 'user_42', selector: { subject: 'user_42' }, denyUntil: null },
+  },
+  'subject.credits_changed': {
+    when: 'What all API keys of a subject may spend together was set, or is no longer limited',
+    payload: { credits: 'object | null' },
+    example: { objectId: 'user_42', subject: 'user_42', credits: { remaining: 1000 } },
+  },
+  'subject.api_keys_revoked': {
+    when: 'All API keys of a subject, or all that somebody made for it, were revoked; the selector names them',
+    payload: { selector: 'object', count: 'number', 'reason?': 'string | null', denyUntil: 'instant | null' },
+    example: {
+      objectId: 'user_42',
+      subject: 'user_42',
+      selector: { subject: 'user_42' },
+      count: 3,
+      reason: null,
+      denyUntil: null,
+    },
+  },
+  'secret_key.created': {
+    when: 'A secret key was created',
+    payload: { name: 'string', role: 'string' },
+    example: { objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0', subject: null, name: 'ci', role: 'read' },
+  },
+  'secret_key.revoked': {
+    when: 'A secret key was revoked',
+    payload: { name: 'string', role: 'string', denyUntil: 'instant | null' },
+    example: {
+      objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0',
+      subject: null,
+      name: 'ci',
+      role: 'read',
+      denyUntil: null,
+    },
+  },
+  'secret_key.secret_rotated': {
+    when: 'A secret key was given a new value',
+    payload: { name: 'string', role: 'string', compromised: 'boolean', previousExpiresAt: 'instant | null' },
+    example: {
+      objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0',
+      subject: null,
+      name: 'ci',
+      role: 'read',
+      compromised: false,
+      previousExpiresAt: 1_767_704_400_000,
+    },
+  },
+  'secret_key.secret_rotation_cancelled': {
+    when: 'The new value of a secret key was revoked, the one before stays',
+    payload: { name: 'string', role: 'string' },
+    example: { objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0', subject: null, name: 'ci', role: 'read' },
+  },
+  'secret_key.secret_rotation_completed': {
+    when: 'The old value of a secret key ended before its time',
+    payload: { name: 'string', role: 'string' },
+    example: { objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0', subject: null, name: 'ci', role: 'read' },
+  },
+  'signing_key.created': {
+    when: 'An upcoming signing key was created, and published in the JWKS',
+    payload: { alg: 'string' },
+    example: { objectId: 'key_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, alg: 'ES256' },
+  },
+  'signing_key.activated': {
+    when: 'An upcoming signing key signs from now on; the one that did is retiring',
+    payload: { alg: 'string', previousKid: 'string | null' },
+    example: { objectId: 'key_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, alg: 'ES256', previousKid: null },
+  },
+  'signing_key.retired': {
+    when: 'A signing key left the JWKS, the last token it signed having expired',
+    payload: { alg: 'string' },
+    example: { objectId: 'key_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, alg: 'ES256' },
+  },
+  'signing_key.emergency_retired': {
+    when: 'A signing key was retired at once, and with it every token it signed; the selector names the key',
+    payload: {
+      alg: 'string',
+      reason: 'string | null',
+      successorKid: 'string | null',
+      selector: 'object',
+      denyUntil: 'instant | null',
+    },
+    example: {
+      objectId: 'key_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      alg: 'ES256',
+      reason: null,
+      successorKid: 'key_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
+      selector: { signingKeyId: 'key_2vYJw4xGkQ8nTb6LrDs0HfPcZaM' },
+      denyUntil: null,
+    },
+  },
+  'api_key.expiring': {
+    when: 'An API key expires within 7 days, or within 1: `daysLeft` says how many are left, rounded up',
+    payload: { expiresAt: 'instant', daysLeft: 'number' },
+    example: {
+      objectId: 'ak_4b5c6d7e8f9a0b1c2d3e4f5a6b7c8d9e',
+      subject: 'user_42',
+      expiresAt: 1_798_761_600_000,
+      daysLeft: 7,
+    },
+  },
+  'api_key.expired': {
+    when: 'An API key has expired',
+    payload: { expiresAt: 'instant' },
+    example: {
+      objectId: 'ak_4b5c6d7e8f9a0b1c2d3e4f5a6b7c8d9e',
+      subject: 'user_42',
+      expiresAt: 1_798_761_600_000,
+    },
+  },
+  'secret_key.expiring': {
+    when: 'A secret key expires within 7 days, or within 1: `daysLeft` says how many are left, rounded up',
+    payload: { expiresAt: 'instant', daysLeft: 'number' },
+    example: {
+      objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0',
+      subject: null,
+      expiresAt: 1_798_761_600_000,
+      daysLeft: 1,
+    },
+  },
+  'secret_key.expired': {
+    when: 'A secret key has expired',
+    payload: { expiresAt: 'instant' },
+    example: { objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0', subject: null, expiresAt: 1_798_761_600_000 },
+  },
+  'job.requested': {
+    when: 'Somebody asked for a scheduled job to run at once',
+    payload: {},
+    example: { objectId: 'expiry-sweep', subject: null },
+  },
+  'log.checkpoint': {
+    when: 'What the log was at an instant was signed: whoever keeps `checkpoint` finds out if it is cut or rewritten',
+    payload: { seq: 'number', hash: 'string', kid: 'string', checkpoint: 'string' },
+    example: {
+      objectId: '7b1f0c9e4d2a',
+      subject: null,
+      seq: 1200,
+      hash: '5f0c3a1e9b7d2468ace013579bdf2468ace013579bdf2468ace013579bdf0123',
+      kid: 'key_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      checkpoint: 'eyJ0eXAiOiJjb3VudGVyc2lnbi1jaGVja3BvaW50K2p3dCJ9.eyJzZXEiOjEyMDB9.c2ln',
+    },
+  },
+  'log.pruned': {
+    when: 'Events whose retention is over were deleted; the chain begins after `seq`, whose hash is `hash`',
+    payload: { seq: 'number', hash: 'string' },
+    example: {
+      objectId: 'events',
+      subject: null,
+      seq: 900,
+      hash: '5f0c3a1e9b7d2468ace013579bdf2468ace013579bdf2468ace013579bdf0123',
+    },
+  },
+  'webhook_endpoint.created': {
+    when: 'A webhook endpoint was created',
+    payload: { host: 'string' },
+    example: { objectId: 'ep_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, host: 'receiver.example' },
+  },
+  'webhook_endpoint.updated': {
+    when: 'What is sent to a webhook endpoint, or where to, changed',
+    payload: { host: 'string', changed: 'string[]' },
+    example: {
+      objectId: 'ep_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      host: 'receiver.example',
+      changed: ['eventTypes'],
+    },
+  },
+  'webhook_endpoint.enabled': {
+    when: 'A disabled webhook endpoint was enabled: what is still owed to it is sent',
+    payload: { host: 'string' },
+    example: { objectId: 'ep_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, host: 'receiver.example' },
+  },
+  'webhook_endpoint.disabled': {
+    when: 'A webhook endpoint was disabled, by an operator, because it answered 410, or because it did nothing but fail for five days',
+    payload: { host: 'string', reason: 'string' },
+    example: {
+      objectId: 'ep_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      host: 'receiver.example',
+      reason: 'gone',
+    },
+  },
+  'webhook_endpoint.secret_rotated': {
+    when: 'A webhook endpoint was given a new signing secret',
+    payload: { host: 'string', previousExpiresAt: 'instant | null' },
+    example: {
+      objectId: 'ep_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      host: 'receiver.example',
+      previousExpiresAt: 1_767_704_400_000,
+    },
+  },
+  'webhook_endpoint.test': {
+    when: 'A test was sent to a webhook endpoint; no other endpoint is sent it',
+    payload: { host: 'string' },
+    example: { objectId: 'ep_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, host: 'receiver.example' },
+  },
+  'webhook_endpoint.deleted': {
+    when: 'A webhook endpoint was deleted',
+    payload: { host: 'string' },
+    example: { objectId: 'ep_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, host: 'receiver.example' },
+  },
+  'delivery.resent': {
+    when: 'A delivery was put back, to be sent once more',
+    payload: { endpointId: 'string', eventSeq: 'number' },
+    example: {
+      objectId: 'dlv_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      endpointId: 'ep_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      eventSeq: 17,
+    },
+  },
+  'delivery.replayed': {
+    when: 'Deliveries of an endpoint or a time were put back, to be sent once more',
+    payload: {
+      'endpointId?': 'string',
+      'from?': 'instant',
+      'to?': 'instant',
+      which: 'string',
+      count: 'number',
+    },
+    example: {
+      objectId: 'ep_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      endpointId: 'ep_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      from: 1_767_700_800_000,
+      to: 1_767_704_400_000,
+      which: 'dead',
+      count: 3,
+    },
+  },
+} as const satisfies Record<`${string}.${string}`, EventTypeRow>;
 
 export type EventType = keyof typeof EVENT_TYPES;
+
+type ValueOf<F> = F extends `${infer Some} | null`
+  ? ValueOf<Some> | null
+  : F extends 'string'
+    ? string
+    : F extends 'string[]'
+      ? string[]
+      : F extends 'boolean'
+        ? boolean
+        : F extends 'object'
+          ? Record<string, unknown>
+          : number;
+
+type FieldsOf<P> = { [N in keyof P as N extends `${string}?` ? never : N]: ValueOf<P[N]> } & {
+  [N in keyof P as N extends `${infer Name}?` ? Name : never]?: ValueOf<P[N]>;
+};
+
+/** What every event says of itself. */
+export interface EventData {
+  eventId: string;
+  /** Its place in the log: gap-free, in the order of commits. Deliveries may arrive in another. */
+  sequence: number;
+  /** The id of the thing changed; for a cascade, what its selector names. */
+  objectId: string;
+  /** On whose behalf the changed credential acts. */
+  subject: string | null;
+  actor: { kind: string };
+  /** Only where the event has more data than a webhook may hold: then its own fields are left out. */
+  truncated?: true;
+}
+
+/** A webhook's payload, told apart by `type`. */
+export type WebhookEvent = {
+  [T in EventType]: {
+    type: T;
+    /** When it happened, by RFC 3339. */
+    timestamp: string;
+    data: EventData & FieldsOf<(typeof EVENT_TYPES)[T]['payload']>;
+  };
+}[EventType];
 
 /** Events after which something that verified before must not verify any more. */
 export const REVOCATIONS: ReadonlySet<EventType> = new Set([

@@ -1,11 +1,13 @@
-import { asc, gt, placeholder, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, gte, lt, placeholder, type SQL, sql } from 'drizzle-orm';
 import { z } from 'zod';
+import { CHANGE_CHANNEL } from '../../db/changes.ts';
 import { statement } from '../../db/statement.ts';
 import type { Lane, Rows } from '../../db/store.ts';
 import { hmac } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
-import type { EventType } from './event-types.ts';
+import { EVENT_TYPES, type EventType } from './event-types.ts';
+import { SEARCH_CANDIDATES_MAX } from './pages.ts';
 
 export interface NewEvent {
   type: EventType;
@@ -59,10 +61,12 @@ const advanceHead = statement((db, { eventHead: h }) =>
     .prepare('event_head_advance'),
 );
 
+/** Tells those who wait for changes with the statement that seals the head: it goes out with the commit, or not at all. */
 const sealHead = statement((db, { eventHead: h }) =>
   db
     .update(h)
     .set({ hash: sql`${placeholder('hash')}` })
+    .returning({ told: sql`pg_notify(${sql.raw(`'${CHANGE_CHANNEL}'`)}, '')` })
     .prepare('event_head_seal'),
 );
 
@@ -144,25 +148,130 @@ export function chainHash(
   return hmac(logKey, JSON.stringify(columns));
 }
 
+const exactly = z.string().min(1).max(255).optional();
+
 export const listEventsInput = z.strictObject({
   /** Answers events after this sequence. */
   after: z.number().int().min(0).default(0),
+  /** Answers events before this sequence. */
+  before: z.number().int().min(1).optional(),
+  newestFirst: z.boolean().optional(),
   limit: z.number().int().min(1).max(500).default(100),
+  type: z.enum(Object.keys(EVENT_TYPES) as [EventType, ...EventType[]]).optional(),
+  actorId: exactly,
+  objectId: exactly,
+  subject: exactly,
+  /** From this instant on. */
+  since: z.number().int().min(0).optional(),
+  /** Until before this instant. */
+  until: z.number().int().min(0).optional(),
 });
 
-/** Events after a sequence, in commit order. */
-export async function listEvents(
-  deps: Deps,
-  input: z.output<typeof listEventsInput>,
-): Promise<{ data: Event[]; nextAfter: number }> {
+type ListInput = z.output<typeof listEventsInput>;
+
+export interface EventPage {
+  data: Event[];
+  /** The last sequence that was looked at: pass it back as `after` for what comes then. */
+  nextAfter: number;
+  /** Newest first: pass it back as `before` for the next page. Null on the last, and in commit order. */
+  nextBefore: number | null;
+}
+
+/**
+ * Events after a sequence, in commit order, or newest first. Of several filters one is looked up and the others are held
+ * against `SEARCH_CANDIDATES_MAX` of its events at most: then a page may be short, even empty, and not the last.
+ */
+export async function listEvents(deps: Deps, input: ListInput): Promise<EventPage> {
   const { db, tables } = deps.store.read;
+  const { events } = tables;
+  const [lookedUp, ...others] = filtersOf(events, input);
+  const direction = input.newestFirst ? desc : asc;
+  const bounds = await boundsOf(deps.store.read, input);
+  const first = (limit: number) =>
+    db
+      .select()
+      .from(events)
+      .where(and(lookedUp, ...bounds))
+      .orderBy(direction(events.seq))
+      .limit(limit);
+  const candidates = first(SEARCH_CANDIDATES_MAX).as('events');
+  const found =
+    others.length > 0
+      ? await db
+          .select()
+          .from(candidates)
+          .where(and(...others))
+          .orderBy(direction(candidates.seq))
+          .limit(input.limit)
+      : await first(input.limit);
+  const data = found.map(toEvent);
+  const isFull = data.length === input.limit;
+  const [lastCandidate] =
+    isFull || others.length === 0
+      ? []
+      : await db
+          .select({ seq: candidates.seq })
+          .from(candidates)
+          .orderBy(direction(candidates.seq))
+          .limit(1)
+          .offset(SEARCH_CANDIDATES_MAX - 1);
+  const end = lastCandidate?.seq ?? data.at(-1)?.seq;
+  if (!input.newestFirst) return { data, nextAfter: end ?? input.after, nextBefore: null };
+  return {
+    data,
+    nextAfter: data[0]?.seq ?? input.after,
+    nextBefore: isFull || lastCandidate ? (end ?? null) : null,
+  };
+}
+
+type EventsTable = Rows['tables']['events'];
+
+/** The filters that are given, the one by which fewest are likely to be found first. */
+function filtersOf(e: EventsTable, { objectId, subject, actorId, type }: ListInput): SQL[] {
+  const wanted = [
+    [e.object_id, objectId],
+    [e.subject, subject],
+    [e.actor_id, actorId],
+    [e.type, type],
+  ] as const;
+  return wanted.flatMap(([column, value]) => (value === undefined ? [] : [eq(column, value)]));
+}
+
+/** Between which sequences. No event is dated before the one it follows, so instants are sequences too. */
+async function boundsOf(rows: Rows, { after, before, since, until }: ListInput): Promise<SQL[]> {
+  const { seq } = rows.tables.events;
+  const bounds = [gt(seq, after)];
+  if (before !== undefined) bounds.push(lt(seq, before));
+  if (since !== undefined)
+    bounds.push(gte(seq, (await firstSeqSince(rows, since)) ?? Number.MAX_SAFE_INTEGER));
+  const end = until === undefined ? undefined : await firstSeqSince(rows, until);
+  if (end !== undefined) bounds.push(lt(seq, end));
+  return bounds;
+}
+
+async function firstSeqSince({ db, tables: { events: e } }: Rows, at: number): Promise<number | undefined> {
+  const [first] = await db
+    .select({ seq: e.seq })
+    .from(e)
+    .where(gte(e.at, at))
+    .orderBy(asc(e.at), asc(e.seq))
+    .limit(1);
+  return first?.seq;
+}
+
+/** Up to `limit` events after a sequence, in commit order. */
+export async function readEvents(
+  { db, tables: { events } }: Rows,
+  after: number,
+  limit: number,
+): Promise<Event[]> {
   const rows = await db
     .select()
-    .from(tables.events)
-    .where(gt(tables.events.seq, input.after))
-    .orderBy(asc(tables.events.seq))
-    .limit(input.limit);
-  return { data: rows.map(toEvent), nextAfter: rows.at(-1)?.seq ?? input.after };
+    .from(events)
+    .where(gt(events.seq, after))
+    .orderBy(asc(events.seq))
+    .limit(limit);
+  return rows.map(toEvent);
 }
 
 export function toEvent(row: Rows['tables']['events']['$inferSelect']): Event {

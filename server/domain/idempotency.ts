@@ -187,28 +187,27 @@ const saveAnswer = statement((db, { idempotencyKeys: k }) =>
     .prepare('idempotency_key_save'),
 );
 
-/** Rows deleted in one transaction, and in one round: deleting must not hold the writer while others wait. */
-const SWEEP_BATCH = 500;
-const SWEEP_BATCHES_MAX = 20;
-
-/** Deletes keys whose time has passed; those that are left when a round is full go in the next. */
-export async function deleteExpiredIdempotencyKeys({ store, now }: Pick<Deps, 'store' | 'now'>) {
-  for (let batch = 1; batch <= SWEEP_BATCHES_MAX; batch++) {
-    const { idempotencyKeys: k } = store.read.tables;
-    const hasExpired = lte(k.expires_at, now());
-    const [any] = await store.read.db.select({ key: k.key }).from(k).where(hasExpired).limit(1);
-    if (!any) return;
-    await store.tx(async (tx) => {
-      const oldest = tx.db
-        .select({ principal_id: k.principal_id, procedure: k.procedure, key: k.key })
-        .from(k)
-        .where(hasExpired)
-        .orderBy(asc(k.expires_at))
-        .limit(SWEEP_BATCH);
-      // Once more outside the list: one that was taken again in the meantime is somebody's.
-      await tx.db
-        .delete(k)
-        .where(and(sql`(${k.principal_id}, ${k.procedure}, ${k.key}) in ${oldest}`, hasExpired));
-    }, 'minting');
-  }
+/** Deletes up to `limit` keys whose time has passed, those of longest ago first; answers how many. */
+export async function deleteExpiredIdempotencyKeys(
+  { store, now }: Pick<Deps, 'store' | 'now'>,
+  limit: number,
+): Promise<number> {
+  const { idempotencyKeys: k } = store.read.tables;
+  const hasExpired = lte(k.expires_at, now());
+  const [any] = await store.read.db.select({ key: k.key }).from(k).where(hasExpired).limit(1);
+  if (!any) return 0;
+  const deleted = await store.tx((tx) => {
+    const oldest = tx.db
+      .select({ principal_id: k.principal_id, procedure: k.procedure, key: k.key })
+      .from(k)
+      .where(hasExpired)
+      .orderBy(asc(k.expires_at))
+      .limit(limit);
+    // Once more outside the list: one that was taken again in the meantime is somebody's.
+    return tx.db
+      .delete(k)
+      .where(and(sql`(${k.principal_id}, ${k.procedure}, ${k.key}) in ${oldest}`, hasExpired))
+      .returning({ key: k.key });
+  }, 'minting');
+  return deleted.length;
 }

@@ -249,12 +249,21 @@ export async function activateSigningKey(
     assertState('activate', key, ['upcoming']);
     const now = deps.now();
     if (!force) assertEverybodyKnows(key, now);
-    const previous = keys.find(({ state }) => state === 'active');
-    if (previous) await moveKey(tx, deps.keyring, previous, { state: 'retiring' });
-    const result = await moveKey(tx, deps.keyring, key, { state: 'active', activated_at: now });
-    const data = { alg: key.alg, previousKid: previous?.kid ?? null };
-    return { result, event: { type: 'signing_key.activated', objectId: kid, data } };
+    return activate(tx, deps, keys, key);
   });
+}
+
+async function activate(
+  tx: Rows,
+  deps: Deps,
+  keys: SigningKeyRow[],
+  key: SigningKeyRow,
+): Promise<{ result: SigningKeyRow; event: NewEvent }> {
+  const previous = keys.find(({ state }) => state === 'active');
+  if (previous) await moveKey(tx, deps.keyring, previous, { state: 'retiring' });
+  const result = await moveKey(tx, deps.keyring, key, { state: 'active', activated_at: deps.now() });
+  const data = { alg: key.alg, previousKid: previous?.kid ?? null };
+  return { result, event: { type: 'signing_key.activated', objectId: key.kid, data } };
 }
 
 export const retireSigningKeyInput = z.strictObject({ kid: signingKeyId.meta({ positional: true }) });
@@ -426,6 +435,93 @@ async function lastExpiryOf({ db, tables: { m2mTokens: t } }: Rows, kid: string)
     if (token && token.expiresAt > (last ?? 0)) last = token.expiresAt;
   }
   return last;
+}
+
+/** How long a key signs. */
+const ROTATION_MS = 30 * 24 * 3_600_000;
+
+/** How long before it signs the next key is published: far longer than anybody keeps a JWKS. */
+const PUBLISHED_AHEAD_MS = 24 * 3_600_000;
+
+const ROTATION: Caller = { principal: { kind: 'system', id: 'key-rotation' }, requestId: 'key-rotation' };
+
+/**
+ * Does whatever of these is due: publishes the next key a day before it is to sign, activates it when the present one has
+ * signed for 30 days, and retires keys of which the last token has expired. Answers how many of these were done; called
+ * again, or by several processes at once, each is done once. An upcoming key that an admin made is the next one.
+ */
+export async function rotateSigningKeys(deps: Deps): Promise<number> {
+  let done = 0;
+  if (isNextMissing(deps, await readKeys(deps.store.read)) && (await publishNext(deps))) done++;
+  if (nextToActivate(deps, await readKeys(deps.store.read)) && (await activateNext(deps))) done++;
+  for (const { kid, state } of await readKeys(deps.store.read))
+    if (state === 'retiring' && (await retireSpent(deps, kid))) done++;
+  return done;
+}
+
+const genuineOf = ({ keyring }: Deps, keys: SigningKeyRow[], state: SigningKeyRow['state']) =>
+  keys.filter((key) => key.state === state && isGenuine(keyring, key));
+
+/** When the key that signs has done so for long enough. */
+function rotatesAt(deps: Deps, keys: SigningKeyRow[]): number {
+  const [active] = genuineOf(deps, keys, 'active');
+  return active ? (active.activated_at ?? active.created_at) + ROTATION_MS : Number.POSITIVE_INFINITY;
+}
+
+const isNextMissing = (deps: Deps, keys: SigningKeyRow[]) =>
+  rotatesAt(deps, keys) - PUBLISHED_AHEAD_MS <= deps.now() && genuineOf(deps, keys, 'upcoming').length === 0;
+
+/** The upcoming key published longest, once everybody knows it and it is its turn. */
+function nextToActivate(deps: Deps, keys: SigningKeyRow[]): SigningKeyRow | undefined {
+  const [next] = genuineOf(deps, keys, 'upcoming');
+  const now = deps.now();
+  if (!next || rotatesAt(deps, keys) > now) return undefined;
+  return next.created_at + PUBLISHED_AHEAD_MS <= now ? next : undefined;
+}
+
+/** The pair is made before it is certain that it is needed: a transaction waits for nothing but the database. */
+async function publishNext(deps: Deps): Promise<boolean> {
+  const { alg } = await deps.signer.active();
+  const pair = await generateSigningKey(alg);
+  return rotateOnce(deps, async (tx, keys) => {
+    if (!isNextMissing(deps, keys)) return null;
+    assertRoom(keys);
+    const now = deps.now();
+    const kid = sortableId('key_', now);
+    await insertSigningKey(tx, deps.keyring, pair, { kid, alg, state: 'upcoming', now });
+    return { type: 'signing_key.created', objectId: kid, data: { alg } };
+  });
+}
+
+function activateNext(deps: Deps): Promise<boolean> {
+  return rotateOnce(deps, async (tx, keys) => {
+    const next = nextToActivate(deps, keys);
+    return next ? (await activate(tx, deps, keys, next)).event : null;
+  });
+}
+
+function retireSpent(deps: Deps, kid: string): Promise<boolean> {
+  return rotateOnce(deps, async (tx, keys) => {
+    const key = genuineOf(deps, keys, 'retiring').find((each) => each.kid === kid);
+    const now = deps.now();
+    if (!key) return null;
+    const lastExpiresAt = await lastExpiryOf(tx, kid);
+    if (lastExpiresAt !== null && !hasExpired(lastExpiresAt, now)) return null;
+    await moveKey(tx, deps.keyring, key, { state: 'retired', retired_at: now });
+    return { type: 'signing_key.retired', objectId: kid, data: { alg: key.alg } };
+  });
+}
+
+async function rotateOnce(
+  deps: Deps,
+  work: (tx: Rows, keys: SigningKeyRow[]) => Promise<NewEvent | null>,
+): Promise<boolean> {
+  const changed = await change(deps, ROTATION, async (tx) => {
+    const event = await work(tx, await lockKeys(tx));
+    return { result: event !== null, event };
+  });
+  if (changed) deps.signer.forget();
+  return changed;
 }
 
 const iso = (instant: number) => new Date(instant).toISOString();

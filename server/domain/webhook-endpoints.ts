@@ -1,17 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { eq, sql } from 'drizzle-orm';
+import { and, eq, inArray, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
-import { WEBHOOK_SECRET_PREFIX } from '../crypto/webhook-signature.ts';
+import { generateWebhookKey, WEBHOOK_SECRET_PREFIX } from '../crypto/webhook-signature.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { URL_LENGTH_MAX } from '../outbound.ts';
 import { EVENT_TYPES, type EventType } from './event-types.ts';
-import { change } from './events.ts';
-import { description, webhookEndpointId } from './fields.ts';
+import { change, type NewEvent } from './events.ts';
+import { description, subject, webhookEndpointId } from './fields.ts';
 import { create, idempotencyInput } from './idempotency.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
+import type { WebhookKeys } from './webhook-messages.ts';
 
 export interface WebhookEndpoint {
   id: string;
@@ -19,7 +20,21 @@ export interface WebhookEndpoint {
   description: string | null;
   /** Exact types or `noun.*`; empty means all. */
   eventTypes: string[];
+  /** Only events of these subjects; null for those of any and of none. */
+  subjects: string[] | null;
   enabled: boolean;
+  /** Why it is not: an operator's doing, or it answered 410, or it did nothing but fail for five days. */
+  disabledReason: 'operator' | 'gone' | 'failing' | null;
+  /** Until when the secret before the last rotation signs too; null if it does not. */
+  previousSecretExpiresAt: number | null;
+  /** What `v1a` signatures are checked with, as `whpk_…`; null where only `v1` are made. */
+  publicKey: string | null;
+  /** The first failure since the last success. */
+  failingSince: number | null;
+  /** To the minute. */
+  lastSuccessAt: number | null;
+  /** Nothing is sent before this: the receiver asked for patience. */
+  throttledUntil: number | null;
   createdAt: number;
   updatedAt: number;
 }
@@ -42,16 +57,29 @@ function isEventType(text: string): boolean {
   return WILDCARDS.includes(text) || Object.hasOwn(EVENT_TYPES, text);
 }
 
+const SUBJECTS_MAX = 100;
+const url = z
+  .string()
+  .min(1)
+  .max(URL_LENGTH_MAX)
+  .regex(/^[\x21-\x7e]+$/, 'wanted printable ASCII without spaces');
+
+/** Only events of these subjects; null for those of any and of none. */
+const subjects = z
+  .array(subject)
+  .min(1)
+  .max(SUBJECTS_MAX)
+  .refine((list) => new Set(list).size === list.length, 'wanted each subject once')
+  .nullish();
+
 export const createWebhookEndpointInput = z.strictObject({
-  url: z
-    .string()
-    .min(1)
-    .max(URL_LENGTH_MAX)
-    .regex(/^[\x21-\x7e]+$/, 'wanted printable ASCII without spaces')
-    .meta({ positional: true }),
+  url: url.meta({ positional: true }),
   description: description.nullish(),
   /** Exact types or `noun.*`; empty means all. */
   eventTypes: eventTypes.default([]),
+  subjects,
+  /** Whether there are `v1a` signatures too, by an ed25519 key whose public half is answered. */
+  asymmetric: z.boolean().default(false),
   ...idempotencyInput,
 });
 
@@ -65,8 +93,8 @@ export async function createWebhookEndpoint(
   input: z.output<typeof createWebhookEndpointInput>,
 ): Promise<WebhookEndpoint & { secret?: string }> {
   return create(deps, caller, { procedure: 'webhookEndpoints.create', input }, async (tx) => {
-    assertUrlAllowed(deps, input.url);
-    const secret = WEBHOOK_SECRET_PREFIX + randomBytes(SECRET_BYTES).toString('base64');
+    assertUrlAllowed(deps, 'create', input.url);
+    const secret = newSecret();
     const now = deps.now();
     const id = sortableId('ep_', now);
     const row: WebhookEndpointRow = {
@@ -74,8 +102,16 @@ export async function createWebhookEndpoint(
       url: input.url,
       description: input.description ?? null,
       event_types: input.eventTypes,
+      subjects: input.subjects ?? null,
       enabled: true,
-      sealed_secret: deps.keyring.seal(sealPlace(id), secret),
+      disabled_reason: null,
+      sealed_secret: seal(deps, 'sealed_secret', id, secret),
+      sealed_previous_secret: null,
+      previous_secret_expires_at: null,
+      ...(input.asymmetric ? newSigningKey(deps, id) : NO_SIGNING_KEY),
+      failing_since: null,
+      last_success_at: null,
+      throttled_until: null,
       created_seq: await nextEventSeq(tx),
       created_at: now,
       updated_at: now,
@@ -83,16 +119,25 @@ export async function createWebhookEndpoint(
     await assertRoom(tx);
     await tx.db.insert(tx.tables.webhookEndpoints).values(row);
     return {
-      result: { ...toWebhookEndpoint(row), secret },
+      result: { ...toWebhookEndpoint(row, now), secret },
       event: { type: 'webhook_endpoint.created', ...eventOf(row) },
     };
   });
 }
 
-function assertUrlAllowed(deps: Deps, url: string) {
-  const refusal = deps.outbound.refusal(url);
+const newSecret = () => WEBHOOK_SECRET_PREFIX + randomBytes(SECRET_BYTES).toString('base64');
+
+const NO_SIGNING_KEY = { sealed_signing_key: null, public_key: null };
+
+function newSigningKey(deps: Pick<Deps, 'keyring'>, id: string) {
+  const { privateKey, publicKey } = generateWebhookKey();
+  return { sealed_signing_key: seal(deps, 'sealed_signing_key', id, privateKey), public_key: publicKey };
+}
+
+function assertUrlAllowed(deps: Deps, verb: string, text: string) {
+  const refusal = deps.outbound.refusal(text);
   if (refusal === null) return;
-  throw new CountersignError('url_not_allowed', `Cannot create webhook endpoint: 'url': ${refusal}`, {
+  throw new CountersignError('url_not_allowed', `Cannot ${verb} webhook endpoint: 'url': ${refusal}`, {
     field: 'url',
   });
 }
@@ -132,53 +177,309 @@ export async function listWebhookEndpoints(
     .orderBy(...orderOf(webhookEndpoints.created_at, webhookEndpoints.id, true))
     .limit(input.limit + 1)
     .offset(input.offset);
-  return toPage(rows, input.limit, (row) => [row.created_at, row.id], toWebhookEndpoint);
+  const now = deps.now();
+  return toPage(
+    rows,
+    input.limit,
+    (row) => [row.created_at, row.id],
+    (row) => toWebhookEndpoint(row, now),
+  );
 }
 
 export const webhookEndpointIdInput = z.strictObject({ id: webhookEndpointId.meta({ positional: true }) });
+type WebhookEndpointIdInput = z.output<typeof webhookEndpointIdInput>;
 
-/** Deletes the endpoint. Deliveries still owed to it fail by join when they come due, and are removed then. */
-export async function deleteWebhookEndpoint(
+/** Throws `not_found`. */
+export async function getWebhookEndpoint(
+  deps: Deps,
+  { id }: WebhookEndpointIdInput,
+): Promise<WebhookEndpoint> {
+  const { db, tables } = deps.store.read;
+  const { webhookEndpoints } = tables;
+  const [row] = await db.select().from(webhookEndpoints).where(eq(webhookEndpoints.id, id));
+  if (!row) throw notFound(id);
+  return toWebhookEndpoint(row, deps.now());
+}
+
+const notFound = (id: string) => new CountersignError('not_found', `No webhook endpoint has the id '${id}'`);
+
+export const updateWebhookEndpointInput = z.strictObject({
+  id: webhookEndpointId.meta({ positional: true }),
+  url: url.optional(),
+  description: description.nullish(),
+  /** Exact types or `noun.*`; empty means all. */
+  eventTypes: eventTypes.optional(),
+  subjects,
+  /** Whether there are `v1a` signatures too. Switched on anew there is a new key. */
+  asymmetric: z.boolean().optional(),
+});
+
+const UPDATABLE = ['url', 'description', 'eventTypes', 'subjects', 'publicKey'] as const;
+
+/** Changes what it is told to; what already is so leaves no event. Throws `not_found`, `url_not_allowed`. */
+export async function updateWebhookEndpoint(
   deps: Deps,
   caller: Caller,
-  { id }: z.output<typeof webhookEndpointIdInput>,
-): Promise<{ id: string; deleted: true }> {
+  { id, ...changes }: z.output<typeof updateWebhookEndpointInput>,
+): Promise<WebhookEndpoint> {
   return change(deps, caller, async (tx) => {
-    const { webhookEndpoints } = tx.tables;
-    const [row] = await tx.db.delete(webhookEndpoints).where(eq(webhookEndpoints.id, id)).returning();
-    if (!row) throw new CountersignError('not_found', `No webhook endpoint has the id '${id}'`);
+    const before = await lockWebhookEndpoint(tx, id);
+    if (changes.url !== undefined) assertUrlAllowed(deps, 'update', changes.url);
+    const now = deps.now();
+    const row: WebhookEndpointRow = {
+      ...before,
+      url: changes.url ?? before.url,
+      description: changes.description === undefined ? before.description : changes.description,
+      event_types: changes.eventTypes ?? before.event_types,
+      subjects: changes.subjects === undefined ? before.subjects : changes.subjects,
+      ...signingKeyChanges(deps, before, changes.asymmetric),
+      updated_at: now,
+    };
+    const views = [toWebhookEndpoint(before, now), toWebhookEndpoint(row, now)] as const;
+    const changed = UPDATABLE.filter(
+      (field) => JSON.stringify(views[0][field]) !== JSON.stringify(views[1][field]),
+    );
+    if (changed.length === 0) return { result: views[0], event: null };
+    await save(tx, row);
+    const { objectId, data } = eventOf(row);
     return {
-      result: { id, deleted: true as const },
-      event: { type: 'webhook_endpoint.deleted', ...eventOf(row) },
+      result: views[1],
+      event: { type: 'webhook_endpoint.updated', objectId, data: { ...data, changed } },
     };
   });
 }
 
-/** The signing secret of an endpoint; throws when the row was written by somebody else. */
-export function webhookSecretOf(
-  deps: Pick<Deps, 'keyring'>,
-  row: Pick<WebhookEndpointRow, 'id' | 'sealed_secret'>,
-): string {
-  return deps.keyring.unseal(sealPlace(row.id), row.sealed_secret).toString();
+function signingKeyChanges(deps: Deps, before: WebhookEndpointRow, asymmetric: boolean | undefined) {
+  if (asymmetric === undefined || asymmetric === (before.public_key !== null)) return {};
+  return asymmetric ? newSigningKey(deps, before.id) : NO_SIGNING_KEY;
 }
 
-/** Whether an endpoint is to be sent a type of event. */
+/** As an update it changes nothing, but takes the row's lock on PostgreSQL. Throws `not_found`. */
+async function lockWebhookEndpoint(
+  { db, tables: { webhookEndpoints } }: Rows,
+  id: string,
+): Promise<WebhookEndpointRow> {
+  const [row] = await db.update(webhookEndpoints).set({ id }).where(eq(webhookEndpoints.id, id)).returning();
+  if (!row) throw notFound(id);
+  return row;
+}
+
+async function save({ db, tables: { webhookEndpoints } }: Rows, row: WebhookEndpointRow): Promise<void> {
+  await db.update(webhookEndpoints).set(row).where(eq(webhookEndpoints.id, row.id));
+}
+
+/**
+ * Enables or disables; one that already is as wanted is answered as it stands, without an event. While it is disabled
+ * nothing new is owed to it, and what was owed waits. Throws `not_found`.
+ */
+export async function setWebhookEndpointEnabled(
+  deps: Deps,
+  caller: Caller,
+  { id }: WebhookEndpointIdInput,
+  enabled: boolean,
+): Promise<WebhookEndpoint> {
+  return change(deps, caller, async (tx) => {
+    const before = await lockWebhookEndpoint(tx, id);
+    const now = deps.now();
+    if (before.enabled === enabled) return { result: toWebhookEndpoint(before, now), event: null };
+    const row: WebhookEndpointRow = {
+      ...before,
+      enabled,
+      disabled_reason: enabled ? null : 'operator',
+      // Whoever enables it says that it works again: it has its five days anew.
+      ...(enabled && { failing_since: null, throttled_until: null }),
+      updated_at: now,
+    };
+    await save(tx, row);
+    return {
+      result: toWebhookEndpoint(row, now),
+      event: enabled ? { type: 'webhook_endpoint.enabled', ...eventOf(row) } : disabledEvent(row),
+    };
+  });
+}
+
+/** The event that an endpoint was disabled, by its row of then. */
+export function disabledEvent(row: WebhookEndpointRow): NewEvent {
+  const { objectId, data } = eventOf(row);
+  return { type: 'webhook_endpoint.disabled', objectId, data: { ...data, reason: row.disabled_reason } };
+}
+
+const OVERLAP_SECONDS = 24 * 3600;
+const OVERLAP_SECONDS_MAX = 7 * OVERLAP_SECONDS;
+
+export const rotateWebhookSecretInput = z.strictObject({
+  id: webhookEndpointId.meta({ positional: true }),
+  /** How long the secret before signs beside the new one, from none to 7 days: 24 hours unless told. */
+  overlapSeconds: z.number().int().min(0).max(OVERLAP_SECONDS_MAX).default(OVERLAP_SECONDS),
+});
+
+/**
+ * Gives the endpoint a new signing secret, answered this once; the one before signs beside it for a while. Throws
+ * `not_found`, and `rotation_in_progress` while one does, unless `overlapSeconds` is 0: then only the new one signs.
+ */
+export async function rotateWebhookSecret(
+  deps: Deps,
+  caller: Caller,
+  { id, overlapSeconds }: z.output<typeof rotateWebhookSecretInput>,
+): Promise<WebhookEndpoint & { secret: string }> {
+  return change(deps, caller, async (tx) => {
+    const before = await lockWebhookEndpoint(tx, id);
+    const now = deps.now();
+    if (overlapSeconds > 0 && (before.previous_secret_expires_at ?? 0) > now) throw rotationInProgress(id);
+    const secret = newSecret();
+    const previous = unseal(deps, 'sealed_secret', id, before.sealed_secret);
+    const row: WebhookEndpointRow = {
+      ...before,
+      sealed_secret: seal(deps, 'sealed_secret', id, secret),
+      sealed_previous_secret: overlapSeconds > 0 ? seal(deps, 'sealed_previous_secret', id, previous) : null,
+      previous_secret_expires_at: overlapSeconds > 0 ? now + overlapSeconds * 1000 : null,
+      updated_at: now,
+    };
+    await save(tx, row);
+    const { objectId, data } = eventOf(row);
+    const previousExpiresAt = row.previous_secret_expires_at;
+    return {
+      result: { ...toWebhookEndpoint(row, now), secret },
+      event: {
+        type: 'webhook_endpoint.secret_rotated',
+        objectId,
+        data: { ...data, previousExpiresAt },
+      },
+    };
+  });
+}
+
+const rotationInProgress = (id: string) =>
+  new CountersignError(
+    'rotation_in_progress',
+    `Cannot rotate: the secret before the last of '${id}' still signs: wait, or end it with 'overlapSeconds' 0`,
+  );
+
+/** Sends a test to this endpoint, whatever it otherwise wants, and to no other. Throws `not_found`, `wrong_state`. */
+export async function testWebhookEndpoint(
+  deps: Deps,
+  caller: Caller,
+  { id }: WebhookEndpointIdInput,
+): Promise<WebhookEndpoint> {
+  return change(deps, caller, async (tx) => {
+    const row = await lockWebhookEndpoint(tx, id);
+    if (!row.enabled) {
+      throw new CountersignError(
+        'wrong_state',
+        `Cannot test: wanted an enabled endpoint, found '${id}' disabled`,
+      );
+    }
+    return {
+      result: toWebhookEndpoint(row, deps.now()),
+      event: { type: 'webhook_endpoint.test', ...eventOf(row) },
+    };
+  });
+}
+
+/** Deletes the endpoint, and afterwards what is still owed to it. Throws `not_found`. */
+export async function deleteWebhookEndpoint(
+  deps: Deps,
+  caller: Caller,
+  { id }: WebhookEndpointIdInput,
+): Promise<{ id: string; deleted: true }> {
+  const result = await change(deps, caller, async (tx) => {
+    const { webhookEndpoints } = tx.tables;
+    const [row] = await tx.db.delete(webhookEndpoints).where(eq(webhookEndpoints.id, id)).returning();
+    if (!row) throw notFound(id);
+    return {
+      result: { id, deleted: true as const },
+      event: { type: 'webhook_endpoint.deleted', ...eventOf(row) } as const,
+    };
+  });
+  while (await removeOwed(deps, id));
+  return result;
+}
+
+const REMOVE_ROWS = 1_000;
+
+/** Bit by bit: a long backlog would hold the writer. What a crash leaves is claimed by nobody, and pruned by age. */
+async function removeOwed(deps: Deps, endpointId: string): Promise<boolean> {
+  return deps.store.tx(async ({ db, tables: { deliveries: d } }) => {
+    const owed = db
+      .select({ id: d.id })
+      .from(d)
+      .where(and(sql`state = 'pending'`, eq(d.endpoint_id, endpointId)))
+      .limit(REMOVE_ROWS);
+    const removed = await db.delete(d).where(inArray(d.id, owed)).returning({ id: d.id });
+    return removed.length === REMOVE_ROWS;
+  });
+}
+
+/** What signs for an endpoint at an instant; throws when its row was written by somebody else. */
+export function webhookKeysOf(
+  deps: Pick<Deps, 'keyring'>,
+  row: Pick<
+    WebhookEndpointRow,
+    'id' | 'sealed_secret' | 'sealed_previous_secret' | 'previous_secret_expires_at' | 'sealed_signing_key'
+  >,
+  now: number,
+): WebhookKeys {
+  const secrets = [unseal(deps, 'sealed_secret', row.id, row.sealed_secret)];
+  if (row.sealed_previous_secret && (row.previous_secret_expires_at ?? 0) > now) {
+    secrets.push(unseal(deps, 'sealed_previous_secret', row.id, row.sealed_previous_secret));
+  }
+  const sealedKey = row.sealed_signing_key;
+  return { secrets, privateKey: sealedKey && unseal(deps, 'sealed_signing_key', row.id, sealedKey) };
+}
+
+/** What of an event decides to whom it is owed. */
+interface Happened {
+  seq: number;
+  type: EventType;
+  object_id: string;
+  subject: string | null;
+}
+
+/** Whether an endpoint is to be sent an event: one after its own creation, of a type and a subject that it wants. */
+export function isOwed(
+  endpoint: Pick<WebhookEndpointRow, 'id' | 'created_seq' | 'event_types' | 'subjects'>,
+  event: Happened,
+): boolean {
+  if (event.seq <= endpoint.created_seq) return false;
+  if (event.type === 'webhook_endpoint.test') return event.object_id === endpoint.id;
+  const { subjects: only } = endpoint;
+  if (only !== null && (event.subject === null || !only.includes(event.subject))) return false;
+  return wantsEvent(endpoint.event_types, event.type);
+}
+
+/** Whether a type is among those wanted. */
 export function wantsEvent(wanted: readonly string[], type: EventType): boolean {
   return wanted.length === 0 || wanted.includes(type) || wanted.includes(`${type.split('.')[0]}.*`);
 }
 
-const sealPlace = (id: string) => `webhook_endpoints.sealed_secret.${id}`;
+type SealedColumn = 'sealed_secret' | 'sealed_previous_secret' | 'sealed_signing_key';
+
+const sealPlace = (column: SealedColumn, id: string) => `webhook_endpoints.${column}.${id}`;
+
+const seal = ({ keyring }: Pick<Deps, 'keyring'>, column: SealedColumn, id: string, value: string) =>
+  keyring.seal(sealPlace(column, id), value);
+
+const unseal = ({ keyring }: Pick<Deps, 'keyring'>, column: SealedColumn, id: string, sealed: Buffer) =>
+  keyring.unseal(sealPlace(column, id), sealed).toString();
 
 /** The host only: a path or query may hold a token of the receiver's. */
 const eventOf = (row: WebhookEndpointRow) => ({ objectId: row.id, data: { host: new URL(row.url).host } });
 
-function toWebhookEndpoint(row: WebhookEndpointRow): WebhookEndpoint {
+function toWebhookEndpoint(row: WebhookEndpointRow, now: number): WebhookEndpoint {
+  const future = (instant: number | null) => (instant !== null && instant > now ? instant : null);
   return {
     id: row.id,
     url: row.url,
     description: row.description,
     eventTypes: row.event_types,
+    subjects: row.subjects,
     enabled: row.enabled,
+    disabledReason: row.disabled_reason,
+    previousSecretExpiresAt: future(row.previous_secret_expires_at),
+    publicKey: row.public_key,
+    failingSince: row.failing_since,
+    lastSuccessAt: row.last_success_at,
+    throttledUntil: future(row.throttled_until),
     createdAt: row.created_at,
     updatedAt: row.updated_at,
   };

@@ -3,6 +3,7 @@ import { router } from './base.ts';
 import { credentialsRouter } from './credentials.ts';
 import { deliveriesRouter } from './deliveries.ts';
 import { eventsRouter } from './events.ts';
+import { jobsRouter } from './jobs.ts';
 import { keyPoliciesRouter } from './key-policies.ts';
 import { keyPrefixesRouter } from './key-shapes.ts';
 import { m2mTokensRouter } from './m2m-tokens.ts';
@@ -30,6 +31,7 @@ export const appRouter = router({
   deliveries: deliveriesRouter,
   events: eventsRouter,
   usage: usageRouter,
+  jobs: jobsRouter,
 });
 
 /** What clients import, as a type only. */

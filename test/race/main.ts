@@ -7,6 +7,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { oneOf, runCommand, say, wholeNumber } from '../support/command.ts';
+import type { WhenDone } from '../support/deps.ts';
 import { startServices } from '../support/services.ts';
 import { startFleet, TRANSPORTS } from './fleet.ts';
 import { type RaceResult, race } from './race.ts';
@@ -26,29 +28,17 @@ const { values } = parseArgs({
   },
 });
 
-const cleanUps: (() => void | Promise<void>)[] = [];
-const whenDone = (cleanUp: () => void | Promise<void>) => void cleanUps.push(cleanUp);
+await runCommand(run);
 
-async function cleanUp() {
-  for (const each of cleanUps.splice(0).reverse()) await each();
-}
-
-for (const signal of ['SIGINT', 'SIGTERM'] as const)
-  process.once(signal, () => void cleanUp().finally(() => process.exit(1)));
-
-try {
-  process.exitCode = (await run()) ? 0 : 1;
-} finally {
-  await cleanUp();
-}
-
-async function run(): Promise<boolean> {
-  const [keys, processes, kills] = [wholeNumber('keys'), wholeNumber('processes'), wholeNumber('kills')];
-  const transport = oneOf('transport', TRANSPORTS);
-  const database = oneOf('database', DATABASES);
+async function run(whenDone: WhenDone): Promise<boolean> {
+  const keys = wholeNumber('keys', values.keys);
+  const processes = wholeNumber('processes', values.processes);
+  const kills = wholeNumber('kills', values.kills);
+  const transport = oneOf('transport', TRANSPORTS, values.transport);
+  const database = oneOf('database', DATABASES, values.database);
   const folder = mkdtempSync(join(tmpdir(), 'countersign-race-'));
   whenDone(() => rmSync(folder, { recursive: true, force: true }));
-  const databaseUrl = database === 'postgres' ? await postgresUrl() : null;
+  const databaseUrl = database === 'postgres' ? await postgresUrl(whenDone) : null;
   const fleet = await startFleet({ folder, databaseUrl, processes, transport, whenDone });
   say(`${processes} servers on ${database}, ${transport}${values.naive ? ', naive' : ''}`);
   const redisKills = transport === 'bullmq' ? kills : 0;
@@ -78,25 +68,9 @@ function report({ keys, tokens, verifications, webhooks, ended, zombies, lost }:
 }
 
 /** A cluster of our own, and in it a database with nothing in it. */
-async function postgresUrl(): Promise<string> {
+async function postgresUrl(whenDone: WhenDone): Promise<string> {
   const { postgres, stop } = await startServices(['postgres']);
   whenDone(stop);
   if (postgres.url === null) throw new Error(postgres.missing);
   return `${postgres.url}/postgres`;
-}
-
-function wholeNumber(name: 'keys' | 'processes' | 'kills'): number {
-  const text = values[name];
-  if (/^\d{1,7}$/.test(text)) return Number(text);
-  throw new Error(`--${name}: wanted a whole number, found '${text}'`);
-}
-
-function oneOf<const T extends readonly string[]>(name: 'database' | 'transport', all: T): T[number] {
-  const found = all.find((each) => each === values[name]);
-  if (found !== undefined) return found;
-  throw new Error(`--${name}: wanted one of ${all.join(', ')}, found '${values[name]}'`);
-}
-
-function say(line: string) {
-  process.stdout.write(`${line}\n`);
 }

@@ -134,12 +134,23 @@ const INPUTS: Record<string, unknown> = {
   'signingKeys.retire': { kid: SIGNING_KEY_ID },
   'signingKeys.emergencyRetire': { kid: SIGNING_KEY_ID },
   'webhookEndpoints.create': { url: 'https://receiver.example/' },
+  'webhookEndpoints.get': { id: `ep_${'0'.repeat(27)}` },
   'webhookEndpoints.list': {},
+  'webhookEndpoints.update': { id: `ep_${'0'.repeat(27)}` },
+  'webhookEndpoints.enable': { id: `ep_${'0'.repeat(27)}` },
+  'webhookEndpoints.disable': { id: `ep_${'0'.repeat(27)}` },
+  'webhookEndpoints.rotateSecret': { id: `ep_${'0'.repeat(27)}` },
+  'webhookEndpoints.test': { id: `ep_${'0'.repeat(27)}` },
   'webhookEndpoints.delete': { id: `ep_${'0'.repeat(27)}` },
   'deliveries.list': {},
+  'deliveries.get': { id: `dlv_${'0'.repeat(27)}` },
+  'deliveries.resend': { id: `dlv_${'0'.repeat(27)}` },
+  'deliveries.replay': { from: 0 },
   'events.list': {},
   'usage.ofApiKeys': { ids: [API_KEY_ID] },
   'usage.ofSubjects': { subjects: ['user_access'] },
+  'jobs.list': undefined,
+  'jobs.run': { name: 'key-rotation' },
 };
 
 const REFUSALS = ['unauthenticated', 'forbidden'];

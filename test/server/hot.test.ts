@@ -5,7 +5,9 @@ import { expect, it, onTestFinished } from 'vitest';
 import { openStore } from '../../db/store.ts';
 import { formatValue } from '../../server/crypto/format.ts';
 import type { CountersignError } from '../../server/errors.ts';
+import { createFeeds } from '../../server/feed.ts';
 import { createHotRoutes } from '../../server/hot.ts';
+import { createLogger } from '../../server/logger.ts';
 import { describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
 import { allow, newMachine } from '../support/machines.ts';
 import { freePort } from '../support/services.ts';
@@ -21,6 +23,7 @@ async function serve(deps: TestDeps): Promise<Served> {
   const reported: CountersignError[] = [];
   const routes = createHotRoutes({
     deps,
+    feeds: createFeeds(deps, createLogger('silent')),
     addressOf: ({ socket }) => socket.remoteAddress ?? '',
     report: (failure) => reported.push(failure),
   });

@@ -68,6 +68,23 @@ const apiKeyOf = ({ apiKey }: World) => ({ id: apiKey.id });
 const keyPolicyOf = ({ keyPolicy }: World) => ({ id: keyPolicy.id });
 const subjectOf = () => ({ id: 'user_1' });
 const secretKeyOf = ({ secretKey }: World) => ({ id: secretKey.id });
+const webhookEndpointOf = ({ webhookEndpoint }: World) => ({ id: webhookEndpoint.id });
+const DELIVERY_ID = `dlv_${'0'.repeat(27)}`;
+/** Leaves a delivery that was given up. */
+const oweDead = ({ deps, webhookEndpoint }: World) =>
+  deps.store.tx(async ({ db, tables: { deliveries } }) => {
+    await db.insert(deliveries).values({
+      id: DELIVERY_ID,
+      event_seq: 1,
+      endpoint_id: webhookEndpoint.id,
+      state: 'dead',
+      priority: 1,
+      attempt: 10,
+      failures: 10,
+      next_at: 0,
+      created_at: 0,
+    });
+  });
 /** Begins an overlap of the procedure's thing: its first rotation. */
 const rotated = (path: string, of: (world: World) => object) => (world: World) =>
   call(world.deps, world.deps.adminKey, path, { ...of(world), overlapSeconds: 60 });
@@ -265,9 +282,37 @@ const TABLE: Record<string, Row> = {
     event: 'webhook_endpoint.created',
     input: () => ({ url: 'https://receiver.example/hooks' }),
   },
-  'webhookEndpoints.delete': {
-    event: 'webhook_endpoint.deleted',
-    input: ({ webhookEndpoint }) => ({ id: webhookEndpoint.id }),
+  'webhookEndpoints.update': {
+    event: 'webhook_endpoint.updated',
+    input: (world) => ({ ...webhookEndpointOf(world), eventTypes: ['machine.*'] }),
+    repeatable: true,
+  },
+  'webhookEndpoints.enable': {
+    event: 'webhook_endpoint.enabled',
+    prepare: (world) =>
+      call(world.deps, world.deps.adminKey, 'webhookEndpoints.disable', webhookEndpointOf(world)),
+    input: webhookEndpointOf,
+    repeatable: true,
+  },
+  'webhookEndpoints.disable': {
+    event: 'webhook_endpoint.disabled',
+    input: webhookEndpointOf,
+    repeatable: true,
+  },
+  'webhookEndpoints.rotateSecret': { event: 'webhook_endpoint.secret_rotated', input: webhookEndpointOf },
+  'webhookEndpoints.test': { event: 'webhook_endpoint.test', input: webhookEndpointOf },
+  'webhookEndpoints.delete': { event: 'webhook_endpoint.deleted', input: webhookEndpointOf },
+  'deliveries.resend': { event: 'delivery.resent', prepare: oweDead, input: () => ({ id: DELIVERY_ID }) },
+  'deliveries.replay': {
+    event: 'delivery.replayed',
+    prepare: oweDead,
+    input: ({ webhookEndpoint }) => ({ endpointId: webhookEndpoint.id }),
+    repeatable: true,
+  },
+  'jobs.run': {
+    event: 'job.requested',
+    input: () => ({ name: 'key-rotation' }),
+    repeatable: true,
   },
 };
 

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
-import { type AddressInfo, createServer as createTcpServer, type Server, type Socket } from 'node:net';
+import { type AddressInfo, createServer as createTcpServer, isIP, type Server, type Socket } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createOutbound, type OutboundOptions } from '../../server/outbound.ts';
 import { freePort } from '../support/services.ts';
@@ -49,8 +49,8 @@ describe('refusal()', () => {
   it.each([
     'https://example.com/hooks?token=1',
     'https://example.com:8443',
-    'https://192.0.2.1',
-    'https://[2001:db8::1]/',
+    'https://93.184.216.34',
+    'https://[2606:4700::1111]/',
     'HTTPS://EXAMPLE.COM',
   ])('allows https to another host: %s', (url) => {
     expect(loopback.refusal(url)).toBeNull();
@@ -60,7 +60,7 @@ describe('refusal()', () => {
   it.each([
     'http://localhost:3000/hooks',
     'http://127.0.0.1',
-    'http://127.1.2.3:81',
+    'http://127.1.2.3:8081',
     'http://[::1]:3000',
     'http://2130706433/',
     'http://0x7f.1/',
@@ -83,8 +83,20 @@ describe('refusal()', () => {
     ['http://example.com', 'wanted https, found http'],
     ['http://localhost.example.com', 'wanted https, found http'],
     ['http://127.0.0.1.example.com', 'wanted https, found http'],
-    ['http://10.0.0.1', 'wanted https, found http'],
-    ['http://[::2]', 'wanted https, found http'],
+    ['http://8.8.8.8', 'wanted https, found http'],
+    ['https://10.0.0.1', 'wanted a public address, found one that is not'],
+    ['https://0x0a000001', 'wanted a public address, found one that is not'],
+    ['https://169.254.169.254/latest/meta-data', 'wanted a public address, found one that is not'],
+    ['https://192.0.2.1', 'wanted a public address, found one that is not'],
+    ['https://[2001:db8::1]', 'wanted a public address, found one that is not'],
+    ['https://[2002:7f00:1::]', 'wanted a public address, found one that is not'],
+    ['https://[64:ff9b::7f00:1]', 'wanted a public address, found one that is not'],
+    ['https://[::7f00:1]', 'wanted a public address, found one that is not'],
+    ['https://[4000::1]', 'wanted a public address, found one that is not'],
+    ['https://[fe80::1]', 'wanted a public address, found one that is not'],
+    ['http://[::2]', 'wanted a public address, found one that is not'],
+    ['https://example.com:22', 'wanted port 80, 443 or one from 1024 on, found 22'],
+    ['https://example.com:1023', 'wanted port 80, 443 or one from 1024 on, found 1023'],
     ['ftp://example.com', 'wanted https, found ftp'],
     ['ftp://127.0.0.1', 'wanted https, found ftp'],
     ['file:///etc/passwd', 'wanted https, found file'],
@@ -109,7 +121,11 @@ describe('post()', () => {
       for await (const chunk of request) seen += chunk;
       response.writeHead(request.headers['x-test'] === 'yes' && request.method === 'POST' ? 202 : 400).end();
     });
-    expect(await openOutbound().post(url, { 'x-test': 'yes' }, 'body ä')).toEqual({ status: 202 });
+    expect(await openOutbound().post(url, { 'x-test': 'yes' }, 'body ä')).toEqual({
+      status: 202,
+      body: '',
+      retryAfter: null,
+    });
     expect(seen).toBe('body ä');
   });
 
@@ -133,7 +149,7 @@ describe('post()', () => {
       paths.push(request.url);
       response.writeHead(307, { location: '/elsewhere' }).end();
     });
-    expect(await openOutbound().post(`${url}/here`, {}, '')).toEqual({ status: 307 });
+    expect(await openOutbound().post(`${url}/here`, {}, '')).toMatchObject({ status: 307 });
     expect(paths).toEqual(['/here']);
   });
 
@@ -145,7 +161,7 @@ describe('post()', () => {
     });
     // An answer that were read to its end would take the whole of the time allowed.
     const began = performance.now();
-    expect(await openOutbound({ totalTimeoutMs: 20_000 }).post(url, {}, '')).toEqual({ status: 200 });
+    expect(await openOutbound({ totalTimeoutMs: 20_000 }).post(url, {}, '')).toMatchObject({ status: 200 });
     expect(performance.now() - began).toBeLessThan(10_000);
   });
 
@@ -153,8 +169,8 @@ describe('post()', () => {
     const url = await listen((_, response) => void response.writeHead(204).flushHeaders());
     const slow = await listen((_, response) => void response.writeHead(201).write('x'));
     const outbound = openOutbound({ totalTimeoutMs: 200 });
-    expect(await outbound.post(url, {}, '')).toEqual({ status: 204 });
-    expect(await outbound.post(slow, {}, '')).toEqual({ status: 201 });
+    expect(await outbound.post(url, {}, '')).toMatchObject({ status: 204 });
+    expect(await outbound.post(slow, {}, '')).toMatchObject({ status: 201 });
   });
 
   it('keeps connections for the next request', async () => {
@@ -203,5 +219,143 @@ describe('post()', () => {
     const url = (await listenRaw(() => {})).replace('http', 'https');
     const outbound = openOutbound({ connectTimeoutMs: 200, totalTimeoutMs: 20_000 });
     await expect(outbound.post(url, {}, '')).rejects.toThrow('No connection within 200 ms');
+  });
+});
+
+/** Every spelling of this host that has got past somebody's guard. */
+const THIS_HOST = [
+  '127.0.0.1',
+  'localhost',
+  '[::1]',
+  '[::ffff:127.0.0.1]',
+  '[::ffff:7f00:1]',
+  '0x7f000001',
+  '2130706433',
+  '0177.0.0.1',
+  '127.1',
+  '0',
+];
+
+/** A server on loopback that counts connections: what gets there got past the guard. */
+async function trap() {
+  const seen = { connections: 0 };
+  const url = await listenRaw((socket) => {
+    seen.connections++;
+    socket.end('HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n');
+  });
+  return { seen, port: new URL(url).port };
+}
+
+const resolvesTo = (...answers: string[][]) => {
+  let calls = 0;
+  return async () =>
+    (answers[Math.min(calls++, answers.length - 1)] ?? []).map((address) => ({
+      address,
+      family: isIP(address),
+    }));
+};
+
+describe('the guard of addresses', () => {
+  it.each(THIS_HOST)('lets nothing through to this host by the name %s', async (host) => {
+    const { seen, port } = await trap();
+    const outbound = openOutbound({ allowLoopbackHttp: false, allowSubnets: ['127.0.0.0/8', '::1'] });
+    for (const scheme of ['http', 'https']) {
+      await expect(outbound.post(`${scheme}://${host}:${port}/`, {}, '')).rejects.toThrow('not allowed');
+    }
+    expect(seen.connections).toBe(0);
+  });
+
+  it.each(['127.0.0.1', '::1', '::ffff:127.0.0.1', '10.1.2.3', '169.254.169.254', 'fd00::1', '0.0.0.0'])(
+    'judges what a name resolves to: %s',
+    async (address) => {
+      const { seen, port } = await trap();
+      const outbound = openOutbound({ allowLoopbackHttp: false, resolve: resolvesTo([address]) });
+      await expect(outbound.post(`https://rebound.example:${port}/`, {}, '')).rejects.toThrow(
+        'The address is not allowed: wanted',
+      );
+      expect(seen.connections).toBe(0);
+    },
+  );
+
+  it('refuses a name of which one answer among public ones is not', async () => {
+    const { seen, port } = await trap();
+    for (const answers of [
+      ['93.184.216.34', '127.0.0.1'],
+      ['127.0.0.1', '93.184.216.34'],
+      ['2606:4700::1111', '::1'],
+    ]) {
+      const outbound = openOutbound({ allowLoopbackHttp: false, resolve: resolvesTo(answers) });
+      await expect(outbound.post(`https://mixed.example:${port}/`, {}, '')).rejects.toThrow(
+        'The address is not allowed',
+      );
+    }
+    expect(seen.connections).toBe(0);
+  });
+
+  it('gives a resolver that answers otherwise the second time nothing to change', async () => {
+    const { seen, port } = await trap();
+    let calls = 0;
+    const answer = resolvesTo(['127.0.0.2'], ['127.0.0.1']);
+    const outbound = openOutbound({
+      allowLoopbackHttp: false,
+      connectTimeoutMs: 500,
+      resolve: async () => {
+        calls++;
+        // A public address first: where it leads is of no matter, only that it is the one dialled.
+        return calls === 1 ? [{ address: '192.31.195.1', family: 4 }] : answer();
+      },
+    });
+    await expect(outbound.post(`https://rebinding.example:${port}/`, {}, '')).rejects.toThrow('No ');
+    expect(calls).toBe(1);
+    await expect(outbound.post(`https://rebinding.example:${port}/`, {}, '')).rejects.toThrow(
+      'The address is not allowed',
+    );
+    expect(seen.connections).toBe(0);
+  });
+
+  it('sends to a subnet that is open, over http too, by address and by name', async () => {
+    const subnets = { allowLoopbackHttp: false, allowSubnets: ['10.0.0.0/8', 'fd00::/8', '192.168.1.5'] };
+    const outbound = openOutbound(subnets);
+    for (const url of [
+      'http://10.1.2.3:8080/',
+      'https://10.1.2.3',
+      'http://[fd00::1]/',
+      'http://192.168.1.5',
+    ]) {
+      expect(outbound.refusal(url)).toBeNull();
+    }
+    expect(outbound.refusal('http://192.168.1.6')).toMatch('wanted a public address');
+    expect(outbound.refusal('http://intranet.example')).toBeNull();
+    const named = openOutbound({ ...subnets, resolve: resolvesTo(['93.184.216.34']) });
+    await expect(named.post('http://intranet.example', {}, '')).rejects.toThrow(
+      'The address is not allowed: wanted https, found http',
+    );
+  });
+
+  it('dials the answer it judged', async () => {
+    const { seen, port } = await trap();
+    const outbound = openOutbound({
+      resolve: resolvesTo(['127.0.0.1'], ['10.0.0.1']),
+      allowSubnets: ['10.0.0.0/8'],
+    });
+    expect(await outbound.post(`http://intranet.example:${port}/`, {}, '')).toMatchObject({ status: 200 });
+    expect(seen.connections).toBe(1);
+  });
+});
+
+describe('what is kept of an answer', () => {
+  it('is the first 4 KB as text, without NUL, and Retry-After', async () => {
+    const url = await listen((_, response) =>
+      response.writeHead(503, { 'retry-after': '120' }).end(`a\0ä${'x'.repeat(10_000)}`),
+    );
+    const { body, ...rest } = await openOutbound().post(url, {}, '');
+    expect(rest).toEqual({ status: 503, retryAfter: '120' });
+    expect(body.startsWith('a\ufffdäx')).toBe(true);
+    expect(Buffer.byteLength(body)).toBeLessThanOrEqual(4096 + 2);
+  });
+
+  it('is what came in time of one that stops', async () => {
+    const url = await listen((_, response) => void response.writeHead(500).write('half'));
+    expect(await openOutbound({ totalTimeoutMs: 300 }).post(url, {}, '')).toMatchObject({ body: 'half' });
   });
 });

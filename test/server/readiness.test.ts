@@ -6,6 +6,7 @@ import { describe, expect, inject, it, onTestFinished } from 'vitest';
 import { openStore } from '../../db/store.ts';
 import { answerStarting, createHttpServer, createRequestListener } from '../../server/app.ts';
 import type { Deps } from '../../server/deps.ts';
+import { createFeeds } from '../../server/feed.ts';
 import { createLogger } from '../../server/logger.ts';
 import { createMetrics } from '../../server/metrics.ts';
 import { describeOnEachDialect, freshDatabase, openTestDeps } from '../support/deps.ts';
@@ -18,6 +19,7 @@ async function serve(deps: Deps, { degraded = null, isDraining = false }: State 
   return listen(
     createRequestListener({
       deps,
+      feeds: createFeeds(deps, createLogger('silent')),
       config: { publicUrl: deps.publicUrl, corsOrigins: [], trustedProxies: [] },
       logger: createLogger('silent'),
       metrics: createMetrics(),

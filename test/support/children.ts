@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { onTestFinished } from 'vitest';
+import type { WhenDone } from './deps.ts';
 
 export interface Child {
   /** Every whole line printed so far. */
@@ -16,11 +17,18 @@ export interface Child {
 }
 
 /** Starts `script`, a module beside the tests, with these arguments. */
-export function startChild(script: URL, ...args: string[]): Child {
+export const startChild = (script: URL, ...args: string[]): Child => launchChild(script, args);
+
+/** The same, for those who end it themselves. */
+export function launchChild(
+  script: URL,
+  args: readonly string[],
+  whenDone: WhenDone = onTestFinished,
+): Child {
   const child = spawn(process.execPath, ['--import', 'tsx', script.pathname, ...args], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  onTestFinished(() => void child.kill('SIGKILL'));
+  whenDone(() => void child.kill('SIGKILL'));
   return withLines(child);
 }
 

@@ -115,6 +115,7 @@ export async function openTestDeps(dialect: Dialect): Promise<TestDeps> {
     keyring,
     signer: createSigner(store, keyring),
     now,
+    isTimeDoubtful: () => false,
     publicUrl: 'http://127.0.0.1:4400',
     usage: createUsageCounter(),
     pool: createMintedPool(),

@@ -60,11 +60,22 @@ export const LAYERS: Record<string, Layer> = {
       'server/errors',
       'server/translate',
     ],
-    types: ['server/config', 'server/deps', 'server/logger', 'server/metrics'],
+    types: ['server/config', 'server/deps', 'server/feed', 'server/logger', 'server/metrics'],
   },
   'server/apply': {
     imports: ['server/domain', 'server/errors', 'server/translate'],
     types: ['client'],
+  },
+  'server/audit-verify': {
+    imports: [
+      'db',
+      'server/config',
+      'server/crypto',
+      'server/domain',
+      'server/key-files',
+      'server/lifecycle',
+      'server/logger',
+    ],
   },
   'server/authenticate': {
     imports: ['server/access', 'server/domain', 'server/errors'],
@@ -76,7 +87,9 @@ export const LAYERS: Record<string, Layer> = {
       'server/apply',
       'server/commands',
       'server/crypto/format',
+      'server/export-events',
       'server/import-keys',
+      'server/listen',
       'server/table',
     ],
   },
@@ -88,13 +101,29 @@ export const LAYERS: Record<string, Layer> = {
     types: ['db', 'server/crypto', 'server/domain', 'server/limits', 'server/outbound'],
   },
   'server/errors': { imports: [] },
+  'server/export-events': { imports: ['server/errors'], types: ['client'] },
+  'server/feed': {
+    imports: ['server/authenticate', 'server/domain', 'server/errors'],
+    types: ['server/deps', 'server/logger'],
+  },
   'server/hot': {
     imports: ['server/authenticate', 'server/domain', 'server/errors', 'server/rest', 'server/translate'],
-    types: ['server/deps'],
+    types: ['server/deps', 'server/feed'],
   },
   'server/import-keys': {
     imports: ['server/crypto/format', 'server/domain', 'server/errors', 'server/key-records'],
     types: ['client'],
+  },
+  'server/job': {
+    imports: [
+      'server/config',
+      'server/domain',
+      'server/lifecycle',
+      'server/logger',
+      'server/metrics',
+      'server/open',
+      'workers',
+    ],
   },
   'server/key-files': {
     imports: ['db', 'server/config', 'server/crypto', 'server/domain'],
@@ -103,6 +132,7 @@ export const LAYERS: Record<string, Layer> = {
   'server/key-records': { imports: ['server/errors'] },
   'server/limits': { imports: [], types: ['server/logger'] },
   'server/lifecycle': { imports: ['db', 'server/config', 'server/domain', 'server/logger'] },
+  'server/listen': { imports: ['server/crypto', 'server/domain', 'server/errors'], types: ['client'] },
   'server/logger': { imports: ['server/crypto/format'] },
   'server/main': { imports: ['server', 'workers'] },
   'server/metrics': { imports: [] },
@@ -118,7 +148,8 @@ export const LAYERS: Record<string, Layer> = {
     ],
     types: ['server/deps', 'server/logger', 'server/metrics'],
   },
-  'server/outbound': { imports: [] },
+  'server/outbound': { imports: ['server/outbound-addresses'] },
+  'server/outbound-addresses': { imports: ['server/domain/addresses'] },
   'server/page': { imports: [] },
   'server/readiness': { imports: [], types: ['server/deps', 'server/logger'] },
   'server/rotate-keys': {
@@ -135,7 +166,7 @@ export const LAYERS: Record<string, Layer> = {
   'server/translate': { imports: ['db', 'server/errors', 'server/domain/invalid-input'] },
 
   examples: { imports: ['client'] },
-  scripts: { imports: ['server/errors', 'server/domain/credentials'] },
+  scripts: { imports: ['server/domain/event-types', 'server/errors', 'server/domain/credentials'] },
 };
 
 /** Free of dependencies, so that clients can share them: not even their own folder. */
@@ -181,7 +212,9 @@ const PACKAGES: Record<string, Layer> = {
 
 /** Who reads which variables of the environment; `handed over` reads none, and passes it as a whole to server/config. */
 export const ENVIRONMENT: Record<string, 'all' | 'handed over' | readonly string[]> = {
+  'server/audit-verify': 'handed over',
   'server/config': 'all',
+  'server/job': 'handed over',
   'server/main': 'handed over',
   'server/rotate-keys': 'handed over',
   'workers/main': 'handed over',
@@ -193,12 +226,14 @@ export const ENVIRONMENT: Record<string, 'all' | 'handed over' | readonly string
 export const CLOCKS: Record<string, string> = {
   'server/open': "makes the mains' deps, with their clock: the time of day is read here alone",
   'server/rotate-keys': 'a main',
+  'server/audit-verify': 'a main',
   'server/app': 'how long a request has taken',
   'server/domain/signing-keys': 'the age of a set of keys in memory; a test gives another clock',
   'server/domain/key-shapes': 'the age of a set of shapes in memory; a test gives another clock',
   'db/sqlite': 'how long a lock has been waited for',
   'db/write-queue': 'how long a lock has been waited for, and a batch has lasted',
-  client: 'how long an answer has been waited for',
+  'server/listen': 'when a webhook is sent, by the clock of whoever listens',
+  client: 'how long an answer has been waited for, and how old a webhook is',
   examples: 'programs of their own',
 };
 

@@ -4,7 +4,9 @@ import type { AddressInfo } from 'node:net';
 import { createHTTPHandler } from '@trpc/server/adapters/standalone';
 import { onTestFinished } from 'vitest';
 import type { Deps } from '../../server/deps.ts';
+import { createFeeds } from '../../server/feed.ts';
 import { createHotRoutes } from '../../server/hot.ts';
+import { createLogger } from '../../server/logger.ts';
 import { appRouter } from '../../server/trpc/router.ts';
 
 export interface Listening {
@@ -33,7 +35,9 @@ const addressOf = ({ socket }: IncomingMessage) => socket.remoteAddress ?? '';
 /** The real procedures and hot routes, without the rest of the server. */
 export function serveProcedures(deps: Deps): Promise<Listening> {
   let requests = 0;
-  const hot = createHotRoutes({ deps, addressOf });
+  const feeds = createFeeds(deps, createLogger('silent'));
+  onTestFinished(() => feeds.close());
+  const hot = createHotRoutes({ deps, feeds, addressOf });
   const procedures = createHTTPHandler({
     basePath: '/trpc/',
     router: appRouter,

@@ -48,7 +48,7 @@ export interface Answer {
 export interface LaunchOptions {
   args?: readonly string[];
   /** Which program of the server's to start instead. */
-  main?: 'main' | 'rotate-keys';
+  main?: 'main' | 'rotate-keys' | 'workers';
   /** Whether to start it as people do, by `npm start`; then the process is npm's. */
   byNpm?: boolean;
   /** The folder of another version, built there, to be started instead of this one. */
@@ -106,7 +106,7 @@ export async function launchServer(env: NodeJS.ProcessEnv, options: LaunchOption
 
 function commandOf({ byNpm, inTerminal, main: name = 'main' }: LaunchOptions, root: string): string[] {
   if (byNpm) return ['npm', 'start', '--silent'];
-  const main = join(root, `dist/server/${name}.js`);
+  const main = join(root, name === 'workers' ? 'dist/workers/main.js' : `dist/server/${name}.js`);
   if (!inTerminal) return [process.execPath, main];
   return ['script', '--quiet', '--return', '--command', `exec '${process.execPath}' '${main}'`, '/dev/null'];
 }

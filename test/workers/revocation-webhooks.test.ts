@@ -1,5 +1,6 @@
 import { expect, it, vi } from 'vitest';
-import { JITTER, listDeliveries, listDeliveriesInput, SCHEDULES_MS } from '../../server/domain/deliveries.ts';
+import { listDeliveries, listDeliveriesInput } from '../../server/domain/deliveries.ts';
+import { JITTER, SCHEDULES_MS } from '../../server/domain/delivery-attempts.ts';
 import { listEvents } from '../../server/domain/events.ts';
 import { startReceiver, verifySignature } from '../support/receiver.ts';
 import {
@@ -125,7 +126,7 @@ describeOnEachTransport('revocation-webhooks', (mode) => {
     const receiver = await startReceiver(() => 503);
     const machineId = await somethingHappens(house.deps);
     await house.start();
-    await subscribe(house.deps, receiver.url);
+    await subscribe(house.deps, receiver.url, 'machine.disabled');
     await somethingIsRevoked(house.deps, machineId);
     const schedule = SCHEDULES_MS[0] ?? [];
     for (let attempt = 1; attempt < schedule.length; attempt++) {

@@ -1,7 +1,6 @@
-import { eq } from 'drizzle-orm';
 import { describe, expect, it } from 'vitest';
 import type { Store } from '../../../db/store.ts';
-import { createApiKeyPurge, purgeEndedApiKeys } from '../../../server/domain/api-key-retention.ts';
+import { purgeEndedApiKeys } from '../../../server/domain/api-key-retention.ts';
 import {
   createApiKey,
   createApiKeyInput,
@@ -218,46 +217,6 @@ describeOnEachDialect('purgeEndedApiKeys()', (dialect) => {
     expect(await purgeEndedApiKeys({ ...deps, store: { ...deps.store, tx } }, 100)).toBe(1);
     expect(interfered).toBeGreaterThan(0);
     expect(await names(deps)).toEqual(['kept longer', 'revived']);
-  });
-});
-
-describeOnEachDialect('createApiKeyPurge()', (dialect) => {
-  it('looks at once and then at most hourly, and goes on without waiting while there is more', async () => {
-    const deps = await openTestDeps(dialect);
-    const purge = createApiKeyPurge();
-    await purge(deps);
-    await insertRevoked(deps, 1_050);
-    deps.clock.now += 90 * DAY;
-    await purge(deps);
-    expect(await countKeys(deps)).toBe(50);
-    await purge(deps);
-    expect(await countKeys(deps)).toBe(0);
-    await insertRevoked(deps, 1);
-    await deps.store.tx(({ db, tables: { apiKeys } }) =>
-      db.update(apiKeys).set({ revoked_at: 0 }).where(eq(apiKeys.subject, 'user_many')),
-    );
-    deps.clock.now += HOUR - 1;
-    await purge(deps);
-    expect(await countKeys(deps)).toBe(1);
-    deps.clock.now += 1;
-    await purge(deps);
-    expect(await countKeys(deps)).toBe(0);
-    expect(await purges(deps)).toHaveLength(12);
-  });
-
-  it('tries again an hour after a failure', async () => {
-    const deps = await openTestDeps(dialect);
-    await insertRevoked(deps, 1);
-    deps.clock.now += 90 * DAY;
-    const purge = createApiKeyPurge();
-    const down = { ...deps, store: { ...deps.store, tx: () => Promise.reject(new Error('down')) } };
-    await expect(purge(down)).rejects.toThrow('down');
-    deps.clock.now += HOUR - 1;
-    await purge(deps);
-    expect(await countKeys(deps)).toBe(1);
-    deps.clock.now += 1;
-    await purge(deps);
-    expect(await countKeys(deps)).toBe(0);
   });
 });
 

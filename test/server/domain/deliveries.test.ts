@@ -1,23 +1,37 @@
 import { eq } from 'drizzle-orm';
 import { expect, it } from 'vitest';
 import {
-  attemptDelivery,
+  ATTEMPTS_AT_ONCE_MAX,
   claimDeliveries,
   expandEvents,
   GRACE_MS,
-  JITTER,
+  getDelivery,
   listDeliveries,
   listDeliveriesInput,
-  recordOutcome,
-  SCHEDULES_MS,
+  replayDeliveries,
+  replayDeliveriesInput,
+  resendDelivery,
 } from '../../../server/domain/deliveries.ts';
+import {
+  attemptDelivery,
+  BUSY_WAIT_MS,
+  FAILING_MS_MAX,
+  JITTER,
+  SCHEDULES_MS,
+} from '../../../server/domain/delivery-attempts.ts';
+import { listEvents } from '../../../server/domain/events.ts';
 import { createMachine, createMachineInput, setMachineEnabled } from '../../../server/domain/machines.ts';
+import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
 import {
   createWebhookEndpoint,
   createWebhookEndpointInput,
   deleteWebhookEndpoint,
+  getWebhookEndpoint,
+  setWebhookEndpointEnabled,
+  testWebhookEndpoint,
 } from '../../../server/domain/webhook-endpoints.ts';
-import { OutboundError } from '../../../server/outbound.ts';
+import { BODY_BYTES_MAX } from '../../../server/domain/webhook-messages.ts';
+import { OutboundError, type OutboundResponse } from '../../../server/outbound.ts';
 import {
   callerWith,
   type Dialect,
@@ -30,7 +44,7 @@ const admin = callerWith('admin');
 
 interface Setting extends TestDeps {
   /** What every post is answered with. */
-  answer: () => Promise<{ status: number }>;
+  answer: () => Promise<Partial<OutboundResponse> & { status: number }>;
   posts: { url: string; headers: Record<string, string>; body: string }[];
 }
 
@@ -42,9 +56,9 @@ async function open(dialect: Dialect): Promise<Setting> {
     posts,
     outbound: {
       refusal: () => null,
-      post(url, headers, body) {
+      async post(url, headers, body) {
         posts.push({ url, headers, body });
-        return setting.answer();
+        return { body: '', retryAfter: null, ...(await setting.answer()) };
       },
       close: async () => {},
     },
@@ -140,22 +154,49 @@ describeOnEachDialect('deliveries', (dialect) => {
 
   it('claimDeliveries() gives each to exactly one of many, revocations first', async () => {
     const deps = await open(dialect);
-    await subscribe(deps, 'machine.*');
+    for (let i = 0; i < 10; i++) await subscribe(deps, 'machine.*');
     const ids: string[] = [];
-    for (let i = 0; i < 30; i++) ids.push(await happen(deps));
+    for (let i = 0; i < 3; i++) ids.push(await happen(deps));
     await setMachineEnabled(deps, admin, ids[0] ?? '', false);
     await expandAll(deps);
-    const first = await claimDeliveries(deps, 1);
-    expect(first).toMatchObject([{ attempt: 1, urgent: true }]);
+    const first = await claimDeliveries(deps, 10);
+    expect(first).toHaveLength(10);
+    expect(first.every((claim) => claim.urgent && claim.attempt === 1)).toBe(true);
     const claims = (await Promise.all(Array.from({ length: 10 }, () => claimDeliveries(deps, 4)))).flat();
     while (claims.length < 30) {
       const more = await claimDeliveries(deps, 4);
       expect(more).not.toEqual([]);
       claims.push(...more);
     }
-    expect(new Set([...first, ...claims].map((claim) => claim.id)).size).toBe(31);
+    expect(new Set([...first, ...claims].map((claim) => claim.id)).size).toBe(40);
     expect(claims.every((claim) => !claim.urgent && claim.attempt === 1)).toBe(true);
     expect(await claimDeliveries(deps, 4)).toEqual([]);
+  });
+
+  it('claimDeliveries() takes no more of one endpoint than may be under way, and of the others what is due', async () => {
+    const deps = await open(dialect);
+    const hanging = await subscribe(deps, 'machine.*');
+    for (let i = 0; i < 100; i++) await happen(deps);
+    await expandAll(deps);
+    deps.clock.now += 10;
+    const other = await subscribe(deps, 'machine.*');
+    const id = await happen(deps);
+    await setMachineEnabled(deps, admin, id, false);
+    await expandAll(deps);
+    const claimed = await claimDeliveries(deps, 32);
+    const endpointOf = async (ref: { id: string }) => (await getDelivery(deps, ref)).endpointId;
+    const of = async (endpointId: string) =>
+      (await Promise.all(claimed.map(endpointOf))).filter((one) => one === endpointId).length;
+    expect([await of(hanging), await of(other)]).toEqual([ATTEMPTS_AT_ONCE_MAX, 2]);
+    expect(await claimDeliveries(deps, 32)).toEqual([]);
+
+    // The end of one attempt makes room for one.
+    const [ended] = claimed.filter((claim) => !claim.urgent);
+    if (ended) await attemptDelivery(deps, ended);
+    expect(await claimDeliveries(deps, 32)).toHaveLength(1);
+    // And a lost one counts no longer than it may take.
+    deps.clock.now += GRACE_MS;
+    expect((await claimDeliveries(deps, 32)).length).toBeGreaterThanOrEqual(ATTEMPTS_AT_ONCE_MAX);
   });
 
   it('claimDeliveries() takes the longest due first', async () => {
@@ -190,30 +231,6 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(deps.posts).toHaveLength(1);
   });
 
-  it('recordOutcome() writes nothing over a delivery that was claimed again or is done', async () => {
-    const deps = await open(dialect);
-    await subscribe(deps, 'machine.*');
-    await happen(deps);
-    await expandAll(deps);
-    const [late] = await claimDeliveries(deps, 1);
-    deps.clock.now += GRACE_MS;
-    const [current] = await claimDeliveries(deps, 1);
-    if (!late || !current) throw new Error('Nothing was claimed');
-    const died = {
-      state: 'dead',
-      nextAt: 0,
-      beganAt: 1,
-      deliveredAt: null,
-      status: 500,
-      error: 'x',
-    } as const;
-    const delivered = { ...died, state: 'delivered', deliveredAt: 2, status: 200, error: null } as const;
-    expect(await recordOutcome(deps, late, died)).toBe(false);
-    expect(await recordOutcome(deps, current, delivered)).toBe(true);
-    expect(await recordOutcome(deps, current, died)).toBe(false);
-    expect(await list(deps)).toMatchObject([{ state: 'delivered', lastStatus: 200, firstAttemptAt: 1 }]);
-  });
-
   it('attemptDelivery() of an answer that comes after the grace leaves it to who claimed it since', async () => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
@@ -229,13 +246,13 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(await list(deps)).toMatchObject([{ state: 'pending', attempt: 2, lastStatus: null }]);
   });
 
-  it('attemptDelivery() removes what is owed to an endpoint that was deleted, and sends nothing', async () => {
+  it('what is owed to an endpoint that is deleted is removed with it, and not sent', async () => {
     const deps = await open(dialect);
     const id = await subscribe(deps, 'machine.*');
     await happen(deps);
     await expandAll(deps);
-    await deleteWebhookEndpoint(deps, admin, { id });
     const [claim] = await claimDeliveries(deps, 1);
+    await deleteWebhookEndpoint(deps, admin, { id });
     expect(claim && (await attemptDelivery(deps, claim))).toBeNull();
     expect(await list(deps)).toEqual([]);
     expect(deps.posts).toEqual([]);
@@ -383,5 +400,241 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(await walk({ state: 'dead' })).toEqual([]);
     const seqs = (await list(deps, { endpointId: one })).map((delivery) => delivery.eventSeq);
     expect(seqs).toEqual([...seqs].sort((a, b) => b - a));
+  });
+
+  /** One delivery to one endpoint, and the first attempt at it, which is answered so. */
+  async function attempted(answer: Partial<OutboundResponse> & { status: number }, isUrgent = false) {
+    const deps = await open(dialect);
+    const endpointId = await subscribe(deps, isUrgent ? 'machine.disabled' : 'machine.created');
+    const id = await happen(deps);
+    if (isUrgent) await setMachineEnabled(deps, admin, id, false);
+    await expandAll(deps);
+    deps.answer = async () => answer;
+    const attempt = async () => {
+      const [claim] = await claimDeliveries(deps, 1);
+      return claim && attemptDelivery(deps, claim);
+    };
+    const result = await attempt();
+    const [delivery] = await list(deps);
+    const waitMs = (delivery?.nextAt ?? 0) - deps.clock.now;
+    const endpoint = () => getWebhookEndpoint(deps, { id: endpointId });
+    return { deps, endpointId, delivery, deliveryId: delivery?.id ?? '', waitMs, result, attempt, endpoint };
+  }
+
+  it.each([
+    ['1', 5_000],
+    ['7', 7_000],
+    ['3600', 10_000],
+    ['-1', null],
+    ['soon', null],
+  ])('Retry-After %s is honoured from once to twice the scheduled wait', async (retryAfter, wantedMs) => {
+    const { waitMs } = await attempted({ status: 503, retryAfter });
+    if (wantedMs === null) expect(Math.abs(waitMs - 5_000)).toBeLessThanOrEqual(1_000);
+    else expect(waitMs).toBe(wantedMs);
+  });
+
+  it('Retry-After may be a date', async () => {
+    const retryAfter = new Date(Date.UTC(2026, 0, 6, 12) + 8_000).toUTCString();
+    expect((await attempted({ status: 503, retryAfter })).waitMs).toBe(8_000);
+  });
+
+  it.each([429, 502, 504])('after %i the endpoint is left alone for a minute', async (status) => {
+    const { deps, waitMs, endpoint, attempt } = await attempted({ status }, true);
+    expect(waitMs).toBeGreaterThanOrEqual(BUSY_WAIT_MS);
+    const { throttledUntil } = await endpoint();
+    expect(throttledUntil).toBeGreaterThanOrEqual(deps.clock.now + BUSY_WAIT_MS);
+    await subscribe(deps, 'machine.deleted');
+    await setMachineEnabled(deps, admin, await happen(deps), false);
+    await expandAll(deps);
+    deps.clock.now += BUSY_WAIT_MS - 1;
+    expect(await claimDeliveries(deps, 10)).toEqual([]);
+    deps.clock.now = Math.max(throttledUntil ?? 0, deps.clock.now + waitMs);
+    deps.answer = async () => ({ status: 200 });
+    expect(await attempt()).toMatchObject({ outcome: 'delivered' });
+    expect(await endpoint()).toMatchObject({ throttledUntil: null, failingSince: null });
+  });
+
+  it('410 disables the endpoint at once, by one event; what is owed waits until it is enabled', async () => {
+    const { deps, endpointId, result, endpoint, deliveryId } = await attempted({ status: 410 });
+    expect(result).toMatchObject({ outcome: 'failed', disabled: 'gone' });
+    expect(await endpoint()).toMatchObject({ enabled: false, disabledReason: 'gone' });
+    const { data } = await listEvents(deps, { after: 3, limit: 10 });
+    expect(data).toMatchObject([
+      {
+        type: 'webhook_endpoint.disabled',
+        objectId: endpointId,
+        actor: { kind: 'system', id: 'webhooks' },
+        data: { host: 'example.com', reason: 'gone' },
+      },
+    ]);
+    deps.clock.now += 86_400_000;
+    expect(await claimDeliveries(deps, 10)).toEqual([]);
+    await happen(deps);
+    await expandAll(deps);
+    expect(await list(deps)).toMatchObject([{ id: deliveryId, state: 'pending' }]);
+    await setWebhookEndpointEnabled(deps, admin, { id: endpointId }, true);
+    expect(await endpoint()).toMatchObject({ enabled: true, disabledReason: null, failingSince: null });
+    expect(await claimDeliveries(deps, 10)).toMatchObject([{ id: deliveryId, attempt: 2 }]);
+  });
+
+  it('an endpoint that only fails for five days is disabled, and not a moment before', async () => {
+    const { deps, endpointId, endpoint, attempt } = await attempted({ status: 500 });
+    const since = deps.clock.now;
+    deps.clock.now = since + FAILING_MS_MAX - 1;
+    expect(await attempt()).toMatchObject({ disabled: null });
+    expect(await endpoint()).toMatchObject({ enabled: true, failingSince: since });
+    await happen(deps);
+    await expandAll(deps);
+    deps.clock.now += 1;
+    expect(await attempt()).toMatchObject({ disabled: 'failing' });
+    expect(await endpoint()).toMatchObject({ enabled: false, disabledReason: 'failing' });
+    await setWebhookEndpointEnabled(deps, admin, { id: endpointId }, true);
+    deps.clock.now += 3_600_000;
+    expect(await attempt()).toMatchObject({ disabled: null });
+  });
+
+  it('one success within five days begins them anew', async () => {
+    const { deps, endpoint, attempt } = await attempted({ status: 500 });
+    deps.answer = async () => ({ status: 200 });
+    deps.clock.now += 10_000;
+    await attempt();
+    expect(await endpoint()).toMatchObject({ failingSince: null, lastSuccessAt: deps.clock.now });
+  });
+
+  it('what goes wrong on our side is not held against the endpoint', async () => {
+    const { deps, endpointId, attempt, endpoint } = await attempted({ status: 200 });
+    await deps.store.tx(async ({ db, tables: { webhookEndpoints } }) => {
+      const broken = { sealed_secret: Buffer.from('not sealed by us') };
+      await db.update(webhookEndpoints).set(broken).where(eq(webhookEndpoints.id, endpointId));
+    });
+    await happen(deps);
+    await expandAll(deps);
+    expect(await attempt()).toMatchObject({ outcome: 'failed', cause: expect.any(Error) });
+    expect(await endpoint()).toMatchObject({ failingSince: null });
+  });
+
+  it('getDelivery() answers the attempts with what the receiver said, the latest first', async () => {
+    const { deps, deliveryId, attempt } = await attempted({ status: 500, body: 'no <b>thanks</b>' });
+    deps.clock.now += 10_000;
+    deps.answer = async () => {
+      deps.clock.now += 30;
+      return { status: 200, body: 'ok' };
+    };
+    await attempt();
+    const end = deps.clock.now;
+    expect(await getDelivery(deps, { id: deliveryId })).toMatchObject({
+      state: 'delivered',
+      attempts: [
+        { attempt: 2, beganAt: end - 30, endedAt: end, status: 200, error: null, response: 'ok' },
+        {
+          attempt: 1,
+          status: 500,
+          error: 'Wanted a status from 200 to 299, got 500',
+          response: 'no <b>thanks</b>',
+        },
+      ],
+    });
+    await expect(getDelivery(deps, { id: `dlv_${'0'.repeat(27)}` })).rejects.toMatchObject({
+      code: 'not_found',
+    });
+  });
+
+  it('resendDelivery() sends once more what was delivered, with the same id, and not while it is under way', async () => {
+    const { deps, deliveryId, attempt } = await attempted({ status: 200 });
+    const again = { id: deliveryId };
+    expect(await resendDelivery(deps, admin, again)).toMatchObject({
+      state: 'pending',
+      nextAt: deps.clock.now,
+    });
+    deps.answer = async () => {
+      await expect(resendDelivery(deps, admin, again)).rejects.toMatchObject({ code: 'wrong_state' });
+      return { status: 200 };
+    };
+    expect(await attempt()).toMatchObject({ outcome: 'delivered' });
+    expect(deps.posts.map((post) => post.headers['webhook-id'])).toEqual(
+      Array(2).fill(deps.posts[0]?.headers['webhook-id']),
+    );
+    await expect(resendDelivery(deps, admin, { id: `dlv_${'0'.repeat(27)}` })).rejects.toMatchObject({
+      code: 'not_found',
+    });
+  });
+
+  it('replayDeliveries() puts back what was given up, or all, of an endpoint or a time', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.created');
+    await subscribe(deps, 'machine.created');
+    for (let i = 0; i < 4; i++) {
+      await happen(deps);
+      await expandAll(deps);
+      deps.clock.now += 1_000;
+    }
+    const { deliveries } = deps.store.read.tables;
+    const end = (state: 'dead' | 'delivered') =>
+      deps.store.tx(async ({ db }) => void (await db.update(deliveries).set({ state, failures: 10 })));
+    const replay = (input: Record<string, unknown>) =>
+      replayDeliveries(deps, admin, replayDeliveriesInput.parse(input));
+    await end('dead');
+    expect(await replay({ endpointId: one })).toEqual({ count: 4, isComplete: true });
+    expect(await replay({ endpointId: one })).toEqual({ count: 0, isComplete: true });
+    const from = deps.clock.now - 3_000;
+    expect(await replay({ from, to: from + 1_000 })).toEqual({ count: 1, isComplete: true });
+    expect(await list(deps, { state: 'pending' })).toHaveLength(5);
+    await end('delivered');
+    expect(await replay({ from })).toMatchObject({ count: 0 });
+    expect(await replay({ from, which: 'all' })).toMatchObject({ count: 6 });
+    await expect(replay({})).rejects.toMatchObject({ code: 'invalid_input' });
+  });
+
+  it('a test goes to its endpoint whatever that wants, and to no other; not to a disabled one', async () => {
+    const deps = await open(dialect);
+    const id = await subscribe(deps, 'api_key.*');
+    await subscribe(deps);
+    await testWebhookEndpoint(deps, admin, { id });
+    await expandAll(deps);
+    const tests = (await list(deps)).filter((delivery) => delivery.eventSeq === 4);
+    expect(tests).toMatchObject([{ endpointId: id }]);
+    const [claim] = (await claimDeliveries(deps, 10)).filter((ref) => ref.id === tests[0]?.id);
+    if (claim) await attemptDelivery(deps, claim);
+    expect(JSON.parse(deps.posts[0]?.body ?? '')).toMatchObject({
+      type: 'webhook_endpoint.test',
+      data: { objectId: id },
+    });
+    await setWebhookEndpointEnabled(deps, admin, { id }, false);
+    await expect(testWebhookEndpoint(deps, admin, { id })).rejects.toMatchObject({ code: 'wrong_state' });
+  });
+
+  it('an endpoint for some subjects is owed their events alone', async () => {
+    const deps = await open(dialect);
+    const input = { url: 'https://example.com', subjects: ['user_1', 'user_2'] };
+    await createWebhookEndpoint(deps, admin, createWebhookEndpointInput.parse(input));
+    await happen(deps);
+    for (const id of ['user_1', 'user_3', 'user_2']) await setSubjectEnabled(deps, admin, { id }, false);
+    await expandAll(deps);
+    // Sequences: 1 installation, 2 endpoint, 3 machine, 4 to 6 subjects.
+    expect((await list(deps)).map((delivery) => delivery.eventSeq)).toEqual([6, 4]);
+  });
+
+  it('a payload is never larger than a webhook may be', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.created');
+    await happen(deps);
+    await deps.store.tx(async ({ db, tables: { events } }) => {
+      const data = { name: 'ä'.repeat(BODY_BYTES_MAX / 2) };
+      await db.update(events).set({ data }).where(eq(events.type, 'machine.created'));
+    });
+    await expandAll(deps);
+    const [claim] = await claimDeliveries(deps, 1);
+    if (claim) await attemptDelivery(deps, claim);
+    const body = deps.posts[0]?.body ?? '';
+    expect(Buffer.byteLength(body)).toBeLessThan(BODY_BYTES_MAX);
+    expect(JSON.parse(body)).toMatchObject({ data: { truncated: true, sequence: 3 } });
+  });
+
+  it('a revocation says until when to deny: for ever, where it is not known better', async () => {
+    const { deps } = await attempted({ status: 200 }, true);
+    expect(JSON.parse(deps.posts[0]?.body ?? '')).toMatchObject({
+      type: 'machine.disabled',
+      data: { denyUntil: null },
+    });
   });
 });

@@ -32,8 +32,9 @@ const nameMachine = (tx: Rows, name: string) =>
   });
 
 describe('event types', () => {
-  it('every type is a noun and a verb in the past, and every revocation is a type', () => {
-    for (const type of Object.keys(EVENT_TYPES)) expect(type).toMatch(/^[a-z0-9_]+\.[a-z_]+d$/);
+  it('every type is a noun and what became of it, and every revocation is a type', () => {
+    for (const type of Object.keys(EVENT_TYPES))
+      expect(type).toMatch(/^[a-z0-9_]+\.([a-z_]+d|resent|test|expiring|checkpoint)$/);
     for (const type of REVOCATIONS) expect(EVENT_TYPES).toHaveProperty([type]);
   });
 });
@@ -168,6 +169,60 @@ describeOnEachDialect('the log', (dialect) => {
     }
     expect(walked).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
     for (const limit of [0, 501, 1.5]) expect(listEventsInput.safeParse({ limit }).success).toBe(false);
+  });
+});
+
+describeOnEachDialect('listEvents()', (dialect) => {
+  async function written() {
+    const deps = await openTestDeps(dialect);
+    const other = { principal: { kind: 'machine', id: 'mch_9' } as never, requestId: 'req_2' };
+    const append = (
+      caller: typeof admin,
+      type: 'machine.updated' | 'api_key.revoked',
+      objectId: string,
+      subject: string,
+    ) => change(deps, caller, async () => ({ result: null, event: { type, objectId, subject } }));
+    for (let i = 0; i < 4; i++) {
+      deps.clock.now += 1_000;
+      await append(admin, 'machine.updated', `mch_${i % 2}`, 'user_1');
+      await append(i < 2 ? admin : other, 'api_key.revoked', 'ak_1', `user_${i % 2}`);
+    }
+    const seqs = async (input: Record<string, unknown>) =>
+      (await list(deps, input)).data.map(({ seq }) => seq);
+    return { deps, seqs };
+  }
+
+  it('filters by type, actor, object, subject and time, alone and together', async () => {
+    const { deps, seqs } = await written();
+    const { now } = deps.clock;
+    expect(await seqs({ type: 'api_key.revoked' })).toEqual([3, 5, 7, 9]);
+    expect(await seqs({ actorId: 'mch_9' })).toEqual([7, 9]);
+    expect(await seqs({ objectId: 'mch_0' })).toEqual([2, 6]);
+    expect(await seqs({ subject: 'user_0' })).toEqual([3, 7]);
+    expect(await seqs({ since: now - 1_000 })).toEqual([6, 7, 8, 9]);
+    expect(await seqs({ since: now - 1_000, until: now })).toEqual([6, 7]);
+    expect(await seqs({ since: now + 1 })).toEqual([]);
+    expect(await seqs({ type: 'api_key.revoked', subject: 'user_1', actorId: 'mch_9' })).toEqual([9]);
+    expect(await seqs({ type: 'machine.updated', objectId: 'ak_1' })).toEqual([]);
+  });
+
+  it('walks newest first, page by page, to the beginning', async () => {
+    const { deps } = await written();
+    const walked: number[] = [];
+    for (let before: number | undefined; ; ) {
+      const input = {
+        newestFirst: true,
+        subject: 'user_1',
+        type: 'machine.updated',
+        limit: 2,
+        ...(before && { before }),
+      };
+      const page = await list(deps, input);
+      walked.push(...page.data.map(({ seq }) => seq));
+      if (page.nextBefore === null) break;
+      before = page.nextBefore;
+    }
+    expect(walked).toEqual([8, 6, 4, 2]);
   });
 });
 

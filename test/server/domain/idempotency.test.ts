@@ -223,7 +223,9 @@ describeOnEachDialect('idempotency', (dialect) => {
     await deps.store.tx(async ({ db, tables }) => {
       await db.insert(tables.idempotencyKeys).values([...old, row(5_000, now + 1)]);
     });
-    await deleteExpiredIdempotencyKeys(deps);
+    const sizes = [];
+    for (let i = 0; i < 4; i++) sizes.push(await deleteExpiredIdempotencyKeys(deps, 500));
+    expect(sizes).toEqual([500, 500, 200, 0]);
     expect(await kept(deps)).toMatchObject([{ key: 'key-5000' }]);
   });
 

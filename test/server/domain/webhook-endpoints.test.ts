@@ -4,11 +4,17 @@ import {
   createWebhookEndpoint,
   createWebhookEndpointInput,
   deleteWebhookEndpoint,
+  getWebhookEndpoint,
   listWebhookEndpoints,
   listWebhookEndpointsInput,
+  rotateWebhookSecret,
+  rotateWebhookSecretInput,
+  setWebhookEndpointEnabled,
+  updateWebhookEndpoint,
+  updateWebhookEndpointInput,
   WEBHOOK_ENDPOINTS_MAX,
   wantsEvent,
-  webhookSecretOf,
+  webhookKeysOf,
 } from '../../../server/domain/webhook-endpoints.ts';
 import { createOutbound } from '../../../server/outbound.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
@@ -41,9 +47,9 @@ describeOnEachDialect('webhook endpoints', (dialect) => {
 
     const { read } = deps.store;
     const [row] = await read.db.select().from(read.tables.webhookEndpoints);
-    expect(row && webhookSecretOf(deps, row)).toBe(secret);
+    expect(row && webhookKeysOf(deps, row, deps.now())).toEqual({ secrets: [secret], privateKey: null });
     expect(row?.sealed_secret.includes(secret)).toBe(false);
-    expect(() => row && webhookSecretOf(deps, { ...row, id: 'ep_of_another' })).toThrow();
+    expect(() => row && webhookKeysOf(deps, { ...row, id: 'ep_of_another' }, 0)).toThrow();
   });
 
   it('creating and deleting are one event each, which names the host and not the URL', async () => {
@@ -109,6 +115,82 @@ describeOnEachDialect('webhook endpoints', (dialect) => {
     ]) {
       expect(createWebhookEndpointInput.safeParse(bad).success).toBe(false);
     }
+  });
+
+  it('updateWebhookEndpoint() changes what it is told to, by one event that names the fields', async () => {
+    const deps = await open(dialect);
+    const { secret: _, ...before } = await create(deps, { description: 'audit' });
+    const update = (input: Record<string, unknown>) =>
+      updateWebhookEndpoint(deps, admin, updateWebhookEndpointInput.parse({ id: before.id, ...input }));
+    expect(await update({ description: 'audit', eventTypes: [], subjects: null })).toEqual(before);
+    deps.clock.now += 1;
+    const wanted = { url: 'https://example.org/', eventTypes: ['machine.*'], subjects: ['user_1'] };
+    const after = await update({ ...wanted, description: null });
+    expect(after).toEqual({ ...before, ...wanted, description: null, updatedAt: deps.clock.now });
+    expect(await getWebhookEndpoint(deps, before)).toEqual(after);
+    const { data } = await listEvents(deps, { after: 2, limit: 10 });
+    expect(data).toMatchObject([
+      {
+        type: 'webhook_endpoint.updated',
+        data: { host: 'example.org', changed: ['url', 'description', 'eventTypes', 'subjects'] },
+      },
+    ]);
+    await expect(update({ url: 'http://10.0.0.1' })).rejects.toMatchObject({ code: 'url_not_allowed' });
+    await expect(update({ id: `ep_${'0'.repeat(27)}` })).rejects.toMatchObject({ code: 'not_found' });
+  });
+
+  it('an asymmetric endpoint answers its public key, which update() takes away and makes anew', async () => {
+    const deps = await open(dialect);
+    const { id, publicKey } = await create(deps, { asymmetric: true });
+    expect(publicKey).toMatch(/^whpk_[A-Za-z0-9+/]{43}=$/);
+    const set = async (asymmetric: boolean) =>
+      (await updateWebhookEndpoint(deps, admin, { id, asymmetric })).publicKey;
+    expect(await set(true)).toBe(publicKey);
+    expect(await set(false)).toBeNull();
+    expect(await set(true)).not.toBe(publicKey);
+    const { read } = deps.store;
+    expect(JSON.stringify(await read.db.select().from(read.tables.webhookEndpoints))).not.toContain('whsk_');
+  });
+
+  it('rotateWebhookSecret() lets the secret before sign beside the new one until the overlap ends', async () => {
+    const deps = await open(dialect);
+    const { id, secret: first = '' } = await create(deps);
+    const rotate = (input: Record<string, unknown> = {}) =>
+      rotateWebhookSecret(deps, admin, rotateWebhookSecretInput.parse({ id, ...input }));
+    const signing = async () => {
+      const { read } = deps.store;
+      const [row] = await read.db.select().from(read.tables.webhookEndpoints);
+      return row && webhookKeysOf(deps, row, deps.now()).secrets;
+    };
+    const end = deps.clock.now + 24 * 3_600_000;
+    const { secret: second, previousSecretExpiresAt } = await rotate();
+    expect(previousSecretExpiresAt).toBe(end);
+    expect(await signing()).toEqual([second, first]);
+    await expect(rotate()).rejects.toMatchObject({ code: 'rotation_in_progress' });
+    deps.clock.now = end;
+    expect(await signing()).toEqual([second]);
+    expect(await getWebhookEndpoint(deps, { id })).toMatchObject({ previousSecretExpiresAt: null });
+    const { secret: third } = await rotate({ overlapSeconds: 604_800 });
+    expect(await signing()).toEqual([third, second]);
+    const { secret: fourth, ...last } = await rotate({ overlapSeconds: 0 });
+    expect(last.previousSecretExpiresAt).toBeNull();
+    expect(await signing()).toEqual([fourth]);
+    expect(rotateWebhookSecretInput.safeParse({ id, overlapSeconds: 604_801 }).success).toBe(false);
+    const { data } = await listEvents(deps, { after: 2, limit: 10 });
+    expect(data.map(({ type }) => type)).toEqual(Array(3).fill('webhook_endpoint.secret_rotated'));
+    expect(JSON.stringify(data)).not.toContain('whsec_');
+  });
+
+  it('setWebhookEndpointEnabled() says why it is disabled, and leaves no event where it already is as wanted', async () => {
+    const deps = await open(dialect);
+    const { id } = await create(deps);
+    const set = (enabled: boolean) => setWebhookEndpointEnabled(deps, admin, { id }, enabled);
+    expect(await set(true)).toMatchObject({ enabled: true, disabledReason: null });
+    expect(await set(false)).toMatchObject({ enabled: false, disabledReason: 'operator' });
+    expect(await set(false)).toMatchObject({ enabled: false });
+    expect(await set(true)).toMatchObject({ enabled: true, disabledReason: null });
+    const { data } = await listEvents(deps, { after: 2, limit: 10 });
+    expect(data.map(({ type }) => type)).toEqual(['webhook_endpoint.disabled', 'webhook_endpoint.enabled']);
   });
 
   it('of many that want the last place exactly one has it', async () => {

@@ -1,0 +1,83 @@
+/**
+ * Checks that the log is what this installation wrote: `npm run audit:verify [-- --checkpoint <jws or file>]`. Writes
+ * nothing, may be run beside servers, and ends with 1 at the first fault.
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { isPostgres, openStore, type Store } from '../db/store.ts';
+import { type Config, ConfigError, loadConfig } from './config.ts';
+import { createKeyring } from './crypto/keyring.ts';
+import { type LogReport, verifyLog } from './domain/event-log.ts';
+import { InstallationError, isInstalled, openKeys } from './domain/installation.ts';
+import { createSigner } from './domain/signing-keys.ts';
+import { keptMasterKey } from './key-files.ts';
+import { refuseToStart } from './lifecycle.ts';
+import { createLogger } from './logger.ts';
+
+/** How often progress is told. */
+const LINE_MS = 3_000;
+
+await main().catch((error) => refuseToStart(error, 'check the log'));
+
+async function main() {
+  const checkpoint = readCheckpointArgument(process.argv.slice(2));
+  const config = loadConfig(process.env);
+  const { databaseLocation: location } = config;
+  if (!isPostgres(location) && !existsSync(location)) throw neverSetUp();
+  const store = await openStore({ location });
+  try {
+    if (!(await isInstalled(store))) throw neverSetUp();
+    const report = await check(store, config, checkpoint);
+    process.stdout.write(`${describe(report, checkpoint !== undefined)}\n`);
+    if (report.fault) process.exitCode = 1;
+  } finally {
+    await store.close();
+  }
+}
+
+function neverSetUp() {
+  return new InstallationError(
+    'There is no database that was set up: look at DATABASE_URL and COUNTERSIGN_DATA_DIR',
+  );
+}
+
+/** A JWS, or the file that it is in. */
+function readCheckpointArgument(args: readonly string[]): string | undefined {
+  if (args.length === 0) return undefined;
+  const [, given] = /^--checkpoint[= ](\S.*)$/.exec(args.join(' ')) ?? [];
+  if (given === undefined)
+    throw new ConfigError([
+      {
+        name: 'arguments',
+        wanted: "'--checkpoint' and a checkpoint or the file that it is in, or none",
+        found: `'${args.join(' ')}'`,
+      },
+    ]);
+  return existsSync(given) ? readFileSync(given, 'utf8').trim() : given;
+}
+
+async function check(store: Store, config: Config, checkpoint: string | undefined): Promise<LogReport> {
+  const logger = createLogger(config.logLevel);
+  const masterKey = config.masterKey ?? (await store.exclusively(() => keptMasterKey(store, config, logger)));
+  const { keys } = await openKeys(store.read, masterKey);
+  const keyring = createKeyring(keys);
+  const signer = createSigner(store, keyring);
+  let saidAt = performance.now();
+  return verifyLog(
+    { store, keyring, signer },
+    {
+      checkpoint,
+      now: Date.now(),
+      onProgress({ done, total }) {
+        if (performance.now() - saidAt < LINE_MS) return;
+        saidAt = performance.now();
+        process.stderr.write(`Checked ${done} of ${total} events (${Math.floor((100 * done) / total)} %)\n`);
+      },
+    },
+  );
+}
+
+function describe({ fault, firstSeq, headSeq, events, checkpoints }: LogReport, isHeld: boolean): string {
+  if (fault) return `The log is not as it was written. ${fault.message} (${fault.fault}, at ${fault.seq})`;
+  const held = isHeld ? ' It is what the checkpoint given vouches for.' : '';
+  return `The log is whole: events ${firstSeq} to ${headSeq}, ${events} in all, and ${checkpoints} checkpoints.${held}`;
+}

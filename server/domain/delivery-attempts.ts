@@ -1,0 +1,316 @@
+/** Attempts at deliveries: what is sent, what came of it, and what that means for the delivery and its endpoint. */
+import { and, desc, eq, placeholder, sql } from 'drizzle-orm';
+import { statement } from '../../db/statement.ts';
+import type { Rows } from '../../db/store.ts';
+import type { Caller, Deps } from '../deps.ts';
+import { OutboundError } from '../outbound.ts';
+import { change, type Event, type NewEvent, toEvent } from './events.ts';
+import { disabledEvent, webhookKeysOf } from './webhook-endpoints.ts';
+import { webhookBodyOf, webhookHeadersOf } from './webhook-messages.ts';
+
+type DeliveryRow = Rows['tables']['deliveries']['$inferSelect'];
+type AttemptRow = Rows['tables']['deliveryAttempts']['$inferSelect'];
+type WebhookEndpointRow = Rows['tables']['webhookEndpoints']['$inferSelect'];
+
+const SECOND = 1_000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+/** How long to wait before each attempt, in milliseconds: the example of Standard Webhooks 1.0.0, 75 hours in all. */
+const SCHEDULE_MS = [
+  0,
+  5 * SECOND,
+  5 * MINUTE,
+  30 * MINUTE,
+  2 * HOUR,
+  5 * HOUR,
+  10 * HOUR,
+  14 * HOUR,
+  20 * HOUR,
+  24 * HOUR,
+];
+
+/** By priority: a receiver that only hiccuped hears of a revocation within seconds. */
+export const SCHEDULES_MS: readonly (readonly number[])[] = [
+  [0, 1 * SECOND, 5 * SECOND, 15 * SECOND, ...SCHEDULE_MS.slice(2)],
+  SCHEDULE_MS,
+];
+
+/** The share of a wait by which it is made longer or shorter, so that what failed together is not tried together. */
+export const JITTER = 0.2;
+
+/** Too many requests, or a gateway that cannot reach who would answer: more requests would only make it worse. */
+const BUSY_STATUSES: ReadonlySet<number | null> = new Set([429, 502, 504]);
+export const BUSY_WAIT_MS = MINUTE;
+
+/** The receiver says that it will never want webhooks again. */
+const GONE = 410;
+
+/** An endpoint that did nothing but fail for so long is disabled. */
+export const FAILING_MS_MAX = 5 * DAY;
+
+/** The instant of the last success is written down no more often: each would write the endpoint's row. */
+const SUCCESS_NOTED_MS = MINUTE;
+
+/** One attempt that was claimed. It is void once the delivery has been claimed again. */
+export interface DeliveryRef {
+  id: string;
+  /** 1 for the first. */
+  attempt: number;
+}
+
+/** What became of an attempt. */
+export interface Attempted {
+  outcome: 'delivered' | 'failed' | 'dead';
+  endpointId: string;
+  eventSeq: number;
+  /** The HTTP status answered, if any. */
+  status: number | null;
+  /** Why it failed; holds nothing the receiver sent. */
+  error: string | null;
+  /** What was thrown, for the log, where it was none of the receiver's doing. */
+  cause: unknown;
+  /** Why its endpoint was disabled by this attempt, or null. */
+  disabled: 'gone' | 'failing' | null;
+  /** How long after its event the first attempt began, if this was the first. */
+  firstAttemptMs: number | undefined;
+  /** How long after its event it was delivered. */
+  deliveredMs: number | undefined;
+}
+
+/**
+ * Makes the attempt and records what became of it. Answers null when there was nothing to do: the delivery was claimed
+ * again, is done, or its endpoint was deleted or disabled.
+ */
+export async function attemptDelivery(deps: Deps, ref: DeliveryRef): Promise<Attempted | null> {
+  const [owed] = await readOwed(deps.store.read, { id: ref.id, attempt: ref.attempt });
+  if (!owed?.endpoint.enabled) return null;
+  const event = toEvent(owed.event);
+  const beganAt = deps.now();
+  const sent = await send(deps, event, owed.endpoint, beganAt);
+  const outcome = outcomeOf(owed.delivery, sent, deps.now());
+  const verdict = verdictOf(owed.endpoint, sent, deps.now());
+  if (!(await record(deps, { ref, endpoint: owed.endpoint, sent, beganAt, outcome, verdict }))) return null;
+  return {
+    outcome: outcome.state === 'pending' ? 'failed' : outcome.state,
+    endpointId: owed.endpoint.id,
+    eventSeq: event.seq,
+    status: sent.status,
+    error: sent.error,
+    cause: sent.cause,
+    disabled: verdict.disable,
+    firstAttemptMs: owed.delivery.first_attempt_at === null ? beganAt - event.at : undefined,
+    deliveredMs: outcome.deliveredAt === null ? undefined : outcome.deliveredAt - event.at,
+  };
+}
+
+const readOwed = statement((db, { deliveries, events, webhookEndpoints }) =>
+  db
+    .select({ delivery: deliveries, event: events, endpoint: webhookEndpoints })
+    .from(deliveries)
+    .innerJoin(events, eq(events.seq, deliveries.event_seq))
+    .innerJoin(webhookEndpoints, eq(webhookEndpoints.id, deliveries.endpoint_id))
+    .where(
+      and(
+        eq(deliveries.id, placeholder('id')),
+        eq(deliveries.attempt, placeholder('attempt')),
+        eq(deliveries.state, 'pending'),
+      ),
+    )
+    .prepare('delivery_owed'),
+);
+
+interface Sent {
+  status: number | null;
+  error: string | null;
+  cause: unknown;
+  /** The first 4 KB of what was answered. */
+  response: string | null;
+  retryAfter: string | null;
+}
+
+const UNANSWERED = { status: null, response: null, retryAfter: null, cause: null };
+
+/** Never throws: whatever goes wrong is a failed attempt, so that no row is tried forever. */
+async function send(deps: Deps, event: Event, endpoint: WebhookEndpointRow, now: number): Promise<Sent> {
+  try {
+    const body = webhookBodyOf(event);
+    const headers = webhookHeadersOf(webhookKeysOf(deps, endpoint, now), event.id, now, body);
+    const { status, body: response, retryAfter } = await deps.outbound.post(endpoint.url, headers, body);
+    const accepted = status >= 200 && status < 300;
+    const error = accepted ? null : `Wanted a status from 200 to 299, got ${status}`;
+    return { status, error, cause: null, response, retryAfter };
+  } catch (error) {
+    if (error instanceof OutboundError) return { ...UNANSWERED, error: error.message };
+    return { ...UNANSWERED, error: 'The webhook could not be made or sent', cause: error };
+  }
+}
+
+interface Outcome {
+  state: DeliveryRow['state'];
+  /** When the next attempt is due, where the state is `pending`. */
+  nextAt: number;
+  deliveredAt: number | null;
+}
+
+function outcomeOf(delivery: DeliveryRow, sent: Sent, now: number): Outcome {
+  if (sent.error === null) return { state: 'delivered', nextAt: now, deliveredAt: now };
+  const waitMs = SCHEDULES_MS[delivery.priority]?.[delivery.failures + 1];
+  if (waitMs === undefined) return { state: 'dead', nextAt: now, deliveredAt: null };
+  return { state: 'pending', nextAt: now + patience(waitMs, sent, now), deliveredAt: null };
+}
+
+/** How long to wait: by the schedule, or what the receiver asks for as long as that is once to twice as much. */
+function patience(scheduledMs: number, sent: Sent, now: number): number {
+  const isBusy = BUSY_STATUSES.has(sent.status);
+  const baseMs = isBusy ? Math.max(scheduledMs, BUSY_WAIT_MS) : scheduledMs;
+  const askedMs = retryAfterMs(sent.retryAfter, now);
+  if (askedMs !== null) return Math.min(Math.max(askedMs, baseMs), 2 * baseMs);
+  const jittered = Math.round(baseMs * (1 + JITTER * (2 * Math.random() - 1)));
+  return isBusy ? Math.max(jittered, BUSY_WAIT_MS) : jittered;
+}
+
+/** RFC 9110, section 10.2.3: seconds, or a date. Null for neither. */
+function retryAfterMs(header: string | null, now: number): number | null {
+  if (header === null) return null;
+  if (/^\d{1,10}$/.test(header)) return Number(header) * SECOND;
+  const at = Date.parse(header);
+  return Number.isNaN(at) ? null : at - now;
+}
+
+/** What an attempt means for its endpoint. */
+interface Verdict {
+  /** What changes of its row; empty for nothing. */
+  changes: Partial<Pick<WebhookEndpointRow, 'failing_since' | 'last_success_at' | 'throttled_until'>>;
+  disable: 'gone' | 'failing' | null;
+}
+
+function verdictOf(endpoint: WebhookEndpointRow, sent: Sent, now: number): Verdict {
+  // Ours, and none of the receiver's doing.
+  if (sent.cause !== null) return { changes: {}, disable: null };
+  if (sent.error === null) return { changes: successOf(endpoint, now), disable: null };
+  const failingSince = endpoint.failing_since ?? now;
+  const changes: Verdict['changes'] = endpoint.failing_since === null ? { failing_since: now } : {};
+  if (BUSY_STATUSES.has(sent.status)) changes.throttled_until = now + patience(BUSY_WAIT_MS, sent, now);
+  if (sent.status === GONE) return { changes, disable: 'gone' };
+  return { changes, disable: now - failingSince >= FAILING_MS_MAX ? 'failing' : null };
+}
+
+function successOf({ failing_since, last_success_at }: WebhookEndpointRow, now: number): Verdict['changes'] {
+  const isKnown = failing_since === null && now - (last_success_at ?? 0) < SUCCESS_NOTED_MS;
+  return isKnown ? {} : { failing_since: null, last_success_at: now };
+}
+
+interface Ended {
+  ref: DeliveryRef;
+  endpoint: WebhookEndpointRow;
+  sent: Sent;
+  beganAt: number;
+  outcome: Outcome;
+  verdict: Verdict;
+}
+
+/** Who disables an endpoint that is gone or failing. */
+const WEBHOOKS: Caller = { principal: { kind: 'system', id: 'webhooks' }, requestId: 'webhooks' };
+
+/** Writes down an attempt, unless the delivery was claimed again or is done; answers whether it did. */
+async function record(deps: Deps, ended: Ended): Promise<boolean> {
+  return change(deps, WEBHOOKS, async (tx) => {
+    if (!(await recordOutcome(tx, ended))) return { result: false, event: null };
+    await recordAttempt(tx, ended, deps.now());
+    return { result: true, event: await recordVerdict(tx, ended, deps.now()) };
+  });
+}
+
+async function recordOutcome({ db, tables }: Rows, { ref, sent, beganAt, outcome }: Ended): Promise<boolean> {
+  const { deliveries: d } = tables;
+  const recorded = await db
+    .update(d)
+    .set({
+      state: outcome.state,
+      next_at: outcome.nextAt,
+      claimed_at: null,
+      first_attempt_at: sql`coalesce(${d.first_attempt_at}, ${beganAt})`,
+      delivered_at: outcome.deliveredAt,
+      ...(sent.error !== null && { failures: sql`${d.failures} + 1` }),
+      last_status: sent.status,
+      last_error: sent.error,
+    })
+    .where(and(eq(d.id, ref.id), eq(d.attempt, ref.attempt), eq(d.state, 'pending')))
+    .returning({ id: d.id });
+  return recorded.length > 0;
+}
+
+async function recordAttempt({ db, tables }: Rows, { ref, sent, beganAt }: Ended, now: number) {
+  await db.insert(tables.deliveryAttempts).values({
+    delivery_id: ref.id,
+    attempt: ref.attempt,
+    began_at: beganAt,
+    ended_at: now,
+    status: sent.status,
+    error: sent.error,
+    response: sent.response,
+  });
+}
+
+/** Of several attempts that find an endpoint gone or failing exactly one disables it, and appends the event. */
+async function recordVerdict(
+  { db, tables }: Rows,
+  { endpoint, verdict: { changes, disable } }: Ended,
+  now: number,
+): Promise<NewEvent | null> {
+  const { webhookEndpoints: w } = tables;
+  if (Object.keys(changes).length > 0) {
+    // Of failures at the same time the first counts.
+    const failing = changes.failing_since && {
+      failing_since: sql`coalesce(${w.failing_since}, ${changes.failing_since})`,
+    };
+    await db
+      .update(w)
+      .set({ ...changes, ...failing })
+      .where(eq(w.id, endpoint.id));
+  }
+  if (disable === null) return null;
+  const [disabled] = await db
+    .update(w)
+    .set({ enabled: false, disabled_reason: disable, updated_at: now })
+    .where(and(eq(w.id, endpoint.id), eq(w.enabled, true)))
+    .returning();
+  return disabled ? disabledEvent(disabled) : null;
+}
+
+export interface DeliveryAttempt {
+  /** 1 for the first. Numbers of attempts that were lost on our side are left out. */
+  attempt: number;
+  beganAt: number;
+  endedAt: number;
+  status: number | null;
+  error: string | null;
+  /** The first 4 KB of what the receiver answered, as it is: show it as text alone. */
+  response: string | null;
+}
+
+/** Of more than these the latest are answered; only replays make more. */
+const ATTEMPTS_SHOWN_MAX = 100;
+
+/** The attempts at a delivery whose outcome is known, the latest first. */
+export async function attemptsOf({ db, tables }: Rows, deliveryId: string): Promise<DeliveryAttempt[]> {
+  const { deliveryAttempts: a } = tables;
+  const rows = await db
+    .select()
+    .from(a)
+    .where(eq(a.delivery_id, deliveryId))
+    .orderBy(desc(a.attempt))
+    .limit(ATTEMPTS_SHOWN_MAX);
+  return rows.map(toAttempt);
+}
+
+const toAttempt = (row: AttemptRow): DeliveryAttempt => ({
+  attempt: row.attempt,
+  beganAt: row.began_at,
+  endedAt: row.ended_at,
+  status: row.status,
+  error: row.error,
+  response: row.response,
+});
