@@ -3,12 +3,13 @@
  * nothing, may be run beside servers, and ends with 1 at the first fault.
  */
 import { existsSync, readFileSync } from 'node:fs';
-import { isPostgres, openStore, type Store } from '../db/store.ts';
+import type { Store } from '../db/store.ts';
 import { type Config, ConfigError, loadConfig } from './config.ts';
 import { createKeyring } from './crypto/keyring.ts';
 import { type LogReport, verifyLog } from './domain/event-log.ts';
-import { InstallationError, isInstalled, openKeys } from './domain/installation.ts';
+import { openKeys } from './domain/installation.ts';
 import { createSigner } from './domain/signing-keys.ts';
+import { withInstalledStore } from './installed-store.ts';
 import { keptMasterKey } from './key-files.ts';
 import { refuseToStart } from './lifecycle.ts';
 import { createLogger } from './logger.ts';
@@ -21,23 +22,11 @@ await main().catch((error) => refuseToStart(error, 'check the log'));
 async function main() {
   const checkpoint = readCheckpointArgument(process.argv.slice(2));
   const config = loadConfig(process.env);
-  const { databaseLocation: location } = config;
-  if (!isPostgres(location) && !existsSync(location)) throw neverSetUp();
-  const store = await openStore({ location });
-  try {
-    if (!(await isInstalled(store))) throw neverSetUp();
+  await withInstalledStore({ location: config.databaseLocation }, async (store) => {
     const report = await check(store, config, checkpoint);
     process.stdout.write(`${describe(report, checkpoint !== undefined)}\n`);
     if (report.fault) process.exitCode = 1;
-  } finally {
-    await store.close();
-  }
-}
-
-function neverSetUp() {
-  return new InstallationError(
-    'There is no database that was set up: look at DATABASE_URL and COUNTERSIGN_DATA_DIR',
-  );
+  });
 }
 
 /** A JWS, or the file that it is in. */

@@ -354,17 +354,12 @@ function exportEventsCommand(session: ReturnType<typeof createSession>, { stdout
     inputSchema(exportEventsInput),
     async (given) => {
       const { after = 0, follow = false } = exportEventsInput.parse(given);
-      const interruption = new AbortController();
-      const interrupt = () => interruption.abort();
-      for (const signal of INTERRUPTIONS) process.once(signal, interrupt);
-      try {
-        const write = (lines: string) => stdout.write(lines);
-        const terminal = { write, note: session.note };
-        const last = await exportEvents(session.connect, { after, follow }, terminal, interruption.signal);
-        if (follow) session.note(`Go on with --after ${last}`);
-      } finally {
-        for (const signal of INTERRUPTIONS) process.off(signal, interrupt);
-      }
+      const write = (lines: string) => stdout.write(lines);
+      const terminal = { write, note: session.note };
+      const last = await untilInterrupted((interrupted) =>
+        exportEvents(session.connect, { after, follow }, terminal, interrupted),
+      );
+      if (follow) session.note(`Go on with --after ${last}`);
     },
   );
 }
@@ -384,20 +379,26 @@ function listenCommand(session: ReturnType<typeof createSession>) {
       const { forwardTo } = listenInput.parse(given);
       if (!URL.canParse(forwardTo) || !/^https?:$/.test(new URL(forwardTo).protocol))
         throw new UsageError(`'--forward-to' must be an http or https URL, got '${printable(forwardTo)}'`);
-      const ending = new AbortController();
-      const end = () => ending.abort();
-      process.once('SIGINT', end).once('SIGTERM', end);
-      try {
-        const countersign = await session.connect();
-        return await listen(countersign, { forwardTo, signal: ending.signal, note: session.note });
-      } finally {
-        process.off('SIGINT', end).off('SIGTERM', end);
-      }
+      return untilInterrupted(async (signal) =>
+        listen(await session.connect(), { forwardTo, signal, note: session.note }),
+      );
     },
   );
 }
 
 const INTERRUPTIONS = ['SIGINT', 'SIGTERM'] as const;
+
+/** Does work that Ctrl-C, or whoever ends the process, asks to come to its end. */
+async function untilInterrupted<T>(work: (interrupted: AbortSignal) => Promise<T>): Promise<T> {
+  const interruption = new AbortController();
+  const interrupt = () => interruption.abort();
+  for (const signal of INTERRUPTIONS) process.once(signal, interrupt);
+  try {
+    return await work(interruption.signal);
+  } finally {
+    for (const signal of INTERRUPTIONS) process.off(signal, interrupt);
+  }
+}
 
 /** Refusals that are shown; all of them are in the report. */
 const REFUSALS_SHOWN_MAX = 20;

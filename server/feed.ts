@@ -16,7 +16,7 @@ import {
 } from './domain/feed.ts';
 import { findCaller } from './domain/secrets.ts';
 import { CountersignError } from './errors.ts';
-import type { Logger } from './logger.ts';
+import { type Complaint, createComplaint, type Logger } from './logger.ts';
 
 /** threats.md, feed and verifier. */
 const CONNECTIONS_PER_KEY_MAX = 10;
@@ -139,7 +139,7 @@ class Follower {
 
 class Hub {
   readonly #deps: Deps;
-  readonly #logger: Pick<Logger, 'error' | 'info'>;
+  readonly #complaint: Complaint;
   readonly #followers = new Set<Follower>();
   /** Those who have been told everything up to `#seq`, and are told what comes. */
   readonly #live = new Set<Follower>();
@@ -150,7 +150,6 @@ class Hub {
   #isReading = false;
   #isNudged = false;
   #isHeartbeatDue = false;
-  #isFailing = false;
   #isChecking = false;
   #snapshot: { readAt: number; read: Promise<Snapshot> } | undefined;
   #stop: (() => void) | undefined;
@@ -158,7 +157,10 @@ class Hub {
 
   constructor(deps: Deps, logger: Pick<Logger, 'error' | 'info'>) {
     this.#deps = deps;
-    this.#logger = logger;
+    this.#complaint = createComplaint(logger, {
+      failing: 'Cannot read what is new for the feed',
+      again: 'The feed is told again',
+    });
   }
 
   /** Throws `rate_limited` where the caller, or everybody together, follows as often as may be. */
@@ -309,21 +311,10 @@ class Hub {
     while (this.#isNudged && !this.#isClosed) {
       this.#isNudged = false;
       this.#letIn();
-      if (this.#live.size > 0) await this.#tellNew().then(this.#succeeded, this.#failed);
+      if (this.#live.size > 0) await this.#tellNew().then(this.#complaint.succeeded, this.#complaint.failed);
     }
     this.#isReading = false;
   }
-
-  readonly #succeeded = () => {
-    if (this.#isFailing) this.#logger.info('The feed is told again');
-    this.#isFailing = false;
-  };
-
-  readonly #failed = (err: unknown) => {
-    // Said once: a database that is down would otherwise fill the log with the same line.
-    if (!this.#isFailing) this.#logger.error({ err }, 'Cannot read what is new for the feed');
-    this.#isFailing = true;
-  };
 
   /** Reads new events once and tells them; a heartbeat that is due goes after all there was to read. */
   async #tellNew(): Promise<void> {

@@ -123,3 +123,28 @@ function valueStart(text: string, underscore: number, end: number): number | nul
   }
   return null;
 }
+
+/** Says once that something fails, and where there is something to say of it, that it no longer does. */
+export interface Complaint {
+  failed(err: unknown): void;
+  succeeded(): void;
+}
+
+/** What is tried again every moment would otherwise fill the log with the same line, as when the database is down. */
+export function createComplaint(
+  logger: Pick<Logger, 'error' | 'info'>,
+  { failing, again }: { failing: string; again?: string },
+  facts: object = {},
+): Complaint {
+  let isFailing = false;
+  return {
+    failed(err) {
+      if (!isFailing) logger.error({ err, ...facts }, failing);
+      isFailing = true;
+    },
+    succeeded() {
+      if (isFailing && again !== undefined) logger.info(facts, again);
+      isFailing = false;
+    },
+  };
+}

@@ -23,7 +23,7 @@ import { readStanding } from './domain/standing.ts';
 import { createUsageCounter } from './domain/usage.ts';
 import { firstMasterKey, keptMasterKey, keyFile, writeDurably } from './key-files.ts';
 import { createLimits, type Limits } from './limits.ts';
-import type { Logger } from './logger.ts';
+import { createComplaint, type Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import { createOutbound } from './outbound.ts';
 
@@ -209,8 +209,11 @@ async function tidyFirstSecretKey(deps: Deps, dataDir: string): Promise<string |
  */
 function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
   let round: Promise<void> | undefined;
-  let isFailing = false;
   let isEnding = false;
+  const complaint = createComplaint(logger, {
+    failing: 'Cannot write usage; it is kept in memory and tried again',
+    again: 'Usage is being written again',
+  });
 
   /** Pauses of one flush, until there were enough of them or nobody else is served any more. */
   function pacing(): () => Promise<void> {
@@ -227,12 +230,9 @@ function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
       await deps.mintCounts.flush(deps.store, deps.now());
       await deps.usage.flush(deps.store, pacing());
       await tidyFirstSecretKey(deps, dataDir);
-      if (isFailing) logger.info('Usage is being written again');
-      isFailing = false;
+      complaint.succeeded();
     } catch (err) {
-      // Said once: a database that is down would otherwise fill the log with the same line.
-      if (!isFailing) logger.error({ err }, 'Cannot write usage; it is kept in memory and tried again');
-      isFailing = true;
+      complaint.failed(err);
     }
   }
 

@@ -2,11 +2,10 @@
  * The commands that replace the keys behind all others: `master-key` gives the installation another master key, `pepper`
  * retires the pepper. Either may be cut off at any moment; run again, it goes on from what rows and files say.
  */
-import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isPostgres, openStore, type Store } from '../db/store.ts';
+import type { Store } from '../db/store.ts';
 import { type Config, ConfigError, loadConfig, MASTER_KEY_WANTED } from './config.ts';
-import { assertMayOpen, InstallationError, isInstalled, isMasterKey } from './domain/installation.ts';
+import { assertMayOpen, isMasterKey } from './domain/installation.ts';
 import { rotateMasterKey } from './domain/master-key.ts';
 import {
   beginPepperRetirement,
@@ -14,6 +13,7 @@ import {
   type RehashProgress,
   rehashAll,
 } from './domain/peppers.ts';
+import { withInstalledStore } from './installed-store.ts';
 import {
   adoptMasterKey,
   finishMasterKeyRotation,
@@ -49,20 +49,8 @@ async function main() {
   const command = readCommand(process.argv.slice(2));
   const config = loadConfig(process.env);
   const logger = createLogger(config.logLevel);
-  const { databaseLocation: location } = config;
-  if (!isPostgres(location) && !existsSync(location)) throw neverSetUp();
-  const store = await openStore({ location, lockTimeoutMs: LOCK_TIMEOUT_MS });
-  try {
-    if (!(await isInstalled(store))) throw neverSetUp();
-    await command({ config, logger, store });
-  } finally {
-    await store.close();
-  }
-}
-
-function neverSetUp() {
-  return new InstallationError(
-    'There is no database that was set up: look at DATABASE_URL and COUNTERSIGN_DATA_DIR',
+  await withInstalledStore({ location: config.databaseLocation, lockTimeoutMs: LOCK_TIMEOUT_MS }, (store) =>
+    command({ config, logger, store }),
   );
 }
 

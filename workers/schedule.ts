@@ -20,7 +20,7 @@ import {
   takeLease,
   yieldJob,
 } from '../server/domain/jobs.ts';
-import type { Logger } from '../server/logger.ts';
+import { createComplaint, type Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
 import { apiKeyPurge } from './api-key-purge.ts';
 import { auditCheckpoint } from './audit-checkpoint.ts';
@@ -78,8 +78,10 @@ export function startSchedule(deps: Deps, options: ScheduleOptions): Schedule {
   const holder = newHolder();
   const running = new Map<JobName, Promise<unknown>>();
   const ending = new AbortController();
+  const complaint = createComplaint(options.logger, {
+    failing: 'Cannot look for scheduled jobs; it is tried again',
+  });
   let looking: Promise<void> | undefined;
-  let isFailing = false;
   let areEnsured = false;
 
   async function look() {
@@ -96,16 +98,7 @@ export function startSchedule(deps: Deps, options: ScheduleOptions): Schedule {
 
   const timer = setInterval(() => {
     looking ??= look()
-      .then(
-        () => {
-          isFailing = false;
-        },
-        (err: unknown) => {
-          // Said once: a database that is down would otherwise fill the log with the same line.
-          if (!isFailing) options.logger.error({ err }, 'Cannot look for scheduled jobs; it is tried again');
-          isFailing = true;
-        },
-      )
+      .then(complaint.succeeded, complaint.failed)
       .finally(() => {
         looking = undefined;
       });

@@ -2,7 +2,7 @@
  * How workers are woken. The database says what is due; a transport only carries "try this one", so whatever it loses,
  * repeats or reorders is made good by asking the rows again.
  */
-import type { Logger } from '../server/logger.ts';
+import { createComplaint, type Logger } from '../server/logger.ts';
 
 /** One piece of work that was claimed: an id and which attempt at it this is, never authority or content. */
 export interface JobRef {
@@ -57,26 +57,19 @@ export interface Pump {
 export function createPump(name: string, logger: Logger, fill: () => Promise<void>): Pump {
   let isWoken = false;
   let isClosed = false;
-  let isFailing = false;
   let pumping: Promise<void> | undefined;
+  const complaint = createComplaint(
+    logger,
+    { failing: 'Cannot claim work; it is tried again', again: 'Work is claimed again' },
+    { job: name },
+  );
 
   async function pump() {
     while (isWoken && !isClosed) {
       isWoken = false;
-      await fill().then(succeeded, failed);
+      await fill().then(complaint.succeeded, complaint.failed);
     }
     pumping = undefined;
-  }
-
-  function succeeded() {
-    if (isFailing) logger.info({ job: name }, 'Work is claimed again');
-    isFailing = false;
-  }
-
-  function failed(err: unknown) {
-    // Said once: a database that is down would otherwise fill the log with the same line.
-    if (!isFailing) logger.error({ err, job: name }, 'Cannot claim work; it is tried again');
-    isFailing = true;
   }
 
   function wake() {

@@ -1,5 +1,5 @@
 /** Expiry: API keys and secret keys are announced before they expire and when they have, each once for each instant. */
-import { and, asc, eq, inArray, isNotNull, lt, lte, sql } from 'drizzle-orm';
+import { and, asc, eq, inArray, isNotNull, lt, lte, type SQL, sql } from 'drizzle-orm';
 import { forShare } from '../../db/kit.ts';
 import { type Rows, storeFailure } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -76,7 +76,7 @@ interface Expiring {
   isLive: boolean;
 }
 
-async function nextApiKeys(deps: Deps, { at, id }: Position): Promise<Expiring[]> {
+async function nextApiKeys(deps: Deps, position: Position): Promise<Expiring[]> {
   const { db, tables } = deps.store.read;
   const { apiKeys: k } = tables;
   const rows = await db
@@ -88,14 +88,7 @@ async function nextApiKeys(deps: Deps, { at, id }: Position): Promise<Expiring[]
       revokedAt: k.revoked_at,
     })
     .from(k)
-    .where(
-      and(
-        sql`(${k.expires_at}, ${k.id}) > (${at}, ${id})`,
-        lte(k.expires_at, deps.now() + AHEAD_MS_MAX),
-        // The index has this condition, and SQLite only sees that it is met where it is written out.
-        isNotNull(k.expires_at),
-      ),
-    )
+    .where(comesNext(k, position, deps.now()))
     .orderBy(asc(k.expires_at), asc(k.id))
     .limit(BATCH);
   return rows.map((row) => ({
@@ -105,20 +98,28 @@ async function nextApiKeys(deps: Deps, { at, id }: Position): Promise<Expiring[]
   }));
 }
 
+/** What expires after a position, as far ahead as anything is announced. */
+function comesNext(
+  { id, expires_at }: Pick<Rows['tables']['apiKeys' | 'secretKeys'], 'id' | 'expires_at'>,
+  position: Position,
+  now: number,
+): SQL | undefined {
+  return and(
+    sql`(${expires_at}, ${id}) > (${position.at}, ${position.id})`,
+    lte(expires_at, now + AHEAD_MS_MAX),
+    // The index has this condition, and SQLite only sees that it is met where it is written out.
+    isNotNull(expires_at),
+  );
+}
+
 /** A key that a writer to the database made up or changed is announced to nobody. */
-async function nextSecretKeys(deps: Deps, { at, id }: Position): Promise<Expiring[]> {
+async function nextSecretKeys(deps: Deps, position: Position): Promise<Expiring[]> {
   const { db, tables } = deps.store.read;
   const { secretKeys: k } = tables;
   const rows = await db
     .select()
     .from(k)
-    .where(
-      and(
-        sql`(${k.expires_at}, ${k.id}) > (${at}, ${id})`,
-        lte(k.expires_at, deps.now() + AHEAD_MS_MAX),
-        isNotNull(k.expires_at),
-      ),
-    )
+    .where(comesNext(k, position, deps.now()))
     .orderBy(asc(k.expires_at), asc(k.id))
     .limit(BATCH);
   return rows.map((row) => ({

@@ -9,6 +9,7 @@ import { CountersignError } from '../errors.ts';
 import { change } from './events.ts';
 import { description } from './fields.ts';
 import { create, idempotencyInput } from './idempotency.ts';
+import { createKeptSet } from './kept-set.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
 
 /** A value of a shape that somebody registered. */
@@ -42,40 +43,15 @@ interface ShapeSet {
 }
 
 export function createKeyShapes(store: Store, clock = () => performance.now()): KeyShapes {
-  let known: ShapeSet | undefined;
-  let reading: Promise<ShapeSet> | undefined;
-
-  /** Those who need the set at the same time read it once. */
-  async function shapes(ageMsMax = REREAD_MS): Promise<ShapeSet> {
-    if (known && clock() - known.readAt < ageMsMax) return known;
-    return reading ?? read();
-  }
-
-  /** What was begun before the set was forgotten is answered to those who asked then, and kept for nobody else. */
-  function read(): Promise<ShapeSet> {
-    const begun = readShapes(store.read, clock())
-      .then((set) => {
-        if (reading === begun) known = set;
-        return set;
-      })
-      .finally(() => {
-        if (reading === begun) reading = undefined;
-      });
-    reading = begun;
-    return begun;
-  }
-
+  const kept = createKeptSet((readAt) => readShapes(store.read, readAt), clock);
   return {
     async find(value, ownerKind) {
       const prefix = parseValue(value)?.prefix ?? null;
       if (isReserved(value, prefix)) return null;
-      const found = shapeOf(await shapes(), value, prefix, ownerKind);
-      return found ?? shapeOf(await shapes(UNKNOWN_VALUE_REREAD_MS), value, prefix, ownerKind);
+      const found = shapeOf(await kept.get(REREAD_MS), value, prefix, ownerKind);
+      return found ?? shapeOf(await kept.get(UNKNOWN_VALUE_REREAD_MS), value, prefix, ownerKind);
     },
-    forget() {
-      known = undefined;
-      reading = undefined;
-    },
+    forget: kept.forget,
   };
 }
 

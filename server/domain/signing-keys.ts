@@ -22,6 +22,7 @@ import { CountersignError } from '../errors.ts';
 import { change, type NewEvent } from './events.ts';
 import { description, signingKeyId } from './fields.ts';
 import { create, idempotencyInput } from './idempotency.ts';
+import { createKeptSet } from './kept-set.ts';
 import { hasExpired } from './secrets.ts';
 
 export interface SigningKeySummary {
@@ -59,15 +60,10 @@ interface KeySet {
 }
 
 export function createSigner(store: Store, keyring: Keyring, clock = () => performance.now()): Signer {
-  let known: KeySet | undefined;
-  let reading: Promise<KeySet> | undefined;
+  const kept = createKeptSet((readAt) => readKeySet(store.read, keyring, readAt), clock);
   let sought: { at: number; set: Promise<KeySet> } | undefined;
 
-  /** Those who need the set at the same time read it once. */
-  async function keySet(ageMsMax = REREAD_MS): Promise<KeySet> {
-    if (known && clock() - known.readAt < ageMsMax) return known;
-    return reading ?? read();
-  }
+  const keySet = () => kept.get(REREAD_MS);
 
   /**
    * The set for a `kid` that is not in it, read anew however young it is: another process may have made the key a moment
@@ -75,7 +71,7 @@ export function createSigner(store: Store, keyring: Keyring, clock = () => perfo
    */
   function seek(): Promise<KeySet> {
     if (sought && clock() - sought.at < UNKNOWN_KID_REREAD_MS) return sought.set;
-    const begun = { at: clock(), set: read() };
+    const begun = { at: clock(), set: kept.read() };
     begun.set.catch(() => {
       if (sought === begun) sought = undefined;
     });
@@ -83,34 +79,17 @@ export function createSigner(store: Store, keyring: Keyring, clock = () => perfo
     return begun.set;
   }
 
-  /** What was begun before the set was forgotten is answered to those who asked then, and kept for nobody else. */
-  function read(): Promise<KeySet> {
-    const begun = readKeySet(store.read, keyring, clock())
-      .then((set) => {
-        if (reading === begun) known = set;
-        return set;
-      })
-      .finally(() => {
-        if (reading === begun) reading = undefined;
-      });
-    reading = begun;
-    return begun;
-  }
-
   return {
     async active(supersededKid) {
       const { active } = await keySet();
-      return active.kid === supersededKid ? (await keySet(0)).active : active;
+      return active.kid === supersededKid ? (await kept.get(0)).active : active;
     },
     async find(kid) {
       const found = (await keySet()).all.get(kid);
       return found ?? (await seek()).all.get(kid) ?? null;
     },
     jwks: async () => (await keySet()).jwks,
-    forget() {
-      known = undefined;
-      reading = undefined;
-    },
+    forget: kept.forget,
   };
 }
 

@@ -8,9 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { oneOf, runCommand, say, wholeNumber } from '../support/command.ts';
-import type { WhenDone } from '../support/deps.ts';
-import { startServices } from '../support/services.ts';
+import { oneOf, postgresUrl, runCommand, say, wholeNumber } from '../support/command.ts';
 import { startCountersign } from './countersign.ts';
 import { crash, summary } from './crash.ts';
 import { startNaive } from './naive.ts';
@@ -45,11 +43,3 @@ await runCommand(async (whenDone) => {
   say(summary(result));
   return result.lost.length + result.renamed.length === 0;
 });
-
-/** A cluster of our own, and in it a database with nothing in it. */
-async function postgresUrl(whenDone: WhenDone): Promise<string> {
-  const { postgres, stop } = await startServices(['postgres']);
-  whenDone(stop);
-  if (postgres.url === null) throw new Error(postgres.missing);
-  return `${postgres.url}/postgres`;
-}

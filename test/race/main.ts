@@ -7,9 +7,8 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { oneOf, runCommand, say, wholeNumber } from '../support/command.ts';
+import { oneOf, postgresUrl, runCommand, say, wholeNumber } from '../support/command.ts';
 import type { WhenDone } from '../support/deps.ts';
-import { startServices } from '../support/services.ts';
 import { startFleet, TRANSPORTS } from './fleet.ts';
 import { type RaceResult, race } from './race.ts';
 
@@ -65,12 +64,4 @@ function report({ keys, tokens, verifications, webhooks, ended, zombies, lost }:
   );
   say(`M2M tokens ${tokens}, webhooks ${webhooks}, lost ${lost.length}, ${rest}`);
   say(`keys ${keys}, verifications ${verifications}, zombies ${zombies.length}`);
-}
-
-/** A cluster of our own, and in it a database with nothing in it. */
-async function postgresUrl(whenDone: WhenDone): Promise<string> {
-  const { postgres, stop } = await startServices(['postgres']);
-  whenDone(stop);
-  if (postgres.url === null) throw new Error(postgres.missing);
-  return `${postgres.url}/postgres`;
 }

@@ -1,5 +1,6 @@
 /** What test programs that are run by command have in common: they clean up however they end. */
 import type { WhenDone } from './deps.ts';
+import { startServices } from './services.ts';
 
 /** Runs a program, then its cleaning up; exits 1 when it answers false, throws or is told to end. */
 export async function runCommand(program: (whenDone: WhenDone) => Promise<boolean>): Promise<void> {
@@ -30,4 +31,12 @@ export function oneOf<const T extends readonly string[]>(name: string, all: T, t
 
 export function say(line: string): void {
   process.stdout.write(`${line}\n`);
+}
+
+/** A cluster of our own, and in it a database with nothing in it. */
+export async function postgresUrl(whenDone: WhenDone): Promise<string> {
+  const { postgres, stop } = await startServices(['postgres']);
+  whenDone(stop);
+  if (postgres.url === null) throw new Error(postgres.missing);
+  return `${postgres.url}/postgres`;
 }

@@ -68,14 +68,15 @@ export const LAYERS: Record<string, Layer> = {
   },
   'server/audit-verify': {
     imports: [
-      'db',
       'server/config',
       'server/crypto',
       'server/domain',
+      'server/installed-store',
       'server/key-files',
       'server/lifecycle',
       'server/logger',
     ],
+    types: ['db'],
   },
   'server/authenticate': {
     imports: ['server/access', 'server/domain', 'server/errors'],
@@ -103,8 +104,8 @@ export const LAYERS: Record<string, Layer> = {
   'server/errors': { imports: [] },
   'server/export-events': { imports: ['server/errors'], types: ['client'] },
   'server/feed': {
-    imports: ['server/authenticate', 'server/domain', 'server/errors'],
-    types: ['server/deps', 'server/logger'],
+    imports: ['server/authenticate', 'server/domain', 'server/errors', 'server/logger'],
+    types: ['server/deps'],
   },
   'server/hot': {
     imports: ['server/authenticate', 'server/domain', 'server/errors', 'server/rest', 'server/translate'],
@@ -125,6 +126,7 @@ export const LAYERS: Record<string, Layer> = {
       'workers',
     ],
   },
+  'server/installed-store': { imports: ['db', 'server/domain'] },
   'server/key-files': {
     imports: ['db', 'server/config', 'server/crypto', 'server/domain'],
     types: ['server/logger'],
@@ -144,9 +146,10 @@ export const LAYERS: Record<string, Layer> = {
       'server/config',
       'server/key-files',
       'server/limits',
+      'server/logger',
       'server/outbound',
     ],
-    types: ['server/deps', 'server/logger', 'server/metrics'],
+    types: ['server/deps', 'server/metrics'],
   },
   'server/outbound': { imports: ['server/outbound-addresses'] },
   'server/outbound-addresses': { imports: ['server/domain/addresses'] },
@@ -154,13 +157,14 @@ export const LAYERS: Record<string, Layer> = {
   'server/readiness': { imports: [], types: ['server/deps', 'server/logger'] },
   'server/rotate-keys': {
     imports: [
-      'db',
       'server/config',
       'server/domain',
+      'server/installed-store',
       'server/key-files',
       'server/lifecycle',
       'server/logger',
     ],
+    types: ['db'],
   },
   'server/table': { imports: [] },
   'server/translate': { imports: ['db', 'server/errors', 'server/domain/invalid-input'] },
