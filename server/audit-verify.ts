@@ -1,6 +1,6 @@
 /**
- * Checks that the log is what this installation wrote: `npm run audit:verify [-- --checkpoint <jws or file>]`. Writes
- * nothing, may be run beside servers, and ends with 1 at the first fault.
+ * Checks that the log is what this installation wrote: `npm run audit:verify [-- --checkpoint <jws or file>]`. Changes
+ * no row, may be run beside servers, and ends with 1 at the first fault.
  */
 import { existsSync, readFileSync } from 'node:fs';
 import type { Store } from '../db/store.ts';

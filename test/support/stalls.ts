@@ -46,7 +46,8 @@ async function stallSqlite(location: string, { table, on, when }: StallPoint): P
       withDatabase((db) => db.exec('BEGIN IMMEDIATE; ROLLBACK'), 0);
       return false;
     } catch (error) {
-      if ((error as { code?: unknown }).code === 'SQLITE_BUSY') return true;
+      // Also SQLITE_BUSY_RECOVERY: after a kill, whoever opens the log first reads it through, and others wait.
+      if (/^SQLITE_BUSY/.test(String((error as { code?: unknown }).code))) return true;
       throw error;
     }
   };
