@@ -31,4 +31,5 @@ export const {
   eventCheckpoints,
   jobs,
   expiryNotices,
+  statusLists,
 } = buildTables(pgKit);

@@ -15,6 +15,7 @@ import { machinesTable } from './tables/machines.ts';
 import { secretKeysTable } from './tables/secret-keys.ts';
 import { secretsTable } from './tables/secrets.ts';
 import { signingKeysTable } from './tables/signing-keys.ts';
+import { statusListsTable } from './tables/status-lists.ts';
 import { subjectsTable, subjectUsageTable } from './tables/subjects.ts';
 import { usageTable } from './tables/usage.ts';
 import { webhookCursorTable, webhookEndpointsTable } from './tables/webhook-endpoints.ts';
@@ -51,6 +52,7 @@ export function buildTables(k: Kit) {
     eventCheckpoints: eventCheckpointsTable(k),
     jobs: jobsTable(k),
     expiryNotices: expiryNoticesTable(k),
+    statusLists: statusListsTable(k),
   };
 }
 

@@ -26,6 +26,10 @@ export const apiKeysTable = (k: Kit) =>
       has_credits: k.bool('has_credits').notNull().default(false),
       /** CIDR blocks the end client's address must be in; null where any will do. */
       allowed_cidrs: k.json<string[]>('allowed_cidrs'),
+      /** How old its secret may grow before it is due for rotation; null where it may grow as old as it likes. */
+      rotation_period_seconds: k.int('rotation_period_seconds'),
+      /** Whether a secret that is overdue expires; otherwise it is only complained of. */
+      rotation_expires: k.bool('rotation_expires').notNull().default(false),
       enabled: k.bool('enabled').notNull(),
       expires_at: k.ts('expires_at'),
       revoked_at: k.ts('revoked_at'),

@@ -27,11 +27,18 @@ export const m2mTokensTable = (k: Kit) =>
       revoked_at: k.ts('revoked_at'),
       revocation_reason: k.str('revocation_reason'),
       last_used_at: k.ts('last_used_at'),
+      /** The bit of a status list that tells of a JWT; null for an opaque token. */
+      status_list_id: k.str('status_list_id'),
+      status_index: k.int('status_index'),
     },
     (t) => [
       k.uniqueIndex('m2m_tokens_hash').on(t.hash),
       k.index('m2m_tokens_machine_created_at').on(t.machine_id, t.created_at, t.id),
       k.index('m2m_tokens_expires_at').on(t.expires_at, t.id),
       k.index('m2m_tokens_signing_kid_expires_at').on(t.signing_kid, t.expires_at).where(sql`format = 'jwt'`),
+      k
+        .uniqueIndex('m2m_tokens_status')
+        .on(t.status_list_id, t.status_index)
+        .where(sql`status_list_id IS NOT NULL`),
     ],
   );

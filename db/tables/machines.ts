@@ -20,6 +20,10 @@ export const machinesTable = (k: Kit) =>
       /** Unexpired tokens it may have at a time, and tokens it may mint in a minute. */
       live_tokens_max: k.int('live_tokens_max').notNull().default(1_000_000),
       mints_per_minute_max: k.int('mints_per_minute_max').notNull().default(60_000),
+      /** How old its secret may grow before it is due for rotation; null where it may grow as old as it likes. */
+      rotation_period_seconds: k.int('rotation_period_seconds'),
+      /** Whether a secret that is overdue expires; otherwise it is only complained of. */
+      rotation_expires: k.bool('rotation_expires').notNull().default(false),
       last_used_at: k.ts('last_used_at'),
       created_at: k.ts('created_at').notNull(),
       updated_at: k.ts('updated_at').notNull(),

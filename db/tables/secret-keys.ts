@@ -15,6 +15,10 @@ export const secretKeysTable = (k: Kit) =>
       revoked_at: k.ts('revoked_at'),
       /** CIDR blocks it may be used from; null where any will do. */
       allowed_cidrs: k.json<string[]>('allowed_cidrs'),
+      /** How old its secret may grow before it is due for rotation; null where it may grow as old as it likes. */
+      rotation_period_seconds: k.int('rotation_period_seconds'),
+      /** Whether a secret that is overdue expires; otherwise it is only complained of. */
+      rotation_expires: k.bool('rotation_expires').notNull().default(false),
       last_used_at: k.ts('last_used_at'),
       created_at: k.ts('created_at').notNull(),
       /**

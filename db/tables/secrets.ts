@@ -1,3 +1,4 @@
+import { sql } from 'drizzle-orm';
 import type { Kit } from '../kit.ts';
 
 export type SecretOwnerKind = 'machine' | 'api_key' | 'secret_key';
@@ -23,10 +24,13 @@ export const secretsTable = (k: Kit) =>
       /** When the overlap ends in which it is the old one of two. Null for the newest, which lives as long as its owner. */
       expires_at: k.ts('expires_at'),
       revoked_at: k.ts('revoked_at'),
+      /** When it is due for rotation by its owner's policy; null without one, and for a secret that was replaced. */
+      rotate_by: k.ts('rotate_by'),
     },
     (t) => [
       k.uniqueIndex('secrets_hash').on(t.hash),
       k.index('secrets_owner').on(t.owner_kind, t.owner_id),
       k.index('secrets_start').on(t.start, t.owner_id),
+      k.index('secrets_rotate_by').on(t.rotate_by, t.id).where(sql`rotate_by IS NOT NULL`),
     ],
   );

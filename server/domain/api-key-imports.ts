@@ -346,6 +346,8 @@ function toRow({ key }: Candidate, now: number): ApiKeyRow {
     rate_limit_window_seconds: key.rateLimit?.windowSeconds ?? null,
     has_credits: false,
     allowed_cidrs: null,
+    rotation_period_seconds: null,
+    rotation_expires: false,
     enabled: key.enabled,
     expires_at: expiresAt,
     revoked_at: null,
@@ -369,6 +371,7 @@ function toSecretRow(deps: Deps, { candidate, row }: { candidate: Candidate; row
     created_at: row.created_at,
     expires_at: null,
     revoked_at: null,
+    rotate_by: null,
   };
 }
 

@@ -203,6 +203,8 @@ function newRow(input: CreateInput, policy: KeyPolicyRow | null, now: number): A
     ...rateLimitColumns(limit ?? null),
     has_credits: false,
     allowed_cidrs: input.allowedCidrs ?? null,
+    rotation_period_seconds: null,
+    rotation_expires: false,
     enabled: true,
     expires_at: newExpiry(input, policy, now),
     revoked_at: null,

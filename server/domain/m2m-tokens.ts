@@ -376,6 +376,8 @@ function newRow(
     revoked_at: null,
     revocation_reason: null,
     last_used_at: null,
+    status_list_id: null,
+    status_index: null,
   };
 }
 

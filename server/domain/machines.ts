@@ -99,6 +99,8 @@ export async function createMachine(
     mints_per_minute_max: input.mintsPerMinuteMax,
     token_generation: 0,
     tokens_revoked_at: null,
+    rotation_period_seconds: null,
+    rotation_expires: false,
     last_used_at: null,
     created_at: now,
     updated_at: now,

@@ -86,6 +86,8 @@ function newRow(deps: Deps, input: z.output<typeof createSecretKeyInput>, now: n
     ...judged,
     name: input.name,
     bootstrap: false,
+    rotation_period_seconds: null,
+    rotation_expires: false,
     last_used_at: null,
     created_at: now,
     mac: secretKeyMac(deps, judged),
