@@ -104,7 +104,8 @@ export async function createM2mToken(
     deps.pool.set(poolKeyOf(minter, input, plan), { id: row.id, value, expiresAt: row.expires_at });
   }
   const token = jwt ? await signM2mJwt(jwt.signingKey, jwt.claims) : (value ?? '');
-  return { ...asMinted(row, deps.now()), token };
+  // Not a copy with the token in it: V8 would allocate that among the long lived (docs/decisions/0016).
+  return Object.assign(asMinted(row, deps.now()), { token });
 }
 
 const creationOf = (input: CreateInput) => ({ procedure: 'm2mTokens.create', input }) as const;

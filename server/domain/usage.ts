@@ -14,14 +14,19 @@ const COUNTS_MAX = 100_000;
 /** What is counted: a credential, or all API keys of a subject together. */
 type CountedKind = UsedKind | 'subject';
 
-interface Count {
-  kind: CountedKind;
-  id: string;
-  hour: number;
+interface Used {
   valid: number;
   refused: number;
   lastUsedAt: number;
 }
+
+interface Count extends Used {
+  kind: CountedKind;
+  id: string;
+  hour: number;
+}
+
+const REFUSED: Used = { valid: 0, refused: 1, lastUsedAt: 0 };
 
 export interface UsageCounter {
   /** Notes one use of a credential at `now` and, where it is told, of its subject's. */
@@ -36,29 +41,32 @@ export interface UsageCounter {
 export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
   let counts = new Map<string, Count>();
 
-  function add(entry: Count) {
+  /** The entry of that key, made where there is none yet; undefined where there is no room for it. */
+  function entryOf(kind: CountedKind, id: string, hour: number): Count | undefined {
     // A subject may be called like a credential.
-    const key = `${entry.kind === 'subject' ? 'of ' : ''}${entry.hour} ${entry.id}`;
+    const key = `${kind === 'subject' ? 'of ' : ''}${hour} ${id}`;
     const known = counts.get(key);
-    if (!known) {
-      if (counts.size < countsMax) counts.set(key, entry);
-      return;
-    }
-    known.valid += entry.valid;
-    known.refused += entry.refused;
-    known.lastUsedAt = Math.max(known.lastUsedAt, entry.lastUsedAt);
+    if (known || counts.size >= countsMax) return known;
+    const entry = { kind, id, hour, valid: 0, refused: 0, lastUsedAt: 0 };
+    counts.set(key, entry);
+    return entry;
+  }
+
+  /** In place: an object for each use would be allocated among the long lived (docs/decisions/0016). */
+  function add(kind: CountedKind, id: string, hour: number, used: Used) {
+    const entry = entryOf(kind, id, hour);
+    if (!entry) return;
+    entry.valid += used.valid;
+    entry.refused += used.refused;
+    entry.lastUsedAt = Math.max(entry.lastUsedAt, used.lastUsedAt);
   }
 
   return {
     count(kind, id, valid, now, subject) {
-      const used = {
-        hour: Math.floor(now / HOUR_MS),
-        valid: valid ? 1 : 0,
-        refused: valid ? 0 : 1,
-        lastUsedAt: valid ? now : 0,
-      };
-      add({ kind, id, ...used });
-      if (subject !== undefined) add({ kind: 'subject', id: subject, ...used });
+      const hour = Math.floor(now / HOUR_MS);
+      const used = valid ? { valid: 1, refused: 0, lastUsedAt: now } : REFUSED;
+      add(kind, id, hour, used);
+      if (subject !== undefined) add('subject', subject, hour, used);
     },
     async flush(store, pause) {
       const entries = [...counts.values()];
@@ -68,7 +76,7 @@ export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
         try {
           await store.tx((tx) => writeBatch(tx, batch), 'minting');
         } catch (error) {
-          for (const entry of entries.slice(i)) add(entry);
+          for (const { kind, id, hour, ...used } of entries.slice(i)) add(kind, id, hour, used);
           throw error;
         }
         await pause?.();
