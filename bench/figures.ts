@@ -1,5 +1,16 @@
 /** What is measured. */
+import {
+  measureDeliveries,
+  measureDeliveriesBullmq,
+  measureDeliveriesOneHanging,
+} from './figures/deliveries.ts';
 import { measureMintEs256, measureMintOpaque } from './figures/mint.ts';
+import {
+  measureRevocations,
+  measureRevocationsBullmq,
+  measureRevocationsWhileMinting,
+} from './figures/revocations.ts';
+import { measureSweep } from './figures/sweep.ts';
 import { measureTiming } from './figures/timing.ts';
 import { measureVerify } from './figures/verify.ts';
 import { measureVerify10m } from './figures/verify-10m.ts';
@@ -21,5 +32,12 @@ export const FIGURES: readonly Figure[] = [
   { name: 'mint-opaque', measure: measureMintOpaque },
   { name: 'mint-es256', measure: measureMintEs256 },
   { name: 'timing', measure: measureTiming },
+  { name: 'revocations', measure: measureRevocations },
+  { name: 'revocations-bullmq', measure: measureRevocationsBullmq },
+  { name: 'revocations-while-minting', measure: measureRevocationsWhileMinting },
+  { name: 'deliveries', measure: measureDeliveries },
+  { name: 'deliveries-bullmq', measure: measureDeliveriesBullmq },
+  { name: 'deliveries-one-hanging', measure: measureDeliveriesOneHanging },
+  { name: 'sweep', measure: measureSweep },
   { name: 'verify-10m', measure: measureVerify10m, onlyNamed: true },
 ];

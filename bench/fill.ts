@@ -118,13 +118,13 @@ function insertKeys(database: Database.Database, keyring: Keyring, { id, count, 
 }
 
 /** Inserts copies of the one row where `key` is `id`, other than it in the columns that are given. */
-function copyOf(
+export function copyOf(
   database: Database.Database,
   table: string,
   key: string,
   id: string,
   given: readonly string[],
-): (...values: (string | Buffer)[]) => void {
+): (...values: (string | number | Buffer)[]) => void {
   const row = database
     .prepare<[string], Record<string, unknown>>(`SELECT * FROM ${table} WHERE ${key} = ?`)
     .get(id);

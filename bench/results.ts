@@ -85,6 +85,52 @@ export function ceilingResult(name: string, unit: string, atMost: number, values
   };
 }
 
+/** Something that must be at least so much. */
+export const floorResult = (
+  name: string,
+  unit: string,
+  atLeast: number,
+  values: readonly number[],
+): Result => ({
+  name,
+  ...described(values, unit),
+  against: null,
+  ratio: null,
+  gate: `≥ ${atLeast}`,
+  pass: median(values) >= atLeast,
+});
+
+/** Something that may be at most so many times what it was otherwise; medians of rounds that were not in turn. */
+export function ratioCeiling(
+  { name, against, atMost }: Compared & { atMost: number },
+  unit: string,
+  values: readonly number[],
+  otherwise: readonly number[],
+): Result {
+  const ratio = median(values) / median(otherwise);
+  return {
+    name,
+    ...described(values, unit),
+    against: `${against}, ${rounded(median(otherwise))} ${unit}`,
+    ratio: rounded(ratio),
+    gate: `≤ ${atMost} ×`,
+    pass: ratio <= atMost,
+  };
+}
+
+/** What has a gate of its own, and could not be measured. */
+export const unmeasured = (name: string, unit: string, gate: string, missing: string): Result => ({
+  name,
+  value: null,
+  unit,
+  spread: null,
+  against: null,
+  ratio: null,
+  gate,
+  pass: null,
+  missing,
+});
+
 /** How many times the noise a difference may be. */
 const NOISES_MAX = 3;
 /** With more, any difference would pass. */

@@ -73,3 +73,11 @@ export function forShare<Q extends { for(strength: 'share'): unknown }>(query: Q
   if ('for' in query) query.for('share');
   return query;
 }
+
+/** Has a query lock the rows it reads, past those that somebody else has locked. SQLite has one writer, and no such clause. */
+export function skipLocked<Q extends { for(strength: 'update', config: { skipLocked: true }): unknown }>(
+  query: Q,
+): Q {
+  if ('for' in query) query.for('update', { skipLocked: true });
+  return query;
+}

@@ -1,18 +1,19 @@
 /** The job that sends events to webhook endpoints, revocations first. */
 import type { Deps } from '../server/deps.ts';
-import { claimDeliveries, expandEvents } from '../server/domain/deliveries.ts';
+import { claimDeliveries, expandEvents, Turns } from '../server/domain/deliveries.ts';
 import { type Attempted, attemptDelivery } from '../server/domain/delivery-attempts.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
 import type { Job, JobRef } from './transport.ts';
 
 export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics): Job {
+  const turns = new Turns();
   return {
     name: 'revocation-webhooks',
     async claim(limit) {
       // All of the log first: a revocation may be its last event, and goes ahead of everything before it.
-      while (await expandEvents(deps));
-      return claimDeliveries(deps, limit);
+      while (await expandEvents(deps)) turns.forget();
+      return claimDeliveries(deps, limit, turns);
     },
     async run(ref) {
       const attempted = await attemptDelivery(deps, ref);

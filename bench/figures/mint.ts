@@ -1,6 +1,7 @@
 /** Minting M2M tokens, each with a durable row. */
+import { createMinter, mintRequest } from '../minter.ts';
 import { PEERS, startPeer } from '../peers.ts';
-import { type MeasuredServer, startCountersign, startFloor } from '../processes.ts';
+import { startCountersign, startFloor } from '../processes.ts';
 import { post } from '../requests.ts';
 import { missingResult, type Result, rateResult } from '../results.ts';
 import { byPeerRequests, byRequests, inTurn } from '../rounds.ts';
@@ -8,7 +9,7 @@ import { byPeerRequests, byRequests, inTurn } from '../rounds.ts';
 export async function measureMintOpaque(): Promise<Result[]> {
   const server = await startCountersign();
   const secret = await createMinter(server);
-  const ours = byRequests(server, [post('/v1/m2m_tokens', secret, {})]);
+  const ours = byRequests(server, [mintRequest(secret)]);
   const { program: peer, missing } = await startPeer('oidc-provider');
   const [rounds, theirs] = await inTurn([ours, ...(peer ? [byPeerRequests(peer)] : [])]);
   await Promise.all([server.stop(), peer?.stop()]);
@@ -21,26 +22,10 @@ export async function measureMintEs256(): Promise<Result[]> {
   const secret = await createMinter(server);
   const floor = await startFloor('es256');
   const rounds = await inTurn([
-    byRequests(server, [post('/v1/m2m_tokens', secret, { token_format: 'jwt' })]),
+    byRequests(server, [mintRequest(secret, { token_format: 'jwt' })]),
     byRequests(floor, [post('/', null, {})]),
   ]);
   await Promise.all([server.stop(), floor.stop()]);
   const against = 'node:http + node:crypto, no row';
   return [rateResult({ name: 'mint-es256', against, unit: 'req/s', atLeast: 0.4 }, ...rounds)];
-}
-
-/** A machine that may call another, and mint without end; answers its secret. */
-async function createMinter({ admin }: MeasuredServer): Promise<string> {
-  const minter = await admin.machines.create({
-    name: 'minter',
-    mintsPerMinuteMax: 10_000_000,
-    liveTokensMax: 100_000_000,
-  });
-  const called = await admin.machines.create({ name: 'called' });
-  await admin.machineScopes.create({
-    fromMachineId: minter.id,
-    toMachineId: called.id,
-    scopes: ['read', 'write'],
-  });
-  return minter.secret ?? '';
 }

@@ -1,7 +1,23 @@
 /** Deliveries: events owed to webhook endpoints. Jobs only say "try"; everything that is known of a delivery is its row. */
-import { and, asc, desc, eq, gt, gte, inArray, isNull, lt, lte, or, placeholder, sql } from 'drizzle-orm';
+import {
+  and,
+  asc,
+  desc,
+  eq,
+  gt,
+  gte,
+  inArray,
+  isNull,
+  lt,
+  lte,
+  or,
+  placeholder,
+  type SQL,
+  sql,
+} from 'drizzle-orm';
 import { z } from 'zod';
-import { statement } from '../../db/statement.ts';
+import { skipLocked } from '../../db/kit.ts';
+import { flatStatement, statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -118,43 +134,100 @@ function newDelivery(seq: number, type: EventType, endpointId: string, now: numb
   };
 }
 
+interface Claim extends DeliveryRef {
+  /** Whether it goes ahead of what waits already. */
+  urgent: boolean;
+}
+
 /**
  * Takes up to `limit` deliveries that are due, revocations first, so that nobody else takes them for `GRACE_MS`; of one
  * endpoint no more than may be under way at once. Fewer than `limit` means that nothing more is due, or only what has to
- * wait until an attempt at the same endpoint ends.
+ * wait until an attempt at the same endpoint ends. Who claims often gives the same `turns` each time.
  */
-export async function claimDeliveries(
-  deps: Deps,
-  limit: number,
-): Promise<(DeliveryRef & { urgent: boolean })[]> {
-  const now = deps.now();
-  // A look outside a transaction first: most often nothing is due, and then nobody need wait for the writer.
-  const waiting = await readWaiting(deps.store.read, { now });
-  const turns = turnsOf(waiting, now);
-  if (turns.length === 0) return [];
-  return deps.store.tx(async (tx) => {
-    const ids = await lockDue(tx, deps, turns, { now, limit });
-    if (ids.length === 0) return [];
-    const { deliveries } = tx.tables;
-    const claimed = await tx.db
-      .update(deliveries)
-      .set({ attempt: sql`${deliveries.attempt} + 1`, next_at: now + GRACE_MS, claimed_at: now })
-      .where(inArray(deliveries.id, ids))
-      .returning({ id: deliveries.id, attempt: deliveries.attempt, priority: deliveries.priority });
-    return claimed
-      .sort((a, b) => ids.indexOf(a.id) - ids.indexOf(b.id))
-      .map(({ id, attempt, priority }) => ({ id, attempt, urgent: priority === REVOCATION_PRIORITY }));
-  });
+export async function claimDeliveries(deps: Deps, limit: number, turns = new Turns()): Promise<Claim[]> {
+  const claimed: Claim[] = [];
+  for (let isLast = false; !isLast && claimed.length < limit; ) {
+    // Outside a transaction: most often nothing is due, and then nobody need wait for the writer.
+    isLast = await turns.look(deps);
+    if (!turns.areOver) claimed.push(...(await claimTurns(deps, limit - claimed.length, turns)));
+  }
+  return claimed;
+}
+
+/** An endpoint with something due of one priority, and how many may be claimed of it. */
+interface Turn {
+  endpointId: string;
+  priority: number;
+  room: number;
+}
+
+/** With many endpoints looking costs milliseconds, so what was seen is used for as long as this. */
+const TURNS_MS_MAX = 50;
+
+/** Whose turn it is: revocations first, and among endpoints who has waited longest. What it knows belongs to one process. */
+export class Turns {
+  #ahead: Turn[] = [];
+  /** By endpoint, what was claimed since it was looked. */
+  readonly #taken = new Map<string, number>();
+  #readAt = Number.NEGATIVE_INFINITY;
+
+  /** Something new may go ahead of what was seen. */
+  forget(): void {
+    this.#ahead = [];
+  }
+
+  /** Looks, unless what was seen a moment ago is not used up; answers whether it did. */
+  async look(deps: Deps): Promise<boolean> {
+    const now = deps.now();
+    if (this.#ahead.length > 0 && now - this.#readAt < TURNS_MS_MAX) return false;
+    this.#ahead = turnsOf(await readWaiting(deps.store.read, { now }), now);
+    this.#taken.clear();
+    this.#readAt = now;
+    return true;
+  }
+
+  get areOver(): boolean {
+    return this.#ahead.length === 0;
+  }
+
+  /** The next one with room for more, where there is one. It has had its turn until it is looked again. */
+  next(): Turn | undefined {
+    for (let turn = this.#ahead.shift(); turn; turn = this.#ahead.shift()) {
+      const room = turn.room - (this.#taken.get(turn.endpointId) ?? 0);
+      if (room > 0) return { ...turn, room };
+    }
+    return undefined;
+  }
+
+  /** Notes how many were claimed in a turn; one that was cut short goes on. */
+  take(turn: Turn, count: number, isCutShort: boolean): void {
+    const before = this.#taken.get(turn.endpointId) ?? 0;
+    this.#taken.set(turn.endpointId, before + count);
+    if (isCutShort) this.#ahead.unshift({ ...turn, room: turn.room + before });
+  }
 }
 
 /** Written out, because a partial index serves only a query that repeats its condition to the letter. */
 const isPending = sql`state = 'pending'`;
 const isClaimed = sql`claimed_at is not null`;
 
-/** Of each endpoint that may be sent to: how much is under way, and since when something is due. */
+/**
+ * Of each endpoint that is owed something and may be sent to: how much is under way, and since when something is due.
+ * Walks from endpoint to endpoint along the index, past none of what each is owed.
+ */
 const readWaiting = statement((db, { deliveries: d, webhookEndpoints: w }) => {
   const ofEndpoint = eq(d.endpoint_id, w.id);
   const now = placeholder('now');
+  const next = (after?: SQL) =>
+    db
+      .select({ id: d.endpoint_id })
+      .from(d)
+      .where(and(isPending, after && gt(d.endpoint_id, after)))
+      .orderBy(asc(d.endpoint_id))
+      .limit(1);
+  const owed = sql`(with recursive owed(id) as (
+    select (${next()}) union all select (${next(sql`owed.id`)}) from owed where owed.id is not null
+  ) select id from owed where id is not null)`;
   const underWay = db
     .select({ count: sql`count(*)` })
     .from(d)
@@ -174,20 +247,18 @@ const readWaiting = statement((db, { deliveries: d, webhookEndpoints: w }) => {
       ordinaryAt: dueSince(ORDINARY_PRIORITY),
     })
     .from(w)
-    .where(and(eq(w.enabled, true), or(isNull(w.throttled_until), lte(w.throttled_until, now))))
+    .where(
+      and(
+        sql`${w.id} in ${owed}`,
+        eq(w.enabled, true),
+        or(isNull(w.throttled_until), lte(w.throttled_until, now)),
+      ),
+    )
     .prepare('deliveries_waiting');
 });
 
 type Waiting = Awaited<ReturnType<typeof readWaiting>>[number];
 
-/** An endpoint with something due of one priority, and how many may be claimed of it. */
-interface Turn {
-  endpointId: string;
-  priority: number;
-  room: number;
-}
-
-/** Revocations first, and among endpoints who has waited longest. */
 function turnsOf(waiting: readonly Waiting[], now: number): Turn[] {
   return PRIORITIES.flatMap((priority) =>
     waiting
@@ -202,32 +273,54 @@ function turnsOf(waiting: readonly Waiting[], now: number): Turn[] {
   );
 }
 
-async function lockDue(
-  tx: Rows,
-  deps: Deps,
-  turns: readonly Turn[],
-  { now, limit }: { now: number; limit: number },
-): Promise<string[]> {
-  const ids: string[] = [];
-  const taken = new Map<string, number>();
-  for (const { endpointId, priority, room } of turns) {
-    const takenBefore = taken.get(endpointId) ?? 0;
-    const atMost = Math.min(room - takenBefore, limit - ids.length);
-    if (atMost <= 0) continue;
-    const { deliveries: d } = tx.tables;
-    const due = tx.db
+async function claimTurns(deps: Deps, limit: number, turns: Turns): Promise<Claim[]> {
+  const now = deps.now();
+  return deps.store.tx(async (tx) => {
+    const claimed: Claim[] = [];
+    for (let turn = turns.next(); turn; turn = claimed.length < limit ? turns.next() : undefined) {
+      const { endpointId, priority, room } = turn;
+      const atMost = Math.min(room, limit - claimed.length);
+      const rows = await claimOfEndpoint(tx, { endpointId, priority, now, lostAt: now + GRACE_MS, atMost });
+      turns.take(turn, rows.length, rows.length === atMost && atMost < room);
+      const urgent = priority === REVOCATION_PRIORITY;
+      rows.sort((a, b) => a.seq - b.seq);
+      for (const { id, attempt } of rows) claimed.push({ id, attempt, urgent });
+    }
+    return claimed;
+  });
+}
+
+const claimOfEndpoint = flatStatement<
+  { endpointId: string; priority: number; now: number; lostAt: number; atMost: number },
+  { id: string; attempt: number; seq: number }
+>('deliveries_claim', (db, { deliveries: d }) => {
+  const due = skipLocked(
+    db
       .select({ id: d.id })
       .from(d)
-      .where(and(isPending, eq(d.endpoint_id, endpointId), eq(d.priority, priority), lte(d.next_at, now)))
+      .where(
+        and(
+          isPending,
+          eq(d.endpoint_id, placeholder('endpointId')),
+          eq(d.priority, placeholder('priority')),
+          lte(d.next_at, placeholder('now')),
+        ),
+      )
       .orderBy(asc(d.next_at))
-      .limit(atMost);
-    // SQLite has one writer, and no such clause.
-    const rows = await (deps.store.dialect === 'postgres' ? due.for('update', { skipLocked: true }) : due);
-    taken.set(endpointId, takenBefore + rows.length);
-    ids.push(...rows.map((row) => row.id));
-  }
-  return ids;
-}
+      .limit(placeholder('atMost')),
+  );
+  const fields = { id: d.id, attempt: d.attempt, seq: d.event_seq };
+  const query = db
+    .update(d)
+    .set({
+      attempt: sql`${d.attempt} + 1`,
+      next_at: sql`${placeholder('lostAt')}`,
+      claimed_at: sql`${placeholder('now')}`,
+    })
+    .where(inArray(d.id, due))
+    .returning(fields);
+  return { fields, query };
+});
 
 export interface Delivery {
   id: string;

@@ -1,6 +1,6 @@
 /** Attempts at deliveries: what is sent, what came of it, and what that means for the delivery and its endpoint. */
 import { and, desc, eq, placeholder, sql } from 'drizzle-orm';
-import { statement } from '../../db/statement.ts';
+import { flatStatement, statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { OutboundError } from '../outbound.ts';
@@ -223,36 +223,79 @@ async function record(deps: Deps, ended: Ended): Promise<boolean> {
   });
 }
 
-async function recordOutcome({ db, tables }: Rows, { ref, sent, beganAt, outcome }: Ended): Promise<boolean> {
-  const { deliveries: d } = tables;
-  const recorded = await db
-    .update(d)
-    .set({
-      state: outcome.state,
-      next_at: outcome.nextAt,
-      claimed_at: null,
-      first_attempt_at: sql`coalesce(${d.first_attempt_at}, ${beganAt})`,
-      delivered_at: outcome.deliveredAt,
-      ...(sent.error !== null && { failures: sql`${d.failures} + 1` }),
-      last_status: sent.status,
-      last_error: sent.error,
-    })
-    .where(and(eq(d.id, ref.id), eq(d.attempt, ref.attempt), eq(d.state, 'pending')))
-    .returning({ id: d.id });
+async function recordOutcome(tx: Rows, { ref, sent, beganAt, outcome }: Ended): Promise<boolean> {
+  const recorded = await endAttempt(tx, {
+    id: ref.id,
+    attempt: ref.attempt,
+    state: outcome.state,
+    nextAt: outcome.nextAt,
+    beganAt,
+    deliveredAt: outcome.deliveredAt,
+    failed: sent.error === null ? 0 : 1,
+    status: sent.status,
+    error: sent.error,
+  });
   return recorded.length > 0;
 }
 
-async function recordAttempt({ db, tables }: Rows, { ref, sent, beganAt }: Ended, now: number) {
-  await db.insert(tables.deliveryAttempts).values({
-    delivery_id: ref.id,
-    attempt: ref.attempt,
-    began_at: beganAt,
-    ended_at: now,
-    status: sent.status,
-    error: sent.error,
-    response: sent.response,
-  });
+const endAttempt = flatStatement<
+  {
+    id: string;
+    attempt: number;
+    state: DeliveryRow['state'];
+    nextAt: number;
+    beganAt: number;
+    deliveredAt: number | null;
+    failed: 0 | 1;
+    status: number | null;
+    error: string | null;
+  },
+  { id: string }
+>('delivery_end', (db, { deliveries: d }) => {
+  const fields = { id: d.id };
+  const query = db
+    .update(d)
+    .set({
+      state: sql`${placeholder('state')}`,
+      next_at: sql`${placeholder('nextAt')}`,
+      claimed_at: null,
+      first_attempt_at: sql`coalesce(${d.first_attempt_at}, ${placeholder('beganAt')})`,
+      delivered_at: sql`${placeholder('deliveredAt')}`,
+      failures: sql`${d.failures} + ${placeholder('failed')}`,
+      last_status: sql`${placeholder('status')}`,
+      last_error: sql`${placeholder('error')}`,
+    })
+    .where(
+      and(eq(d.id, placeholder('id')), eq(d.attempt, placeholder('attempt')), sql`${d.state} = 'pending'`),
+    )
+    .returning(fields);
+  return { fields, query };
+});
+
+async function recordAttempt(tx: Rows, { ref, sent, beganAt }: Ended, now: number) {
+  const { status, error, response } = sent;
+  await insertAttempt(tx, { ...ref, beganAt, endedAt: now, status, error, response });
 }
+
+const insertAttempt = flatStatement<
+  Pick<AttemptRow, 'attempt' | 'status' | 'error' | 'response'> & {
+    id: string;
+    beganAt: number;
+    endedAt: number;
+  },
+  object
+>('delivery_attempt_insert', (db, { deliveryAttempts }) => ({
+  fields: {},
+  query: db.insert(deliveryAttempts).values({
+    delivery_id: placeholder('id'),
+    attempt: placeholder('attempt'),
+    began_at: placeholder('beganAt'),
+    ended_at: placeholder('endedAt'),
+    status: placeholder('status'),
+    error: placeholder('error'),
+    response: placeholder('response'),
+  }),
+}));
 
 /** Of several attempts that find an endpoint gone or failing exactly one disables it, and appends the event. */
 async function recordVerdict(

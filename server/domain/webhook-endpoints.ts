@@ -41,7 +41,7 @@ export interface WebhookEndpoint {
 
 type WebhookEndpointRow = Rows['tables']['webhookEndpoints']['$inferSelect'];
 
-export const WEBHOOK_ENDPOINTS_MAX = 100;
+export const WEBHOOK_ENDPOINTS_MAX = 1_000;
 /** Standard Webhooks 1.0.0 asks for 24 to 64 bytes. */
 const SECRET_BYTES = 32;
 
@@ -85,7 +85,7 @@ export const createWebhookEndpointInput = z.strictObject({
 
 /**
  * Creates an endpoint that is sent every event after its own creation; its signing secret is answered this once. Throws
- * `url_not_allowed`, and `limit_reached` at 100 endpoints.
+ * `url_not_allowed`, and `limit_reached` at 1,000 endpoints.
  */
 export async function createWebhookEndpoint(
   deps: Deps,

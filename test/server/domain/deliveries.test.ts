@@ -11,6 +11,7 @@ import {
   replayDeliveries,
   replayDeliveriesInput,
   resendDelivery,
+  Turns,
 } from '../../../server/domain/deliveries.ts';
 import {
   attemptDelivery,
@@ -171,6 +172,35 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(new Set([...first, ...claims].map((claim) => claim.id)).size).toBe(40);
     expect(claims.every((claim) => !claim.urgent && claim.attempt === 1)).toBe(true);
     expect(await claimDeliveries(deps, 4)).toEqual([]);
+  });
+
+  it('claimDeliveries() with turns seen before keeps to the cap, and ends where others were faster', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    await subscribe(deps, 'machine.*');
+    const ids: string[] = [];
+    for (let i = 0; i < 3; i++) ids.push(await happen(deps));
+    for (const id of ids) await setMachineEnabled(deps, admin, id, false);
+    await expandAll(deps);
+    // Three revocations and three others of each of two endpoints, claimed one by one without looking again.
+    const turns = new Turns();
+    const claimed: { id: string; urgent: boolean }[] = [];
+    for (let more = await claimDeliveries(deps, 1, turns); more.length > 0; ) {
+      claimed.push(...more);
+      more = await claimDeliveries(deps, 1, turns);
+    }
+    expect(new Set(claimed.map(({ id }) => id)).size).toBe(2 * ATTEMPTS_AT_ONCE_MAX);
+    expect(claimed.map(({ urgent }) => urgent)).toEqual([...Array(6).fill(true), ...Array(2).fill(false)]);
+
+    // What these turns promise is claimed by somebody else before they are taken.
+    deps.clock.now += GRACE_MS;
+    const late = new Turns();
+    await late.look(deps);
+    const faster = await claimDeliveries(deps, 32);
+    expect(faster).toHaveLength(2 * ATTEMPTS_AT_ONCE_MAX);
+    const rest = [...(await claimDeliveries(deps, 1, late)), ...(await claimDeliveries(deps, 31, late))];
+    const all = [...faster, ...rest].map(({ id }) => id);
+    expect(new Set(all).size).toBe(all.length);
   });
 
   it('claimDeliveries() takes no more of one endpoint than may be under way, and of the others what is due', async () => {
