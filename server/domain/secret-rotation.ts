@@ -151,7 +151,9 @@ function dueOf(deps: Deps, { rotateBy, ...rest }: SecretWithOwner): Due | null {
   const row = { ...rest, rotateBy };
   const now = deps.now();
   const due = { kind: 'secret', ownerId: row.id, notice: noticeOf(row, now) ?? '', row, owner } as const;
-  if (owner.hasEnded) return deps.isTimeDoubtful() ? null : { ...due, action: 'forget' };
+  // An older version beside this one leaves the deadline of what it replaces.
+  const isReplaced = row.revoked_at !== null || row.expires_at !== null;
+  if (owner.hasEnded || isReplaced) return deps.isTimeDoubtful() ? null : { ...due, action: 'forget' };
   if (!owner.enabled) return null;
   if (rotateBy <= now && owner.rotation_expires && !deps.isTimeDoubtful())
     return { ...due, action: 'expire' };

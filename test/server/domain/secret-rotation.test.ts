@@ -1,4 +1,4 @@
-import { eq } from 'drizzle-orm';
+import { and, eq, isNull } from 'drizzle-orm';
 import { expect, it } from 'vitest';
 import {
   cancelApiKeyRotation,
@@ -412,6 +412,20 @@ describeOnEachDialect('enforceRotationPolicies()', (dialect) => {
     expect(await updateKey(deps, ended.id, { expiresAt: null })).toMatchObject({
       rotateBy: deps.clock.now - 2 * DAY,
     });
+    // As a version that knows no deadlines leaves one.
+    const replaced = await named('replaced');
+    const { rotateBy } = replaced;
+    await rotateApiKey(
+      deps,
+      admin,
+      rotateApiKeyInput.parse({ id: replaced.id, overlapSeconds: 30 * 86_400 }),
+    );
+    await deps.store.tx(({ db }) =>
+      db
+        .update(s)
+        .set({ rotate_by: (rotateBy ?? 0) - 2 * DAY })
+        .where(and(eq(s.owner_id, replaced.id), isNull(s.rotate_by))),
+    );
 
     const doubtful = { ...deps, isTimeDoubtful: () => true };
     await setApiKeyEnabled(deps, admin, disabled.id, true);
@@ -425,6 +439,7 @@ describeOnEachDialect('enforceRotationPolicies()', (dialect) => {
     );
     await pass(deps);
     expect(await ask(deps, disabled.secret)).toMatchObject({ valid: false, reason: 'expired' });
+    expect(await ask(deps, replaced.secret)).toMatchObject({ valid: true });
   });
 
   it('a secret that nothing can be done about, or that somebody else wrote, keeps no other from it', async () => {
