@@ -1,10 +1,16 @@
 import type { inferRouterInputs, inferRouterOutputs } from '@trpc/server';
+import { PREFIXES } from '../server/crypto/format.ts';
 import { CountersignError } from '../server/errors.ts';
 import type { AppRouter } from '../server/trpc/router.ts';
 import { errorInEnvelope, foreign, isRecord, jsonOf } from './answers.ts';
 import { type Patience, persist } from './attempts.ts';
 import { fromWire, idempotencyHeader, inOwnNames, isMintedToken, toWire } from './m2m-tokens.ts';
-import { authorizationOf, type CountersignOptions, serverUrl, wholeNumber } from './options.ts';
+import {
+  createOwnSecretRotation,
+  type OwnSecretRotation,
+  type RotateOwnSecretInput,
+} from './machine-secrets.ts';
+import { authorizationOf, bearer, type CountersignOptions, serverUrl, wholeNumber } from './options.ts';
 import { type CallOptions, createNouns } from './procedure-calls.ts';
 import { type CallHeaders, createPost, postBy } from './transport.ts';
 
@@ -29,6 +35,16 @@ type Nouns = {
   [N in Noun]: { [V in keyof Inputs[N] & keyof Outputs[N]]: Call<Inputs[N][V], Outputs[N][V]> };
 };
 
+type OwnSecret = {
+  /**
+   * Gives the calling machine a new secret, has `store` keep it, calls with it from then on and tries it out. Where `store`
+   * throws, the client keeps the secret it has, which is accepted for the overlap, and throws `not_stored`: call again.
+   * Answers what the procedure does, without the secret. Without `store`, the bare procedure.
+   */
+  rotateOwnSecret: ((input: RotateOwnSecretInput, options?: CallOptions) => Promise<OwnSecretRotation>) &
+    Nouns['machines']['rotateOwnSecret'];
+};
+
 /**
  * A server's procedures by noun, and verification. Calls made at the same time travel in one request, but for `verify`,
  * `verifyBatch` and `m2mTokens.create`, which have a faster way of their own.
@@ -36,7 +52,8 @@ type Nouns = {
  * Every failure is a `CountersignError` with a code of the closed table `ERRORS`; a call that is ended by its own `signal` throws the
  * signal's reason.
  */
-export interface Countersign extends Nouns {
+export interface Countersign extends Omit<Nouns, 'machines'> {
+  machines: Omit<Nouns['machines'], 'rotateOwnSecret'> & OwnSecret;
   /** Judges one credential. */
   verify(input: VerifyInput, options?: CallOptions): Promise<VerifyResult>;
   /** Judges up to 100 credentials; answers in their order. */
@@ -69,7 +86,7 @@ const RETRIES_MAX = 10;
  */
 export function createCountersign(options: CountersignOptions = {}): Countersign {
   const base = serverUrl(options.url);
-  const authorization = authorizationOf(options);
+  let authorization = authorizationOf(options);
   const patience: Patience = {
     timeoutMs: wholeNumber('timeoutMs', options.timeoutMs ?? TIMEOUT_MS, 1, TIMEOUT_MS_MAX),
     retries: wholeNumber('retries', options.retries ?? RETRIES, 0, RETRIES_MAX),
@@ -98,8 +115,29 @@ export function createCountersign(options: CountersignOptions = {}): Countersign
     });
 
   const nouns = createNouns(urls.trpc, post, patience) as unknown as Nouns;
+  const rotateAndStore = createOwnSecretRotation({
+    rotate: nouns.machines.rotateOwnSecret,
+    use(secret) {
+      const before = authorization;
+      authorization = bearer('machineSecretKey', secret, PREFIXES.machineSecretKey);
+      return () => {
+        authorization = before;
+      };
+    },
+    tryOut: (callOptions) => nouns.m2mTokens.list({ limit: 1 }, callOptions),
+  });
   return {
     ...nouns,
+    machines: {
+      ...nouns.machines,
+      rotateOwnSecret: ((
+        input: RotateOwnSecretInput | Inputs['machines']['rotateOwnSecret'] = {},
+        callOptions,
+      ) =>
+        'store' in input
+          ? rotateAndStore(input, callOptions)
+          : nouns.machines.rotateOwnSecret(input, callOptions)) as OwnSecret['rotateOwnSecret'],
+    },
     m2mTokens: {
       ...nouns.m2mTokens,
       create: async (input = {}, callOptions) => {

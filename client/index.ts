@@ -9,5 +9,6 @@ export {
   type VerifyResult,
 } from './countersign.ts';
 export { CountersignError, ERRORS, type ErrorCode } from './errors.ts';
+export type { OwnSecretRotation, RotateOwnSecretInput } from './machine-secrets.ts';
 export type { CountersignOptions } from './options.ts';
 export type { CallOptions } from './procedure-calls.ts';

@@ -58,7 +58,7 @@ export function authorizationOf({ secretKey, machineSecretKey }: CountersignOpti
   );
 }
 
-function bearer(field: string, key: string, prefix: string): string {
+export function bearer(field: string, key: string, prefix: string): string {
   if (key.startsWith(prefix) && /^[\x21-\x7e]{1,16384}$/.test(key)) return `Bearer ${key}`;
   throw refusal(
     `'${field}' must begin with '${prefix}' and hold no spaces, got ${key.length} characters that do not`,

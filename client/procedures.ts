@@ -56,6 +56,7 @@ export const PROCEDURES = {
   'subjects.disable': { type: 'mutation', repeatable: true },
   'secretKeys.create': { type: 'mutation', repeatable: false },
   'secretKeys.list': { type: 'query', repeatable: true },
+  'secretKeys.update': { type: 'mutation', repeatable: true },
   'secretKeys.rotate': { type: 'mutation', repeatable: false },
   'secretKeys.cancelRotation': { type: 'mutation', repeatable: false },
   'secretKeys.completeRotation': { type: 'mutation', repeatable: false },

@@ -72,6 +72,7 @@ export const ACCESS = {
   'credentials.verifyBatch': VERIFIERS,
   'secretKeys.create': ADMIN,
   'secretKeys.list': READERS,
+  'secretKeys.update': ADMIN,
   'secretKeys.rotate': ADMIN,
   'secretKeys.cancelRotation': ADMIN,
   'secretKeys.completeRotation': ADMIN,

@@ -3,12 +3,14 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import type { Countersign, Outputs } from '../client/index.ts';
 import { description, name, ttlSeconds } from './domain/fields.ts';
 import { edgeScopes, MACHINE_SCOPES_MAX } from './domain/machine-scopes.ts';
 import { assertTtls, createMachineInput } from './domain/machines.ts';
 import { PAGE_SIZE_MAX, type Page } from './domain/pages.ts';
+import { rotationPolicy } from './domain/rotation-policies.ts';
 import { CountersignError } from './errors.ts';
 import { translate } from './translate.ts';
 
@@ -22,6 +24,7 @@ const machine = z.strictObject({
   defaultTokenTtlSeconds: ttlSeconds.optional(),
   maxTokenTtlSeconds: ttlSeconds.optional(),
   mayVerify: z.boolean().optional(),
+  rotation: rotationPolicy.nullish(),
   /** Machines, of this file or the server's, that this one may call. */
   calls: z
     .array(z.strictObject({ machine: name, scopes: edgeScopes.default([]) }))
@@ -231,7 +234,8 @@ async function allPages<T>(
 function updateSteps(countersign: Countersign, wanted: WantedMachine, before: Machine): Step[] {
   const { name, calls: _, ...fields } = wanted;
   const differing = Object.entries(fields).filter(
-    ([field, value]) => value !== undefined && value !== before[field as keyof typeof fields],
+    ([field, value]) =>
+      value !== undefined && !isDeepStrictEqual(value, before[field as keyof typeof fields]),
   );
   if (differing.length === 0) return [];
   return [

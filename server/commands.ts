@@ -30,6 +30,7 @@ const EXAMPLES: Readonly<Record<string, string[]>> = {
   'machines.create': [
     'countersign machines create billing',
     'countersign machines create billing --may-verify',
+    `countersign machines create billing --rotation '{"periodSeconds":7776000}'`,
   ],
   'machines.list': ['countersign machines list --limit 10', 'countersign machines list --query bill'],
   'machineScopes.create': ['countersign machine-scopes create mch_… mch_… --scopes entries:write'],

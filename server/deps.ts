@@ -15,7 +15,7 @@ export interface Deps {
   readonly signer: Signer;
   /** Milliseconds since 1970-01-01 UTC; never goes back. */
   readonly now: () => number;
-  /** Whether the time of day jumped, so that `now` may be wrong: then nothing is purged. */
+  /** Whether the time of day jumped, so that `now` may be wrong: then nothing is purged, and no secret expires by its policy. */
   readonly isTimeDoubtful: () => boolean;
   /** `iss` of the JWTs we sign, and the base of every URL we emit. */
   readonly publicUrl: string;

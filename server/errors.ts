@@ -120,6 +120,12 @@ export const ERRORS = {
     retryable: true,
     meaning: 'Client only: the server could not be reached, or the answer was not its own',
   },
+  not_stored: {
+    status: 0,
+    retryable: true,
+    meaning:
+      'Client only: a machine was given a new secret and could not store it; it goes on with the one before',
+  },
 } as const satisfies Record<string, { status: number; retryable: boolean; meaning: string }>;
 
 export type ErrorCode = keyof typeof ERRORS;

@@ -36,6 +36,8 @@ export interface Standing {
   pending: { due: number; waiting: number };
   /** How old the oldest of them is; 0 for none. */
   oldestPendingMs: number;
+  /** Secrets that should have been rotated; counted up to 10,000. */
+  overdueSecrets: number;
   jobs: readonly { name: string; failures: number; lastSucceededAt: number | null; overdueMs: number }[];
 }
 
@@ -126,6 +128,7 @@ function createStanding(registers: Registry[]) {
     new Gauge({ name: `countersign_${name}`, help, labelNames, registers });
   const pending = gauge('deliveries_pending', 'Deliveries still owed, counted up to 10,000', ['state']);
   const oldest = gauge('deliveries_oldest_pending_seconds', 'Age of the oldest delivery still owed');
+  const secrets = gauge('secrets_overdue', 'Secrets overdue for rotation, counted up to 10,000');
   const failures = gauge('job_failures', 'Runs that failed since the last that did not', ['job']);
   const overdue = gauge('job_overdue_seconds', 'How long ago a run was due that nobody began', ['job']);
   const succeeded = gauge('job_last_success_timestamp_seconds', 'When a run last succeeded; 0 for never', [
@@ -133,14 +136,15 @@ function createStanding(registers: Registry[]) {
   ]);
   const isRead = gauge(
     'standing_read',
-    'Whether the database could be asked for the gauges of queue and jobs',
+    'Whether the database could be asked for the gauges of what rows say',
   );
   let ask: (() => Promise<Standing>) | undefined;
 
-  function show({ pending: { due, waiting }, oldestPendingMs, jobs }: Standing) {
+  function show({ pending: { due, waiting }, oldestPendingMs, overdueSecrets, jobs }: Standing) {
     pending.set({ state: 'due' }, due);
     pending.set({ state: 'waiting' }, waiting);
     oldest.set(oldestPendingMs / 1000);
+    secrets.set(overdueSecrets);
     for (const { name, failures: failed, lastSucceededAt, overdueMs } of jobs) {
       failures.set({ job: name }, failed);
       overdue.set({ job: name }, overdueMs / 1000);
@@ -157,7 +161,7 @@ function createStanding(registers: Registry[]) {
       const found = await ask?.().catch(() => null);
       isRead.set(found ? 1 : 0);
       if (found) show(found);
-      else for (const each of [pending, oldest, failures, overdue, succeeded]) each.reset();
+      else for (const each of [pending, oldest, secrets, failures, overdue, succeeded]) each.reset();
     },
   };
 }

@@ -125,7 +125,7 @@ describe('the tarball', () => {
       .filter((entry) => entry.isFile())
       .map((entry) => relative(installed, join(entry.parentPath, entry.name)));
     const documents =
-      'package.json README.md LICENSE CHANGELOG.md docs/errors.md docs/events.md docs/verify.md docs/webhooks.md'.split(
+      'package.json README.md LICENSE CHANGELOG.md docs/errors.md docs/events.md docs/rotation.md docs/verify.md docs/webhooks.md'.split(
         ' ',
       );
     expect(documents.filter((file) => !files.includes(file))).toEqual([]);

@@ -30,6 +30,7 @@ import { expirySweep } from './expiry-sweep.ts';
 import { idempotencyPrune } from './idempotency-prune.ts';
 import { keyRotation } from './key-rotation.ts';
 import { m2mTokenSweep } from './m2m-token-sweep.ts';
+import { secretRotation } from './secret-rotation.ts';
 
 /** Does one small step of a job, from where the cursor says; null for the beginning. */
 export type Step = (deps: Deps, cursor: JobCursor | null, logger: Logger) => Promise<JobStep>;
@@ -37,6 +38,7 @@ export type Step = (deps: Deps, cursor: JobCursor | null, logger: Logger) => Pro
 const STEPS: Record<JobName, Step> = {
   'key-rotation': keyRotation,
   'expiry-sweep': expirySweep,
+  'secret-rotation': secretRotation,
   'audit-checkpoint': auditCheckpoint,
   'api-key-purge': apiKeyPurge,
   'm2m-token-sweep': m2mTokenSweep,

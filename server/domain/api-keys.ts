@@ -83,7 +83,15 @@ import {
   type Rotated,
   rotateSecret,
   rotationOf,
+  scheduleRotation,
 } from './rotation.ts';
+import {
+  type RotationPolicy,
+  rotateBysOf,
+  rotationPolicy,
+  rotationPolicyColumns,
+  rotationPolicyOf,
+} from './rotation-policies.ts';
 import { type Address, findOwner, hasExpired, issueSecret, startsOf } from './secrets.ts';
 
 /** In the order in which verifying judges them: a key that is both disabled and expired reads `disabled`. */
@@ -125,6 +133,10 @@ export interface ApiKey {
   rateLimit: Limit | null;
   /** CIDR blocks the end client's address must be in; null for anywhere. */
   allowedCidrs: string[] | null;
+  /** How old its value may grow; null for as old as it likes. */
+  rotation: RotationPolicy | null;
+  /** When its newest value is due for rotation; null where none is, and where the key expires before. */
+  rotateBy: number | null;
   lastUsedAt: number | null;
   createdAt: number;
   updatedAt: number;
@@ -147,6 +159,8 @@ export const createApiKeyInput = z.strictObject({
   credits: creditsInput.nullish(),
   /** Where it may be used from; null for anywhere. */
   allowedCidrs: cidrs.nullish(),
+  /** How old its value may grow; null for as old as it likes. */
+  rotation: rotationPolicy.nullish(),
   ...expiryInput,
   ...idempotencyInput,
 });
@@ -176,9 +190,10 @@ export async function createApiKey(
     if (inserted.length === 0) throw nameTaken(row);
     const owner = { kind: 'api_key' as const, id: row.id };
     if (credits) await grantCredits(tx, owner, credits, now);
-    const secret = await issueSecret(tx, deps, { owner, prefix: row.prefix });
+    const secret = await issueSecret(tx, deps, { owner, prefix: row.prefix, terms: row });
+    const rotateBys = await rotateBysOf(tx, 'api_key', [row]);
     return {
-      result: { ...toApiKey(row, startOf(secret, row.prefix), now), secret },
+      result: { ...toApiKey(row, startOf(secret, row.prefix), now, rotateBys), secret },
       event: { type: 'api_key.created', ...eventOf(row, policy ? { policyId: policy.id } : {}) },
     };
   });
@@ -203,8 +218,7 @@ function newRow(input: CreateInput, policy: KeyPolicyRow | null, now: number): A
     ...rateLimitColumns(limit ?? null),
     has_credits: false,
     allowed_cidrs: input.allowedCidrs ?? null,
-    rotation_period_seconds: null,
-    rotation_expires: false,
+    ...rotationPolicyColumns(input.rotation ?? null),
     enabled: true,
     expires_at: newExpiry(input, policy, now),
     revoked_at: null,
@@ -419,6 +433,7 @@ export const updateApiKeyInput = z.strictObject({
   expiresAt: instant.nullish(),
   rateLimit: rateLimit.nullish(),
   allowedCidrs: cidrs.nullish(),
+  rotation: rotationPolicy.nullish(),
 });
 
 /**
@@ -447,6 +462,8 @@ export async function updateApiKey(
       if (changed.length === 0) return answer(tx, before, now);
       await assertAllowed(tx, before, row, now);
       await saveNamed(tx, row, now);
+      if (changed.includes('rotation') || changed.includes('expiresAt'))
+        await scheduleRotation(tx, deps, { kind: 'api_key', id }, row);
       return answer(tx, row, now, { type: 'api_key.updated', ...eventOf(row, { changed }) });
     },
     NARROWING.some((field) => changes[field] !== undefined) ? 'revocation' : 'normal',
@@ -490,6 +507,7 @@ function changedRow(before: ApiKeyRow, changes: Changes, now: number): ApiKeyRow
     expires_at: changes.expiresAt === undefined ? before.expires_at : changes.expiresAt,
     ...(changes.rateLimit !== undefined && rateLimitColumns(changes.rateLimit)),
     allowed_cidrs: changes.allowedCidrs === undefined ? before.allowed_cidrs : changes.allowedCidrs,
+    ...(changes.rotation !== undefined && rotationPolicyColumns(changes.rotation)),
     updated_at: now,
   };
   return { ...row, live_name: hasExpired(row.expires_at, now) ? null : row.name };
@@ -503,6 +521,7 @@ const UPDATABLE = [
   'expiresAt',
   'rateLimit',
   'allowedCidrs',
+  'rotation',
 ] as const satisfies (keyof ApiKey)[];
 
 function changedFields(before: ApiKeyRow, after: ApiKeyRow): string[] {
@@ -515,12 +534,14 @@ async function saveNamed(tx: Rows, row: ApiKeyRow, now: number) {
   if (row.live_name !== null) await freeNameOfExpired(tx, row, now);
   const { name, live_name, description, scopes, claims, expires_at, updated_at } = row;
   const { rate_limit, rate_limit_window_seconds, allowed_cidrs } = row;
+  const { rotation_period_seconds, rotation_expires } = row;
   try {
     await tx.db
       .update(apiKeys)
       .set({
         ...{ name, live_name, description, scopes, claims, expires_at, updated_at },
         ...{ rate_limit, rate_limit_window_seconds, allowed_cidrs },
+        ...{ rotation_period_seconds, rotation_expires },
       })
       .where(eq(apiKeys.id, row.id));
   } catch (error) {
@@ -616,8 +637,7 @@ export async function rotateApiKey(
     async (tx) => {
       const row = await lockUnrevoked(tx, id);
       const owner = { kind: 'api_key' as const, id };
-      const { expires_at: expiresAt } = row;
-      const rotated = await rotateSecret(tx, deps, { owner, prefix: row.prefix, expiresAt }, options);
+      const rotated = await rotateSecret(tx, deps, { owner, prefix: row.prefix, terms: row }, options);
       const data = { compromised: options.compromised, previousExpiresAt: rotated.previousExpiresAt };
       const { result, event } = await answer(tx, row, deps.now(), {
         type: 'api_key.secret_rotated',
@@ -651,7 +671,7 @@ function endOverlap(
     caller,
     async (tx) => {
       const row = await lockUnrevoked(tx, id);
-      await end(tx, deps, { kind: 'api_key', id });
+      await end(tx, deps, { kind: 'api_key', id }, row);
       return answer(tx, row, deps.now(), { type, ...eventOf(row) });
     },
     'revocation',
@@ -824,7 +844,8 @@ async function lockUnrevoked(tx: Rows, id: string): Promise<ApiKeyRow> {
 
 async function answer(tx: Rows, row: ApiKeyRow, now: number, event: NewEvent | null = null) {
   const starts = await startsOf(tx, 'api_key', [row.id]);
-  return { result: toApiKey(row, starts.get(row.id) ?? '', now), event };
+  const rotateBys = await rotateBysOf(tx, 'api_key', [row]);
+  return { result: toApiKey(row, starts.get(row.id) ?? '', now, rotateBys), event };
 }
 
 /** Keys without a secret were deleted between two reads, and are left out. */
@@ -834,10 +855,11 @@ async function withStarts(deps: Deps, rows: Rows, keys: readonly ApiKeyRow[]): P
     'api_key',
     keys.map((key) => key.id),
   );
+  const rotateBys = await rotateBysOf(rows, 'api_key', keys);
   const now = deps.now();
   return keys.flatMap((key) => {
     const start = starts.get(key.id);
-    return start === undefined ? [] : [toApiKey(key, start, now)];
+    return start === undefined ? [] : [toApiKey(key, start, now, rotateBys)];
   });
 }
 
@@ -859,7 +881,12 @@ function stateOf(row: ApiKeyRow, now: number): ApiKeyState {
   return hasExpired(row.expires_at, now) ? 'expired' : 'live';
 }
 
-function toApiKey(row: ApiKeyRow, start: string, now: number): ApiKey {
+function toApiKey(
+  row: ApiKeyRow,
+  start: string,
+  now: number,
+  rotateBys?: ReadonlyMap<string, number>,
+): ApiKey {
   return {
     id: row.id,
     subject: row.subject,
@@ -878,6 +905,8 @@ function toApiKey(row: ApiKeyRow, start: string, now: number): ApiKey {
     policyId: row.policy_id,
     rateLimit: rateLimitOf(row),
     allowedCidrs: row.allowed_cidrs,
+    rotation: rotationPolicyOf(row),
+    rotateBy: row.revoked_at === null ? (rotateBys?.get(row.id) ?? null) : null,
     lastUsedAt: row.last_used_at,
     createdAt: row.created_at,
     updatedAt: row.updated_at,

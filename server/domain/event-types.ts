@@ -42,7 +42,7 @@ export const EVENT_TYPES = {
     example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'billing' },
   },
   'machine.updated': {
-    when: 'A machine was renamed, or its description, lifetimes, limits, CIDR blocks or right to verify changed',
+    when: 'A machine was renamed, or its description, lifetimes, limits, CIDR blocks, rotation policy or right to verify changed',
     payload: { changed: 'string[]' },
     example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, changed: ['maxTokenTtlSeconds'] },
   },
@@ -160,7 +160,7 @@ export const EVENT_TYPES = {
     },
   },
   'api_key.updated': {
-    when: 'An API key was renamed, or its description, scopes, claims, expiry, rate limit or CIDR blocks changed',
+    when: 'An API key was renamed, or its description, scopes, claims, expiry, rate limit, CIDR blocks or rotation policy changed',
     payload: { name: 'string', changed: 'string[]' },
     example: {
       objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
@@ -324,6 +324,17 @@ export const EVENT_TYPES = {
     payload: { name: 'string', role: 'string' },
     example: { objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0', subject: null, name: 'ci', role: 'read' },
   },
+  'secret_key.updated': {
+    when: 'A secret key was renamed, or its rotation policy changed',
+    payload: { name: 'string', role: 'string', changed: 'string[]' },
+    example: {
+      objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0',
+      subject: null,
+      name: 'ci',
+      role: 'read',
+      changed: ['rotation'],
+    },
+  },
   'secret_key.revoked': {
     when: 'A secret key was revoked',
     payload: { name: 'string', role: 'string', denyUntil: 'instant | null' },
@@ -424,6 +435,73 @@ export const EVENT_TYPES = {
     when: 'A secret key has expired',
     payload: { expiresAt: 'instant' },
     example: { objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0', subject: null, expiresAt: 1_798_761_600_000 },
+  },
+  'machine.rotation_due': {
+    when: 'The secret of a machine is due for rotation within 7 days, within 1, or overdue: then again every 7 days',
+    payload: { rotateBy: 'instant', daysLeft: 'number', isOverdue: 'boolean', atDeadline: 'string' },
+    example: {
+      objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      rotateBy: 1_798_761_600_000,
+      daysLeft: 7,
+      isOverdue: false,
+      atDeadline: 'warn',
+    },
+  },
+  'machine.secret_expired': {
+    when: 'The secret of a machine was overdue for rotation and expired, as its policy has it; its tokens live on',
+    payload: { name: 'string', rotateBy: 'instant' },
+    example: {
+      objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      name: 'billing',
+      rotateBy: 1_798_761_600_000,
+    },
+  },
+  'api_key.rotation_due': {
+    when: 'The value of an API key is due for rotation within 7 days, within 1, or overdue: then again every 7 days',
+    payload: { rotateBy: 'instant', daysLeft: 'number', isOverdue: 'boolean', atDeadline: 'string' },
+    example: {
+      objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
+      subject: 'user_42',
+      rotateBy: 1_798_761_600_000,
+      daysLeft: 7,
+      isOverdue: false,
+      atDeadline: 'warn',
+    },
+  },
+  'api_key.secret_expired': {
+    when: 'The value of an API key was overdue for rotation and expired, as its policy has it',
+    payload: { name: 'string', rotateBy: 'instant' },
+    example: {
+      objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
+      subject: 'user_42',
+      name: 'export',
+      rotateBy: 1_798_761_600_000,
+    },
+  },
+  'secret_key.rotation_due': {
+    when: 'The value of a secret key is due for rotation within 7 days, within 1, or overdue: then again every 7 days',
+    payload: { rotateBy: 'instant', daysLeft: 'number', isOverdue: 'boolean', atDeadline: 'string' },
+    example: {
+      objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0',
+      subject: null,
+      rotateBy: 1_798_761_600_000,
+      daysLeft: 7,
+      isOverdue: false,
+      atDeadline: 'warn',
+    },
+  },
+  'secret_key.secret_expired': {
+    when: 'The value of a secret key was overdue for rotation and expired, as its policy has it',
+    payload: { name: 'string', role: 'string', rotateBy: 'instant' },
+    example: {
+      objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0',
+      subject: null,
+      name: 'ci',
+      role: 'read',
+      rotateBy: 1_798_761_600_000,
+    },
   },
   'job.requested': {
     when: 'Somebody asked for a scheduled job to run at once',
@@ -584,6 +662,7 @@ export const REVOCATIONS: ReadonlySet<EventType> = new Set([
   'machine.secret_rotated',
   'machine.secret_rotation_cancelled',
   'machine.secret_rotation_completed',
+  'machine.secret_expired',
   'machine_scope.updated',
   'machine_scope.deleted',
   'm2m_token.revoked',
@@ -595,6 +674,7 @@ export const REVOCATIONS: ReadonlySet<EventType> = new Set([
   'api_key.secret_rotated',
   'api_key.secret_rotation_cancelled',
   'api_key.secret_rotation_completed',
+  'api_key.secret_expired',
   'subject.updated',
   'subject.disabled',
   'subject.credits_changed',
@@ -603,5 +683,6 @@ export const REVOCATIONS: ReadonlySet<EventType> = new Set([
   'secret_key.secret_rotated',
   'secret_key.secret_rotation_cancelled',
   'secret_key.secret_rotation_completed',
+  'secret_key.secret_expired',
   'signing_key.emergency_retired',
 ] satisfies EventType[]);

@@ -1,32 +1,34 @@
 /** Expiry: API keys and secret keys are announced before they expire and when they have, each once for each instant. */
-import { and, asc, eq, inArray, isNotNull, lt, lte, type SQL, sql } from 'drizzle-orm';
+import { and, asc, eq, isNotNull, lte, type SQL, sql } from 'drizzle-orm';
 import { forShare } from '../../db/kit.ts';
-import { type Rows, storeFailure } from '../../db/store.ts';
+import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
 import type { EventType } from './event-types.ts';
 import { change } from './events.ts';
 import type { JobCursor, JobStep } from './jobs.ts';
+import {
+  AHEAD_DAYS,
+  AHEAD_MS_MAX,
+  DAY_MS,
+  eachByItself,
+  forgetNotices,
+  type Notice,
+  noteOnce,
+  unsaid,
+} from './notices.ts';
 import { secretKeyMac } from './secrets.ts';
 
 const SWEEP: Caller = { principal: { kind: 'system', id: 'expiry-sweep' }, requestId: 'expiry-sweep' };
 
 const HOUR_MS = 3_600_000;
-const DAY_MS = 24 * HOUR_MS;
-
-/** How long before it expires a key is announced, the shortest first. */
-const AHEAD_DAYS = [1, 7];
-const AHEAD_MS_MAX = 7 * DAY_MS;
 
 /** Keys looked at in one step; most were announced before. */
 const BATCH = 50;
-const NOTICES_BATCH = 100;
 
 /** What expired before the first pass ever is announced if it was within the last day. */
 const FIRST_LOOK_BACK_MS = DAY_MS;
 /** A pass begins that long before the last one did: an expiry may be committed later than it was set to. */
 const LOOK_BACK_MS = HOUR_MS;
-/** Notices are kept for longer than any pass asks for them. */
-const NOTICES_KEPT_MS = 30 * DAY_MS;
 
 type Kind = 'api_key' | 'secret_key';
 
@@ -46,7 +48,7 @@ interface Position {
  */
 export async function announceExpiries(deps: Deps, cursor: JobCursor | null): Promise<JobStep> {
   const position = positionOf(deps, cursor);
-  if (position.stage === 'notices') return forgetNotices(deps, position);
+  if (position.stage === 'notices') return endPass(deps, position);
   const rows = await (position.stage === 'api_key' ? nextApiKeys : nextSecretKeys)(deps, position);
   const { count, errors } = await announceAll(deps, position.stage, rows);
   const failed = position.failed || errors.length > 0;
@@ -132,75 +134,45 @@ async function nextSecretKeys(deps: Deps, position: Position): Promise<Expiring[
 }
 
 /** What is to be said of a key now. */
-interface Announcement {
+interface Announcement extends Notice {
+  kind: Kind;
   key: Expiring;
-  /** What it is kept by, with the instant that it is about. */
-  notice: string;
   type: EventType;
   data: { expiresAt: number; daysLeft?: number };
 }
 
 async function announceAll(deps: Deps, kind: Kind, keys: Expiring[]) {
   const due = keys.flatMap((key) => dueAnnouncement(kind, key, deps.now()) ?? []);
-  const known = await knownNotices(deps.store.read, kind, due);
-  const errors: unknown[] = [];
-  let count = 0;
-  for (const announcement of due) {
-    if (known.has(noticeKey(announcement.key.id, announcement.notice))) continue;
-    try {
-      if (await announce(deps, kind, announcement)) count++;
-    } catch (error) {
-      // Of a database that is down no other key would fare better.
-      if (storeFailure(error)) throw error;
-      errors.push(error);
-    }
-  }
-  return { count, errors };
+  return eachByItself(await unsaid(deps.store.read, due), (announcement) => announce(deps, announcement));
 }
 
 /** The nearest that applies: who was asleep for a week is not told of a week. A key that was never that far away is not. */
 function dueAnnouncement(kind: Kind, key: Expiring, now: number): Announcement | null {
-  const { createdAt, expiresAt, isLive } = key;
+  const { id: ownerId, createdAt, expiresAt, isLive } = key;
   if (!isLive) return null;
+  const due = { kind, ownerId, key };
   if (expiresAt <= now)
-    return { key, notice: `expired ${expiresAt}`, type: `${kind}.expired`, data: { expiresAt } };
+    return { ...due, notice: `expired ${expiresAt}`, type: `${kind}.expired`, data: { expiresAt } };
   const days = AHEAD_DAYS.find((ahead) => expiresAt <= now + ahead * DAY_MS);
   if (days === undefined || createdAt > expiresAt - days * DAY_MS) return null;
   const daysLeft = Math.ceil((expiresAt - now) / DAY_MS);
   return {
-    key,
+    ...due,
     notice: `expiring ${days}d ${expiresAt}`,
     type: `${kind}.expiring`,
     data: { expiresAt, daysLeft },
   };
 }
 
-const noticeKey = (ownerId: string, notice: string) => `${ownerId} ${notice}`;
-
-async function knownNotices({ db, tables }: Rows, kind: Kind, due: Announcement[]): Promise<Set<string>> {
-  if (due.length === 0) return new Set();
-  const { expiryNotices: n } = tables;
-  const ids = due.map(({ key }) => key.id);
-  const rows = await db
-    .select({ id: n.owner_id, notice: n.notice })
-    .from(n)
-    .where(and(eq(n.owner_kind, kind), inArray(n.owner_id, ids)));
-  return new Set(rows.map(({ id, notice }) => noticeKey(id, notice)));
-}
-
 /** Event and notice go together; of several who announce the same, the first one's row makes it known. */
-function announce(deps: Deps, kind: Kind, { key, notice, type, data }: Announcement): Promise<boolean> {
+function announce(deps: Deps, announcement: Announcement): Promise<boolean> {
+  const { kind, key, type, data } = announcement;
   return change(
     deps,
     SWEEP,
     async (tx) => {
-      if (!(await stillExpires(tx, kind, key))) return { result: false, event: null };
-      const noted = await tx.db
-        .insert(tx.tables.expiryNotices)
-        .values({ owner_kind: kind, owner_id: key.id, notice, created_at: deps.now() })
-        .onConflictDoNothing()
-        .returning({ id: tx.tables.expiryNotices.owner_id });
-      if (noted.length === 0) return { result: false, event: null };
+      if (!(await stillExpires(tx, kind, key)) || !(await noteOnce(tx, deps, announcement)))
+        return { result: false, event: null };
       const subject = key.subject === null ? {} : { subject: key.subject };
       return { result: true, event: { type, objectId: key.id, ...subject, data } };
     },
@@ -221,21 +193,8 @@ async function stillExpires({ db, tables }: Rows, kind: Kind, key: Expiring): Pr
 }
 
 /** The end of a pass: notices that no later pass asks for are deleted, unless the time is doubtful. */
-async function forgetNotices(deps: Deps, { since, beganAt, failed }: Position): Promise<JobStep> {
+async function endPass(deps: Deps, { since, beganAt, failed }: Position): Promise<JobStep> {
   const from = failed ? since : Math.max(since, beganAt - LOOK_BACK_MS);
-  const cursor = { since: from };
-  if (deps.isTimeDoubtful()) return { done: true, cursor, count: 0 };
-  const { expiryNotices: n } = deps.store.read.tables;
-  const old = await deps.store.read.db
-    .select({ kind: n.owner_kind, id: n.owner_id, notice: n.notice })
-    .from(n)
-    .where(lt(n.created_at, from - NOTICES_KEPT_MS))
-    .orderBy(asc(n.created_at))
-    .limit(NOTICES_BATCH);
-  if (old.length > 0)
-    await deps.store.tx(async (tx) => {
-      for (const { kind, id, notice } of old)
-        await tx.db.delete(n).where(and(eq(n.owner_kind, kind), eq(n.owner_id, id), eq(n.notice, notice)));
-    }, 'minting');
-  return { done: true, cursor, count: 0 };
+  if (!deps.isTimeDoubtful()) await forgetNotices(deps, from);
+  return { done: true, cursor: { since: from }, count: 0 };
 }

@@ -23,7 +23,7 @@ export interface Invalidation {
   kind: FeedKind;
   id?: string;
   selector?: Selector;
-  reason: 'created' | 'changed' | 'rotated' | 'enabled' | 'disabled' | 'revoked' | 'deleted';
+  reason: 'created' | 'changed' | 'rotated' | 'expired' | 'enabled' | 'disabled' | 'revoked' | 'deleted';
   /** From when on it has expired anyway, so that it need not be remembered. */
   until?: number;
 }
@@ -86,6 +86,7 @@ export const INVALIDATIONS = {
   'machine.secret_rotated': ['machine', 'rotated', rotatedMachine],
   'machine.secret_rotation_cancelled': ['machine', 'rotated', itself],
   'machine.secret_rotation_completed': ['machine', 'rotated', itself],
+  'machine.secret_expired': ['machine', 'expired', itself],
   'machine_scope.created': ['machine_scope', 'created', edge],
   'machine_scope.updated': ['machine_scope', 'changed', edge],
   'machine_scope.deleted': ['machine_scope', 'deleted', edge],
@@ -100,6 +101,7 @@ export const INVALIDATIONS = {
   'api_key.secret_rotated': ['api_key', 'rotated', itself],
   'api_key.secret_rotation_cancelled': ['api_key', 'rotated', itself],
   'api_key.secret_rotation_completed': ['api_key', 'rotated', itself],
+  'api_key.secret_expired': ['api_key', 'expired', itself],
   // Values that were answered `malformed` or `unknown` until then may be some now.
   'key_prefix.created': ['api_key', 'created', all],
   'api_keys.imported': ['api_key', 'created', all],
@@ -112,6 +114,7 @@ export const INVALIDATIONS = {
   'secret_key.secret_rotated': ['secret_key', 'rotated', itself],
   'secret_key.secret_rotation_cancelled': ['secret_key', 'rotated', itself],
   'secret_key.secret_rotation_completed': ['secret_key', 'rotated', itself],
+  'secret_key.secret_expired': ['secret_key', 'expired', itself],
   'signing_key.emergency_retired': ['m2m_token', 'revoked', signedTokens],
 } as const satisfies Partial<Record<EventType, readonly [FeedKind, Invalidation['reason'], Names]>>;
 

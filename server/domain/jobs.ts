@@ -28,6 +28,11 @@ export const JOBS = {
     purges: false,
     description: 'Announces API keys and secret keys that expire soon, and those that did',
   },
+  'secret-rotation': {
+    periodMs: MINUTE_MS,
+    purges: false,
+    description: 'Says which secrets are due for rotation, and has those expire whose policy says so',
+  },
   'audit-checkpoint': {
     periodMs: HOUR_MS,
     purges: false,

@@ -29,7 +29,16 @@ import {
   type RotationOptions,
   rotateSecret,
   rotationOf,
+  scheduleRotation,
 } from './rotation.ts';
+import {
+  type RotationPolicy,
+  type RotationTerms,
+  rotateBysOf,
+  rotationPolicy,
+  rotationPolicyColumns,
+  rotationPolicyOf,
+} from './rotation-policies.ts';
 import { deleteSecrets, issueSecret } from './secrets.ts';
 
 export interface Machine {
@@ -49,6 +58,10 @@ export interface Machine {
   liveTokensMax: number;
   /** M2M tokens it may mint in a minute. */
   mintsPerMinuteMax: number;
+  /** How old its secret may grow; null for as old as it likes. */
+  rotation: RotationPolicy | null;
+  /** When its newest secret is due for rotation; null where none is. */
+  rotateBy: number | null;
   lastUsedAt: number | null;
   createdAt: number;
   updatedAt: number;
@@ -75,6 +88,8 @@ export const createMachineInput = z.strictObject({
   allowedCidrs: cidrs.nullish(),
   liveTokensMax: liveTokensMax.default(LIVE_TOKENS_MAX),
   mintsPerMinuteMax: mintsPerMinuteMax.default(MINTS_PER_MINUTE_MAX),
+  /** How old its secret may grow; null for as old as it likes. */
+  rotation: rotationPolicy.nullish(),
   ...idempotencyInput,
 });
 
@@ -99,8 +114,7 @@ export async function createMachine(
     mints_per_minute_max: input.mintsPerMinuteMax,
     token_generation: 0,
     tokens_revoked_at: null,
-    rotation_period_seconds: null,
-    rotation_expires: false,
+    ...rotationPolicyColumns(input.rotation ?? null),
     last_used_at: null,
     created_at: now,
     updated_at: now,
@@ -111,9 +125,10 @@ export async function createMachine(
     const secret = await issueSecret(tx, deps, {
       owner: { kind: 'machine', id: row.id },
       prefix: PREFIXES.machineSecretKey,
+      terms: termsOf(row),
     });
     return {
-      result: { ...toMachine(row), secret },
+      result: { ...(await shown(tx, row)), secret },
       event: { type: 'machine.created', objectId: row.id, data: { name: row.name } },
     };
   });
@@ -125,7 +140,7 @@ export async function getMachine(deps: Deps, { id }: z.output<typeof machineIdIn
   const { db, tables } = deps.store.read;
   const [row] = await db.select().from(tables.machines).where(eq(tables.machines.id, id));
   if (!row) throw machineNotFound(id);
-  return toMachine(row);
+  return shown(deps.store.read, row);
 }
 
 export const listMachinesInput = z.strictObject({
@@ -156,7 +171,13 @@ export async function listMachines(
     .orderBy(...orderOf(column, machines.id, descending))
     .limit(input.limit + 1)
     .offset(input.offset);
-  return toPage(rows, input.limit, (row) => [row[input.orderBy], row.id], toMachine);
+  const rotateBys = await rotateBysOf(deps.store.read, 'machine', rows);
+  return toPage(
+    rows,
+    input.limit,
+    (row) => [row[input.orderBy], row.id],
+    (row) => toMachine(row, rotateBys),
+  );
 }
 
 function matches({ db, tables: { machines } }: Rows, query: string) {
@@ -180,6 +201,7 @@ export const updateMachineInput = z.strictObject({
   allowedCidrs: cidrs.nullish(),
   liveTokensMax: liveTokensMax.optional(),
   mintsPerMinuteMax: mintsPerMinuteMax.optional(),
+  rotation: rotationPolicy.nullish(),
 });
 
 const UPDATABLE = [
@@ -191,6 +213,7 @@ const UPDATABLE = [
   'allowedCidrs',
   'liveTokensMax',
   'mintsPerMinuteMax',
+  'rotation',
 ] as const satisfies (keyof Machine)[];
 
 /** What may take from a machine what it could do before. */
@@ -221,19 +244,20 @@ export async function updateMachine(
       allowed_cidrs: changes.allowedCidrs === undefined ? before.allowed_cidrs : changes.allowedCidrs,
       live_tokens_max: changes.liveTokensMax ?? before.live_tokens_max,
       mints_per_minute_max: changes.mintsPerMinuteMax ?? before.mints_per_minute_max,
+      ...(changes.rotation !== undefined && rotationPolicyColumns(changes.rotation)),
       updated_at: deps.now(),
     };
     assertTtls({
       defaultTokenTtlSeconds: row.default_token_ttl_seconds,
       maxTokenTtlSeconds: row.max_token_ttl_seconds,
     });
-    const changed = UPDATABLE.filter(
-      (field) => JSON.stringify(toMachine(before)[field]) !== JSON.stringify(toMachine(row)[field]),
-    );
-    if (changed.length === 0) return { result: toMachine(before), event: null };
+    const [was, is] = [toMachine(before), toMachine(row)];
+    const changed = UPDATABLE.filter((field) => JSON.stringify(was[field]) !== JSON.stringify(is[field]));
+    if (changed.length === 0) return { result: await shown(tx, before), event: null };
     await saveNamed(tx, row);
+    if (changed.includes('rotation')) await scheduleRotation(tx, deps, { kind: 'machine', id }, termsOf(row));
     return {
-      result: toMachine(row),
+      result: await shown(tx, row),
       event: { type: 'machine.updated' as const, objectId: id, data: { changed } },
     };
   };
@@ -262,11 +286,11 @@ export async function setMachineEnabled(
     async (tx) => {
       const { machines } = tx.tables;
       const before = await lockMachine(tx, id);
-      if (before.enabled === enabled) return { result: toMachine(before), event: null };
+      if (before.enabled === enabled) return { result: await shown(tx, before), event: null };
       const row = { ...before, enabled, updated_at: deps.now() };
       await tx.db.update(machines).set(row).where(eq(machines.id, id));
       return {
-        result: toMachine(row),
+        result: await shown(tx, row),
         event: { type: enabled ? 'machine.enabled' : 'machine.disabled', objectId: id },
       };
     },
@@ -333,13 +357,13 @@ async function rotateLocked(tx: Rows, deps: Deps, row: MachineRow, options: Rota
   const rotated = await rotateSecret(
     tx,
     deps,
-    { owner: { kind: 'machine', id }, prefix: PREFIXES.machineSecretKey, expiresAt: null },
+    { owner: { kind: 'machine', id }, prefix: PREFIXES.machineSecretKey, terms: termsOf(row) },
     options,
   );
   if (options.compromised) await revokeTokensIssued(tx, deps, id);
   const { previousExpiresAt } = rotated;
   return {
-    result: { ...toMachine(row), ...rotated },
+    result: { ...(await shown(tx, row)), ...rotated },
     event: {
       type: 'machine.secret_rotated' as const,
       objectId: id,
@@ -387,8 +411,8 @@ function endOverlap(
     caller,
     async (tx) => {
       const row = await lockMachine(tx, id);
-      await end(tx, deps, { kind: 'machine', id });
-      return { result: toMachine(row), event: { type, objectId: id, data: { name: row.name } } };
+      await end(tx, deps, { kind: 'machine', id }, termsOf(row));
+      return { result: await shown(tx, row), event: { type, objectId: id, data: { name: row.name } } };
     },
     'revocation',
   );
@@ -445,7 +469,16 @@ export const machineNotFound = (id: string) =>
 const nameTaken = (taken: string) =>
   new CountersignError('name_taken', `Another machine is called '${taken}'`, { field: 'name' });
 
-function toMachine(row: MachineRow): Machine {
+/** A machine does not expire. */
+const termsOf = ({ rotation_period_seconds }: MachineRow): RotationTerms => ({
+  rotation_period_seconds,
+  expires_at: null,
+});
+
+const shown = async (rows: Rows, row: MachineRow): Promise<Machine> =>
+  toMachine(row, await rotateBysOf(rows, 'machine', [row]));
+
+function toMachine(row: MachineRow, rotateBys?: ReadonlyMap<string, number>): Machine {
   return {
     id: row.id,
     name: row.name,
@@ -457,6 +490,8 @@ function toMachine(row: MachineRow): Machine {
     allowedCidrs: row.allowed_cidrs,
     liveTokensMax: row.live_tokens_max,
     mintsPerMinuteMax: row.mints_per_minute_max,
+    rotation: rotationPolicyOf(row),
+    rotateBy: rotateBys?.get(row.id) ?? null,
     lastUsedAt: row.last_used_at,
     createdAt: row.created_at,
     updatedAt: row.updated_at,

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Rows } from '../../db/store.ts';
 import type { Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
+import { type RotationTerms, rotateByOf } from './rotation-policies.ts';
 import {
   issueSecret,
   liveSecrets,
@@ -54,45 +55,70 @@ export interface Rotated {
   previousExpiresAt: number | null;
 }
 
-/** Whose value is rotated, and when that owner itself expires. Its row must be locked: at most two values are accepted. */
-export interface RotatingOwner extends NewSecret {
-  expiresAt: number | null;
-}
-
 /**
  * Issues a new value. The one before expires at the end of the overlap and never later than its owner; compromised, it
- * is revoked with every other. Throws `rotation_in_progress` while an overlap runs, unless compromised.
+ * is revoked with every other. The owner's row must be locked: at most two values are accepted. Throws
+ * `rotation_in_progress` while an overlap runs, unless compromised.
  */
 export async function rotateSecret(
   tx: Rows,
   deps: Deps,
-  { owner, prefix, expiresAt }: RotatingOwner,
+  { owner, prefix, terms }: NewSecret,
   { overlapSeconds, compromised }: RotationOptions,
 ): Promise<{ secret: string; previousExpiresAt: number | null }> {
   if (compromised) {
     await revokeSecrets(tx, deps, owner);
-    return { secret: await issueSecret(tx, deps, { owner, prefix }), previousExpiresAt: null };
+    return { secret: await issueSecret(tx, deps, { owner, prefix, terms }), previousExpiresAt: null };
   }
   const live = await liveSecrets(tx, deps, owner);
   if (live.length > 1) throw rotationInProgress(owner.id);
   const now = deps.now();
-  const endsAt = Math.min(now + overlapSeconds * 1000, expiresAt ?? Number.POSITIVE_INFINITY);
-  for (const row of live) await saveSecret(tx, deps, { ...row, expires_at: endsAt });
-  const secret = await issueSecret(tx, deps, { owner, prefix });
+  const endsAt = Math.min(now + overlapSeconds * 1000, terms.expires_at ?? Number.POSITIVE_INFINITY);
+  for (const row of live) await saveSecret(tx, deps, { ...row, expires_at: endsAt, rotate_by: null });
+  const secret = await issueSecret(tx, deps, { owner, prefix, terms });
   return { secret, previousExpiresAt: live.length > 0 && endsAt > now ? endsAt : null };
 }
 
-/** Revokes the new value; the one before lives as long as its owner again. Throws `no_rotation_in_progress`. */
-export async function cancelOverlap(tx: Rows, deps: Deps, owner: NewSecret['owner']): Promise<void> {
+/**
+ * Revokes the new value; the one before lives as long as its owner again, and is due for rotation when it was. Throws
+ * `no_rotation_in_progress`.
+ */
+export async function cancelOverlap(
+  tx: Rows,
+  deps: Deps,
+  owner: NewSecret['owner'],
+  terms: RotationTerms,
+): Promise<void> {
   const { before, after } = await overlapOf(tx, deps, owner);
-  await saveSecret(tx, deps, { ...after, revoked_at: deps.now() });
-  await saveSecret(tx, deps, { ...before, expires_at: null });
+  await saveSecret(tx, deps, { ...after, revoked_at: deps.now(), rotate_by: null });
+  await saveSecret(tx, deps, {
+    ...before,
+    expires_at: null,
+    rotate_by: rotateByOf(terms, before.created_at),
+  });
 }
 
 /** Ends the value before now. Throws `no_rotation_in_progress`. */
 export async function completeOverlap(tx: Rows, deps: Deps, owner: NewSecret['owner']): Promise<void> {
   const { before } = await overlapOf(tx, deps, owner);
   await saveSecret(tx, deps, { ...before, expires_at: deps.now() });
+}
+
+/** Holds the newest value against what its owner's terms are now. The owner's row must be locked. */
+export async function scheduleRotation(
+  tx: Rows,
+  deps: Deps,
+  owner: NewSecret['owner'],
+  terms: RotationTerms,
+): Promise<void> {
+  const newest = (await liveSecrets(tx, deps, owner)).find(isNewest);
+  if (newest) await saveSecret(tx, deps, { ...newest, rotate_by: rotateByOf(terms, newest.created_at) });
+}
+
+/** Ends every value now: one that is older than the newest is overdue with it. The owner's row must be locked. */
+export async function expireSecrets(tx: Rows, deps: Deps, owner: NewSecret['owner']): Promise<void> {
+  for (const row of await liveSecrets(tx, deps, owner))
+    await saveSecret(tx, deps, { ...row, expires_at: deps.now(), rotate_by: null });
 }
 
 /** The id of the secret that no rotation replaced, or null for an owner without any that is accepted. */
@@ -104,7 +130,7 @@ export async function newestSecretId(
   return (await liveSecrets(tx, deps, owner)).find(isNewest)?.id ?? null;
 }
 
-/** Only rotation gives a secret an expiry, and its HMAC covers that: no writer to the database can turn the two round. */
+/** Only rotation and its policy give a secret an expiry, and its HMAC covers that: no writer to the database can turn the two round. */
 const isNewest = (row: SecretRow) => row.expires_at === null;
 
 async function overlapOf(tx: Rows, deps: Deps, owner: NewSecret['owner']) {

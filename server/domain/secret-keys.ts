@@ -21,8 +21,16 @@ import {
   type Rotated,
   rotateSecret,
   rotationOf,
+  scheduleRotation,
 } from './rotation.ts';
-import { hasExpired, issueSecret, revokeSecrets, secretKeyMac, startsOf } from './secrets.ts';
+import {
+  type RotationPolicy,
+  rotateBysOf,
+  rotationPolicy,
+  rotationPolicyColumns,
+  rotationPolicyOf,
+} from './rotation-policies.ts';
+import { hasExpired, issueSecret, revokeSecrets, secretKeyMac, secretMac, startsOf } from './secrets.ts';
 
 export interface SecretKey {
   id: string;
@@ -33,6 +41,10 @@ export interface SecretKey {
   state: 'live' | 'expired' | 'revoked';
   /** CIDR blocks it may be used from; null for anywhere. */
   allowedCidrs: string[] | null;
+  /** How old its value may grow; null for as old as it likes. */
+  rotation: RotationPolicy | null;
+  /** When its newest value is due for rotation; null where none is, and where the key expires before. */
+  rotateBy: number | null;
   expiresAt: number | null;
   revokedAt: number | null;
   lastUsedAt: number | null;
@@ -49,6 +61,8 @@ export const createSecretKeyInput = z.strictObject({
   role: z.enum(ROLES),
   /** Where it may be used from; null for anywhere. */
   allowedCidrs: cidrs.nullish(),
+  /** How old its value may grow; null for as old as it likes. */
+  rotation: rotationPolicy.nullish(),
   ...expiryInput,
   ...idempotencyInput,
 });
@@ -66,9 +80,11 @@ export async function createSecretKey(
     const secret = await issueSecret(tx, deps, {
       owner: { kind: 'secret_key', id: row.id },
       prefix: PREFIXES.secretKey,
+      terms: row,
     });
+    const rotateBys = await rotateBysOf(tx, 'secret_key', [row]);
     return {
-      result: { ...toSecretKey(row, startOf(secret, PREFIXES.secretKey), now), secret },
+      result: { ...toSecretKey(row, startOf(secret, PREFIXES.secretKey), now, rotateBys), secret },
       event: { type: 'secret_key.created', ...eventOf(row) },
     };
   });
@@ -86,8 +102,7 @@ function newRow(deps: Deps, input: z.output<typeof createSecretKeyInput>, now: n
     ...judged,
     name: input.name,
     bootstrap: false,
-    rotation_period_seconds: null,
-    rotation_expires: false,
+    ...rotationPolicyColumns(input.rotation ?? null),
     last_used_at: null,
     created_at: now,
     mac: secretKeyMac(deps, judged),
@@ -115,13 +130,53 @@ export async function listSecretKeys(
     'secret_key',
     rows.map((row) => row.id),
   );
+  const rotateBys = await rotateBysOf(deps.store.read, 'secret_key', rows);
   const now = deps.now();
   return toPage(
     rows,
     input.limit,
     (row) => [row.created_at, row.id],
-    (row) => toSecretKey(row, starts.get(row.id) ?? '', now),
+    (row) => toSecretKey(row, starts.get(row.id) ?? '', now, rotateBys),
   );
+}
+
+export const updateSecretKeyInput = z.strictObject({
+  id: secretKeyId.meta({ positional: true }),
+  name: name.optional(),
+  rotation: rotationPolicy.nullish(),
+});
+
+const UPDATABLE = ['name', 'rotation'] as const satisfies (keyof SecretKey)[];
+
+/** Changes what it is told to; what already is so leaves no event. Throws `not_found`, `already_revoked`. */
+export async function updateSecretKey(
+  deps: Deps,
+  caller: Caller,
+  { id, ...changes }: z.output<typeof updateSecretKeyInput>,
+): Promise<SecretKey> {
+  return change(deps, caller, async (tx) => {
+    const before = await lockUnrevoked(tx, id);
+    const row: SecretKeyRow = {
+      ...before,
+      name: changes.name ?? before.name,
+      ...(changes.rotation !== undefined && rotationPolicyColumns(changes.rotation)),
+    };
+    const [was, is] = [toSecretKey(before, '', 0), toSecretKey(row, '', 0)];
+    const changed = UPDATABLE.filter((field) => JSON.stringify(was[field]) !== JSON.stringify(is[field]));
+    if (changed.length === 0) return { result: await shown(tx, deps, before), event: null };
+    const { name, rotation_period_seconds, rotation_expires } = row;
+    const { secretKeys } = tx.tables;
+    await tx.db
+      .update(secretKeys)
+      .set({ name, rotation_period_seconds, rotation_expires })
+      .where(eq(secretKeys.id, id));
+    if (changed.includes('rotation')) await scheduleRotation(tx, deps, { kind: 'secret_key', id }, row);
+    const { data, ...event } = eventOf(row);
+    return {
+      result: await shown(tx, deps, row),
+      event: { type: 'secret_key.updated', ...event, data: { ...data, changed } },
+    };
+  });
 }
 
 export const secretKeyIdInput = z.strictObject({ id: secretKeyId.meta({ positional: true }) });
@@ -180,8 +235,12 @@ export async function rotateSecretKey(
     async (tx) => {
       const row = await lockUnrevoked(tx, id);
       const owner = { kind: 'secret_key' as const, id };
-      const { expires_at: expiresAt } = row;
-      const rotated = await rotateSecret(tx, deps, { owner, prefix: PREFIXES.secretKey, expiresAt }, options);
+      const rotated = await rotateSecret(
+        tx,
+        deps,
+        { owner, prefix: PREFIXES.secretKey, terms: row },
+        options,
+      );
       const { compromised } = options;
       const { previousExpiresAt } = rotated;
       const { data, ...event } = eventOf(row);
@@ -220,7 +279,7 @@ function endOverlap(
     caller,
     async (tx) => {
       const row = await lockUnrevoked(tx, id);
-      await end(tx, deps, { kind: 'secret_key', id });
+      await end(tx, deps, { kind: 'secret_key', id }, row);
       return { result: await shown(tx, deps, row), event: { type, ...eventOf(row) } };
     },
     'revocation',
@@ -241,39 +300,57 @@ async function lockUnrevoked(tx: Rows, id: string): Promise<SecretKeyRow> {
 
 async function shown(tx: Rows, deps: Deps, row: SecretKeyRow): Promise<SecretKey> {
   const starts = await startsOf(tx, 'secret_key', [row.id]);
-  return toSecretKey(row, starts.get(row.id) ?? '', deps.now());
+  const rotateBys = await rotateBysOf(tx, 'secret_key', [row]);
+  return toSecretKey(row, starts.get(row.id) ?? '', deps.now(), rotateBys);
 }
 
 const secretKeyNotFound = (id: string) =>
   new CountersignError('not_found', `No secret key has the id '${id}'`);
 
 /**
- * Whether a key is the last admin's is a question about all of them, so those who ask in order to revoke take turns:
- * on the installation's one row, which nothing else locks.
+ * Whether a key is the last admin's is a question about all of them, so those who ask in order to end one take turns:
+ * on the installation's one row, which nothing else locks. To be locked before any key.
  */
-async function lockSecretKeys({ db, tables: { installation } }: Rows) {
+export async function lockSecretKeys({ db, tables: { installation } }: Rows) {
   await db.update(installation).set({ id: 1 });
 }
 
 async function assertAnotherAdmin(tx: Rows, deps: Deps, key: SecretKeyRow) {
-  const admins = await lastingAdmins(tx, deps);
-  if (!admins.some((admin) => admin.id === key.id) || admins.length > 1) return;
+  if (!(await isLastAdmin(tx, deps, key.id))) return;
   throw new CountersignError(
     'last_admin_key',
     `Cannot revoke secret key '${key.id}': wanted another admin key that does not expire, found none`,
   );
 }
 
+/** Whether nobody could be counted on to administer this server without this key. */
+export async function isLastAdmin(tx: Rows, deps: Deps, id: string): Promise<boolean> {
+  const admins = await lastingAdmins(tx, deps);
+  return admins.length === 1 && admins[0]?.id === id;
+}
+
 /**
- * The admin keys that can be counted on: live, and never to expire, for when the others have, nobody could make one.
- * Rows that a writer to the database promoted are nobody's, and do not count.
+ * The admin keys that can be counted on: live, with a value that is accepted, and never to expire, for when the others
+ * have, nobody could make one. Rows that a writer to the database promoted are nobody's, and do not count.
  */
-async function lastingAdmins({ db, tables: { secretKeys } }: Rows, deps: Deps): Promise<SecretKeyRow[]> {
+async function lastingAdmins({ db, tables }: Rows, deps: Deps): Promise<SecretKeyRow[]> {
+  const { secretKeys: k, secrets: s } = tables;
   const rows = await db
-    .select()
-    .from(secretKeys)
-    .where(and(eq(secretKeys.role, 'admin'), isNull(secretKeys.revoked_at), isNull(secretKeys.expires_at)));
-  return rows.filter((row) => row.mac.equals(secretKeyMac(deps, row)));
+    .select({ key: k, secret: s })
+    .from(k)
+    .innerJoin(s, and(eq(s.owner_kind, 'secret_key'), eq(s.owner_id, k.id)))
+    .where(
+      and(
+        eq(k.role, 'admin'),
+        ...[k.revoked_at, k.expires_at, s.revoked_at, s.expires_at].map((ended) => isNull(ended)),
+      ),
+    );
+  return rows
+    .filter(
+      ({ key, secret }) =>
+        key.mac.equals(secretKeyMac(deps, key)) && secret.mac?.equals(secretMac(deps, secret)),
+    )
+    .map(({ key }) => key);
 }
 
 /**
@@ -292,7 +369,12 @@ function stateOf(row: SecretKeyRow, now: number): SecretKey['state'] {
   return hasExpired(row.expires_at, now) ? 'expired' : 'live';
 }
 
-function toSecretKey(row: SecretKeyRow, start: string, now: number): SecretKey {
+function toSecretKey(
+  row: SecretKeyRow,
+  start: string,
+  now: number,
+  rotateBys?: ReadonlyMap<string, number>,
+): SecretKey {
   return {
     id: row.id,
     name: row.name,
@@ -300,6 +382,8 @@ function toSecretKey(row: SecretKeyRow, start: string, now: number): SecretKey {
     start,
     state: stateOf(row, now),
     allowedCidrs: row.allowed_cidrs,
+    rotation: rotationPolicyOf(row),
+    rotateBy: rotateBys?.get(row.id) ?? null,
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
     lastUsedAt: row.last_used_at,

@@ -10,6 +10,7 @@ import { sortableId } from '../crypto/ids.ts';
 import type { Keyring } from '../crypto/keyring.ts';
 import type { Deps, Principal, Role } from '../deps.ts';
 import { isWithin } from './addresses.ts';
+import { type RotationTerms, rotateByOf } from './rotation-policies.ts';
 
 export type SecretRow = Rows['tables']['secrets']['$inferSelect'];
 type SecretKeyRow = Rows['tables']['secretKeys']['$inferSelect'];
@@ -19,16 +20,21 @@ type Hasher = Pick<Deps, 'keyring' | 'now'>;
 export interface NewSecret {
   owner: { kind: SecretOwnerKind; id: string };
   prefix: string;
+  terms: RotationTerms;
 }
 
 /** Makes a value, stores its hash as a secret of its owner, and answers the value: nothing can yield it again. */
-export async function issueSecret(tx: Rows, deps: Hasher, { owner, prefix }: NewSecret): Promise<string> {
+export async function issueSecret(
+  tx: Rows,
+  deps: Hasher,
+  { owner, prefix, terms }: NewSecret,
+): Promise<string> {
   const { value, start } = newValue(prefix);
-  await insertSecret(tx, deps, { owner, value, start });
+  await insertSecret(tx, deps, { owner, value, start, terms });
   return value;
 }
 
-/** Stores the hash of a value that was chosen elsewhere. */
+/** Stores the hash of a value that was chosen elsewhere; its owner is new, and has no rotation policy. */
 export async function installSecret(
   tx: Rows,
   deps: Hasher,
@@ -36,24 +42,27 @@ export async function installSecret(
   value: string,
   prefix: string,
 ) {
-  await insertSecret(tx, deps, { owner, value, start: startOf(value, prefix) });
+  const terms = { rotation_period_seconds: null, expires_at: null };
+  await insertSecret(tx, deps, { owner, value, start: startOf(value, prefix), terms });
 }
 
 async function insertSecret(
   tx: Rows,
   deps: Hasher,
-  secret: { owner: NewSecret['owner']; value: string; start: string },
+  secret: Pick<NewSecret, 'owner' | 'terms'> & { value: string; start: string },
 ) {
+  const now = deps.now();
   const row = {
-    id: sortableId('sec_', deps.now()),
+    id: sortableId('sec_', now),
     owner_kind: secret.owner.kind,
     owner_id: secret.owner.id,
     hash: deps.keyring.hash(secret.value),
     pepper_version: deps.keyring.pepperVersion,
     start: secret.start,
-    created_at: deps.now(),
+    created_at: now,
     expires_at: null,
     revoked_at: null,
+    rotate_by: rotateByOf(secret.terms, now),
   };
   const mac = row.owner_kind === 'secret_key' ? secretMac(deps, row) : null;
   await tx.db.insert(tx.tables.secrets).values({ ...row, mac });
@@ -73,16 +82,16 @@ export async function revokeSecrets(tx: Rows, deps: Hasher, owner: NewSecret['ow
     .select()
     .from(secrets)
     .where(and(ofOwner, isNull(secrets.revoked_at)))) {
-    await saveSecret(tx, deps, { ...row, revoked_at: deps.now() });
+    await saveSecret(tx, deps, { ...row, revoked_at: deps.now(), rotate_by: null });
   }
 }
 
-/** Writes until when a secret is accepted, and the HMAC over that. */
+/** Writes until when a secret is accepted, with the HMAC over that, and when it is due for rotation. */
 export async function saveSecret(tx: Rows, deps: Hasher, row: SecretRow) {
   const { secrets } = tx.tables;
-  const { id, expires_at, revoked_at } = row;
+  const { id, expires_at, revoked_at, rotate_by } = row;
   const mac = row.owner_kind === 'secret_key' ? secretMac(deps, row) : null;
-  await tx.db.update(secrets).set({ expires_at, revoked_at, mac }).where(eq(secrets.id, id));
+  await tx.db.update(secrets).set({ expires_at, revoked_at, rotate_by, mac }).where(eq(secrets.id, id));
 }
 
 /** The secrets of an owner that are accepted now. One that a writer to the database changed is none of them. */

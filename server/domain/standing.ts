@@ -1,17 +1,18 @@
 /** How far behind the work is, as rows say: what operators watch. */
-import { asc, sql } from 'drizzle-orm';
+import { and, asc, isNotNull, lte, sql } from 'drizzle-orm';
 import type { Deps } from '../deps.ts';
 import { listJobs } from './jobs.ts';
 
 /** Counting more would take longer than anybody should wait for it. */
 const COUNTED_MAX = 10_000;
 
-/** Deliveries still owed, and jobs. */
+/** Deliveries still owed, secrets that are overdue for rotation, and jobs. */
 export async function readStanding(deps: Pick<Deps, 'store' | 'now'>) {
   const now = deps.now();
   const jobs = await listJobs(deps);
   return {
     ...(await readPending(deps, now)),
+    overdueSecrets: await countOverdueSecrets(deps, now),
     jobs: jobs.map(({ name, failures, lastSucceededAt, nextAt, running }) => ({
       name,
       failures,
@@ -40,4 +41,17 @@ async function readPending({ store }: Pick<Deps, 'store'>, now: number) {
     .from(pending);
   const { count = 0, due = 0, oldest = now } = row ?? {};
   return { pending: { due, waiting: count - due }, oldestPendingMs: Math.max(0, now - oldest) };
+}
+
+async function countOverdueSecrets({ store }: Pick<Deps, 'store'>, now: number): Promise<number> {
+  const { secrets: s } = store.read.tables;
+  const overdue = store.read.db
+    .select({ id: s.id })
+    .from(s)
+    // As the index has it.
+    .where(and(isNotNull(s.rotate_by), lte(s.rotate_by, now)))
+    .limit(COUNTED_MAX)
+    .as('overdue');
+  const [row] = await store.read.db.select({ count: sql`count(*)`.mapWith(Number) }).from(overdue);
+  return row?.count ?? 0;
 }

@@ -33,7 +33,7 @@ export const machinesRouter = router({
     .query(({ ctx, input }) => listMachines(ctx.deps, input)),
   update: procedure
     .meta({
-      description: 'Rename a machine, or change its description, lifetimes or right to verify',
+      description: 'Rename a machine, or change its description, lifetimes, rotation or right to verify',
       idempotent: true,
     })
     .input(updateMachineInput)

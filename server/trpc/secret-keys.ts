@@ -9,6 +9,8 @@ import {
   rotateSecretKey,
   rotateSecretKeyInput,
   secretKeyIdInput,
+  updateSecretKey,
+  updateSecretKeyInput,
 } from '../domain/secret-keys.ts';
 import { procedure, router } from './base.ts';
 
@@ -21,6 +23,10 @@ export const secretKeysRouter = router({
     .meta({ description: 'List secret keys' })
     .input(listSecretKeysInput)
     .query(({ ctx, input }) => listSecretKeys(ctx.deps, input)),
+  update: procedure
+    .meta({ description: 'Rename a secret key, or change its rotation policy', idempotent: true })
+    .input(updateSecretKeyInput)
+    .mutation(({ ctx, input }) => updateSecretKey(ctx.deps, ctx.caller, input)),
   rotate: procedure
     .meta({ description: 'Give a secret key a new value; the one before is accepted for the overlap' })
     .input(rotateSecretKeyInput)

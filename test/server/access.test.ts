@@ -124,6 +124,7 @@ const INPUTS: Record<string, unknown> = {
   'credentials.verifyBatch': { items: [{ credential: 'garbage' }] },
   'secretKeys.create': { name: 'made by the test of access', role: 'verify' },
   'secretKeys.list': {},
+  'secretKeys.update': { id: SECRET_KEY_ID },
   'secretKeys.rotate': { id: SECRET_KEY_ID },
   'secretKeys.cancelRotation': { id: SECRET_KEY_ID },
   'secretKeys.completeRotation': { id: SECRET_KEY_ID },

@@ -324,6 +324,23 @@ describe('countersign apply', () => {
     expect(JSON.parse(minted.out)).toMatchObject({ audience: [machines[0].id], scopes: ['entries:write'] });
   });
 
+  it('sets rotation policies, changes them, and leaves those alone that the file does not speak of', async () => {
+    const rotating = (periodSeconds: number) => ({
+      machines: [{ name: 'billing', rotation: { periodSeconds } }],
+    });
+    const { applyTo, write, json } = await applied(rotating(86_400));
+    await applyTo();
+    expect((await applyTo()).report.changes).toEqual([]);
+    write(rotating(7200));
+    expect((await applyTo()).report.changes).toEqual([
+      { action: 'update', machine: 'billing', fields: ['rotation'] },
+    ]);
+    write({ machines: [{ name: 'billing' }] });
+    expect((await applyTo()).report.changes).toEqual([]);
+    const { data: machines } = await json('machines', 'list');
+    expect(machines[0]).toMatchObject({ rotation: { periodSeconds: 7200, atDeadline: 'warn' } });
+  });
+
   it('changes nothing the second time, and says so', async () => {
     const { applyTo, deps, secrets } = await applied();
     await applyTo();

@@ -31,7 +31,12 @@ describe('createMetrics()', () => {
     const metrics = createMetrics();
     let isDown = false;
     const job = { name: 'key-rotation', failures: 2, lastSucceededAt: 5_000, overdueMs: 1_500 };
-    const standing = { pending: { due: 3, waiting: 4 }, oldestPendingMs: 7_000, jobs: [job] };
+    const standing = {
+      pending: { due: 3, waiting: 4 },
+      oldestPendingMs: 7_000,
+      overdueSecrets: 2,
+      jobs: [job],
+    };
     metrics.watch(() => (isDown ? Promise.reject(new Error('down')) : Promise.resolve(standing)));
     metrics.job('key-rotation', 'failed', 250);
     const lines = (await metrics.text()).split('\n');
@@ -39,6 +44,7 @@ describe('createMetrics()', () => {
       'countersign_deliveries_pending{state="due"} 3',
       'countersign_deliveries_pending{state="waiting"} 4',
       'countersign_deliveries_oldest_pending_seconds 7',
+      'countersign_secrets_overdue 2',
       'countersign_job_failures{job="key-rotation"} 2',
       'countersign_job_overdue_seconds{job="key-rotation"} 1.5',
       'countersign_job_last_success_timestamp_seconds{job="key-rotation"} 5',

@@ -241,6 +241,11 @@ const TABLE: Record<string, Row> = {
     input: ({ apiKey }) => ({ items: [{ credential: apiKey.secret }] }),
   },
   'secretKeys.create': { event: 'secret_key.created', input: () => ({ name: 'another', role: 'verify' }) },
+  'secretKeys.update': {
+    event: 'secret_key.updated',
+    input: (world) => ({ ...secretKeyOf(world), rotation: { periodSeconds: 86_400 } }),
+    repeatable: true,
+  },
   'secretKeys.rotate': {
     event: 'secret_key.secret_rotated',
     input: (world) => ({ ...secretKeyOf(world), compromised: true }),

@@ -136,6 +136,31 @@ describeOnEachDialect('jobs that purge', (dialect) => {
   });
 });
 
+describeOnEachDialect('secret-rotation', (dialect) => {
+  it('run by several schedules at once tells once, and goes on where one was interrupted', async () => {
+    const deps = await open(dialect);
+    const rotation = { periodSeconds: 86_400 };
+    for (let i = 0; i < 60; i++)
+      await createApiKey(
+        deps,
+        admin,
+        createApiKeyInput.parse({ name: `key-${i}`, subject: 'user_1', rotation }),
+      );
+    deps.clock.now += DAY;
+    const dying = { ...options(), signal: AbortSignal.abort(), whenever: true };
+    expect(await runJobOnce(deps, 'secret-rotation', dying)).toEqual({ outcome: 'interrupted', count: 0 });
+    const runs = await Promise.all(
+      [1, 2, 3].map(() => runJobOnce(deps, 'secret-rotation', { ...options(), whenever: true })),
+    );
+    expect(runs.filter(({ outcome }) => outcome === 'succeeded')).toEqual([
+      { outcome: 'succeeded', count: 60 },
+    ]);
+    const { data } = await listEvents(deps, { after: 0, limit: 500, type: 'api_key.rotation_due' });
+    expect(new Set(data.map(({ objectId }) => objectId)).size).toBe(60);
+    expect(data).toHaveLength(60);
+  });
+});
+
 describeOnEachDialect('delivery-prune', (dialect) => {
   it('deletes what ended over 30 days ago with its attempts, and nothing that is owed or was sent again', async () => {
     const deps = await open(dialect);

@@ -79,6 +79,8 @@ describeOnEachDialect('API keys', (dialect) => {
       policyId: null,
       rateLimit: null,
       allowedCidrs: null,
+      rotation: null,
+      rotateBy: null,
       lastUsedAt: null,
       createdAt: deps.clock.now,
       updatedAt: deps.clock.now,

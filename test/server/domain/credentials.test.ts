@@ -74,7 +74,8 @@ async function newKey(deps: TestDeps, { secretExpiresAt, ...columns }: KeyOption
       ...columns,
     });
     const owner = { kind: 'api_key' as const, id };
-    const secret = await issueSecret(tx, deps, { owner, prefix: PREFIXES.apiKey });
+    const terms = { rotation_period_seconds: null, expires_at: null };
+    const secret = await issueSecret(tx, deps, { owner, prefix: PREFIXES.apiKey, terms });
     const { secrets } = tx.tables;
     await tx.db
       .update(secrets)

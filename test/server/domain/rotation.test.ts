@@ -493,10 +493,10 @@ describeOnEachDialect('rotation', (dialect) => {
     for (const value of [secret, rotated.secret ?? ''])
       expect(await findCaller(deps, value, anywhere)).toBeNull();
     for (const refused of [
-      rotateSecretKey(deps, admin, rotateSecretKeyInput.parse({ id })),
-      cancelSecretKeyRotation(deps, admin, id),
+      () => rotateSecretKey(deps, admin, rotateSecretKeyInput.parse({ id })),
+      () => cancelSecretKeyRotation(deps, admin, id),
     ])
-      await expect(refused).rejects.toMatchObject({ code: 'already_revoked' });
+      await expect(refused()).rejects.toMatchObject({ code: 'already_revoked' });
   });
 
   it('rotating a secret key makes nothing of a hash that a writer to the database put there', async () => {

@@ -41,6 +41,8 @@ describeOnEachDialect('secret keys', (dialect) => {
         start: secret.slice(0, 9),
         state: 'live',
         allowedCidrs: null,
+        rotation: null,
+        rotateBy: null,
         expiresAt: null,
         revokedAt: null,
         lastUsedAt: null,
