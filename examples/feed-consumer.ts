@@ -25,8 +25,8 @@ const RECONNECT_MS_MAX = 10_000;
 const url = process.env['COUNTERSIGN_URL'] ?? 'http://127.0.0.1:4400';
 const key = process.env['COUNTERSIGN_SECRET_KEY'] || process.env['COUNTERSIGN_MACHINE_SECRET_KEY'];
 
-/** What may not be answered from memory, by what names it. */
-const invalid = new Map<string, Invalidation>();
+/** What may not be answered from memory: by what names it, and for each name by reason. */
+const invalid = new Map<string, Map<string, Invalidation>>();
 let isComplete = false;
 /**
  * The server's clock less ours, by the message that was shortest on its way. One that was long on its way makes the
@@ -116,14 +116,21 @@ function take(message: string): void {
 function remember(item: Invalidation): void {
   const names = [item.id, ...Object.values(item.selector ?? {}).flat()].filter((name) => name !== undefined);
   for (const name of names.length > 0 ? names : [item.kind]) {
-    if (item.reason === 'enabled') invalid.delete(name);
-    else invalid.set(name, item);
+    const known = invalid.get(name) ?? new Map<string, Invalidation>();
+    invalid.set(name, known);
+    // What was told of it for another reason stays true: tokens that were revoked do not come back with their machine.
+    if (item.reason === 'enabled') known.delete('disabled');
+    else known.set(item.reason, item);
+    if (known.size === 0) invalid.delete(name);
   }
 }
 
 /** What has expired needs no remembering. */
 function prune(): void {
-  for (const [name, { until }] of invalid) if (until !== undefined && until < readAt) invalid.delete(name);
+  for (const [name, known] of invalid) {
+    for (const [reason, { until }] of known) if (until !== undefined && until < readAt) known.delete(reason);
+    if (known.size === 0) invalid.delete(name);
+  }
 }
 
 /** Whether memory may be used: the server's time, as we know it, is not 2 s past its last reading. */
@@ -133,9 +140,9 @@ function isTrusted(): boolean {
 
 function answer(name: string): string {
   if (!isTrusted()) return `${name}: ask the server, for the feed is not to be trusted now`;
-  const item = invalid.get(name);
-  return item
-    ? `${name}: forget what you know (${item.kind} ${item.reason})`
+  const told = [...(invalid.get(name)?.values() ?? [])].map(({ kind, reason }) => `${kind} ${reason}`);
+  return told.length > 0
+    ? `${name}: forget what you know (${told.join(', ')})`
     : `${name}: nothing was told of it`;
 }
 

@@ -702,7 +702,10 @@ export async function revokeApiKey(
       const revocation = revocationOf(input, now);
       const row = { ...before, ...revocation };
       await tx.db.update(tx.tables.apiKeys).set(revocation).where(eq(tx.tables.apiKeys.id, row.id));
-      return answer(tx, row, now, { type: 'api_key.revoked', ...eventOf(row, { reason: input.reason }) });
+      return answer(tx, row, now, {
+        type: 'api_key.revoked',
+        ...eventOf(row, { reason: input.reason, denyUntil: row.expires_at }),
+      });
     },
     'revocation',
   );
@@ -819,7 +822,10 @@ export async function deleteApiKey(
       const row = await lockApiKey(tx, id);
       await deleteBelongings(tx, [id]);
       await tx.db.delete(tx.tables.apiKeys).where(eq(tx.tables.apiKeys.id, id));
-      return { result: { id, deleted: true as const }, event: { type: 'api_key.deleted', ...eventOf(row) } };
+      return {
+        result: { id, deleted: true as const },
+        event: { type: 'api_key.deleted', ...eventOf(row, { denyUntil: row.expires_at }) },
+      };
     },
     'revocation',
   );

@@ -298,11 +298,12 @@ describe('the guard of addresses', () => {
     const answer = resolvesTo(['127.0.0.2'], ['127.0.0.1']);
     const outbound = openOutbound({
       allowLoopbackHttp: false,
+      allowSubnets: ['192.0.2.0/24'],
       connectTimeoutMs: 500,
       resolve: async () => {
         calls++;
-        // A public address first: where it leads is of no matter, only that it is the one dialled.
-        return calls === 1 ? [{ address: '192.31.195.1', family: 4 }] : answer();
+        // One that is allowed first, and by RFC 5737 nobody's.
+        return calls === 1 ? [{ address: '192.0.2.1', family: 4 }] : answer();
       },
     });
     await expect(outbound.post(`https://rebinding.example:${port}/`, {}, '')).rejects.toThrow('No ');

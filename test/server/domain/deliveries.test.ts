@@ -1,5 +1,6 @@
 import { eq } from 'drizzle-orm';
 import { expect, it } from 'vitest';
+import { createApiKey, createApiKeyInput, revokeApiKey } from '../../../server/domain/api-keys.ts';
 import {
   ATTEMPTS_AT_ONCE_MAX,
   claimDeliveries,
@@ -658,6 +659,24 @@ describeOnEachDialect('deliveries', (dialect) => {
     const body = deps.posts[0]?.body ?? '';
     expect(Buffer.byteLength(body)).toBeLessThan(BODY_BYTES_MAX);
     expect(JSON.parse(body)).toMatchObject({ data: { truncated: true, sequence: 3 } });
+  });
+
+  it('a revoked API key is to be denied until it would have expired', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'api_key.revoked');
+    const expiresAt = deps.now() + 3_600_000;
+    for (const input of [{ name: 'a', expiresAt }, { name: 'b' }]) {
+      const key = createApiKeyInput.parse({ subject: 'user_1', ...input });
+      const { id } = await createApiKey(deps, admin, key);
+      await revokeApiKey(deps, admin, { id, reason: 'unspecified' });
+    }
+    await expandAll(deps);
+    for (const claim of await claimDeliveries(deps, 2)) await attemptDelivery(deps, claim);
+    const denied = deps.posts.map(({ body }) => JSON.parse(body).data);
+    expect(denied.map(({ name, denyUntil }) => [name, denyUntil])).toEqual([
+      ['a', expiresAt],
+      ['b', null],
+    ]);
   });
 
   it('a revocation says until when to deny: for ever, where it is not known better', async () => {
