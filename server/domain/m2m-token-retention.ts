@@ -58,17 +58,11 @@ export async function deleteUnusedStatusLists(
   const next = page.length < limit ? null : (page.at(-1)?.id ?? null);
   const untaken = page.filter(({ takenAt }) => takenAt <= now() - UNTAKEN_MS).map(({ id }) => id);
   if (untaken.length === 0) return { count: 0, next };
-  const unused = await store.read.db
-    .select({ id: l.id })
-    .from(l)
-    .where(and(inArray(l.id, untaken), hasNoTokens(store.read)));
-  if (unused.length === 0) return { count: 0, next };
-  const ids = unused.map(({ id }) => id);
   const deleted = await store.tx(
     (tx) =>
       tx.db
         .delete(l)
-        .where(and(inArray(l.id, ids), hasNoTokens(tx)))
+        .where(and(inArray(l.id, untaken), hasNoTokens(tx)))
         .returning({ id: l.id }),
     'minting',
   );

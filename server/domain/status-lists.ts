@@ -50,6 +50,10 @@ const FRESH_MS = 1_000;
 const KEPT_MAX = 256;
 /** A list is read whole again after so long: what expired since has no bit any more. */
 const SCANNED_MS_MAX = 3_600_000;
+/** Longer than any minting takes: its token may be of before what was done to all of its machine, and its row come after. */
+const SETTLED_MS = 10_000;
+/** As many as are appended in that time at the very most. */
+const SETTLED_EVENTS = 20_000;
 /** More than these are not followed one by one: the list is read whole. */
 const EVENTS_MAX = 500;
 /** Lists that may wait for another to be read. */
@@ -63,7 +67,8 @@ interface Bits {
   bits: Buffer;
   /** The last event that is in them. */
   seq: number;
-  scannedAt: number;
+  /** From when on they are read whole again, whatever happened. */
+  scanAt: number;
 }
 
 interface Kept extends Bits {
@@ -100,7 +105,7 @@ export function createStatusLists(): StatusLists {
     known: Kept | undefined,
     begunAt: number,
   ): Promise<Kept | null> {
-    const followed = known && begunAt - known.scannedAt < SCANNED_MS_MAX && (await follow(deps, id, known));
+    const followed = known && begunAt < known.scanAt && (await follow(deps, id, known));
     if (followed) return publish(deps, id, { known, bits: followed, begunAt });
     const blocksTaken = await blocksOf(deps.store.read, id);
     if (blocksTaken === null) return null;
@@ -145,16 +150,17 @@ function createTurns() {
 }
 
 /** Events after which bits of many tokens at once may be others. */
-const OF_MANY: ReadonlySet<EventType> = new Set([
+const OF_MANY: readonly EventType[] = [
   'machine.enabled',
   'machine.disabled',
   'machine.deleted',
   'machine.tokens_revoked',
+  'machine.secret_rotated',
   'signing_key.emergency_retired',
-] satisfies EventType[]);
+];
 
 const isOfMany = ({ type, data }: Event) =>
-  OF_MANY.has(type) || (type === 'machine.secret_rotated' && data['compromised'] === true);
+  OF_MANY.includes(type) && (type !== 'machine.secret_rotated' || data['compromised'] === true);
 
 /** The bits with what happened since; null where it cannot be told one by one. */
 async function follow({ store, signer }: ListDeps, id: string, known: Bits): Promise<Bits | null> {
@@ -194,6 +200,7 @@ async function scan({ store, now }: ListDeps, id: string, blocksTaken: number): 
   const { eventHead } = store.read.tables;
   const [head] = await store.read.db.select({ seq: eventHead.seq }).from(eventHead);
   if (!head) throw new Error('The log has no head: the database was never set up');
+  const isSettled = !(await happenedToMany(store.read, head.seq, scannedAt - SETTLED_MS));
   const bits = newStatusBits();
   const width = Math.ceil((STEP_ROWS * BLOCKS_OF_LIST) / blocksTaken);
   for (let from = 0; from < STATUS_LIST_LENGTH; from += width) {
@@ -201,7 +208,21 @@ async function scan({ store, now }: ListDeps, id: string, blocksTaken: number): 
     const refused = await readRefused(store.read, { id, from, to: from + width, now: scannedAt });
     for (const { index } of refused) setStatusBit(bits, index as number);
   }
-  return { bits, seq: head.seq, scannedAt };
+  return { bits, seq: head.seq, scanAt: scannedAt + (isSettled ? SCANNED_MS_MAX : SETTLED_MS) };
+}
+
+/** Whether there is such an event since an instant, among the last ones up to `seq`: the index by type leads there. */
+async function happenedToMany(
+  { db, tables: { events: e } }: Rows,
+  seq: number,
+  since: number,
+): Promise<boolean> {
+  const found = await db
+    .select({ seq: e.seq })
+    .from(e)
+    .where(and(inArray(e.type, [...OF_MANY]), gt(e.seq, seq - SETTLED_EVENTS), gt(e.at, since)))
+    .limit(1);
+  return found.length > 0;
 }
 
 /** Verification's `unknown`, `revoked` and `disabled` of a JWT that has not expired, as far as they are its own (credential-rows.ts). */

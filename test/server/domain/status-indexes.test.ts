@@ -55,10 +55,8 @@ describeOnEachDialect('status indexes', (dialect) => {
     await takeAll(3 * BLOCK);
     expect(seen.size).toBe(4 * 6 * BLOCK);
     const lists = await listsOf(store);
-    expect(lists.map((list) => list.blocks_taken).sort()).toEqual(
-      [expect.any(Number), BLOCKS_OF_LIST].sort(),
-    );
     expect(lists).toHaveLength(2);
+    expect(lists.filter((list) => list.blocks_taken === BLOCKS_OF_LIST)).toHaveLength(1);
   });
 
   it('createM2mToken() gives each JWT of several processes an index of its own, and opaque tokens none', async () => {

@@ -23,7 +23,12 @@ import {
   createSigningKeyInput,
   emergencyRetireSigningKey,
 } from '../../../server/domain/signing-keys.ts';
-import { createStatusLists, listStatusLists, statusListUri } from '../../../server/domain/status-lists.ts';
+import {
+  createStatusLists,
+  listStatusLists,
+  type StatusListToken,
+  statusListUri,
+} from '../../../server/domain/status-lists.ts';
 import {
   callerWith,
   describeOnEachDialect,
@@ -32,6 +37,7 @@ import {
   type TestDeps,
 } from '../../support/deps.ts';
 import { allow, newMachine, type TestMachine } from '../../support/machines.ts';
+import { planOf, statementsOf } from '../../support/plans.ts';
 
 const admin = callerWith('admin');
 const SECOND = 1_000;
@@ -201,6 +207,20 @@ describeOnEachDialect('status lists', (dialect) => {
     }
   });
 
+  it('shows a token whose minting was overtaken by the revocation of all, seconds later', async () => {
+    const { deps, a } = await setup();
+    const token = await mint(deps, a);
+    const { m2mTokens: t } = deps.store.read.tables;
+    const [row] = await deps.store.read.db.select().from(t);
+    await revokeAllM2mTokens(deps, admin, { machineId: a.id });
+    expect(await bitOf(deps, token)).toBe(1);
+    const { index } = await deps.statusIndexes.take(deps);
+    const late = { ...row, id: `mt_${'0'.repeat(32)}`, status_index: index } as typeof t.$inferInsert;
+    await deps.store.tx(({ db }) => db.insert(t).values(late));
+    deps.clock.now += 10 * SECOND;
+    expect(await bitOf(deps, { ...token, idx: index })).toBe(1);
+  });
+
   it('a token that has expired has no bit, at the latest an hour later', async () => {
     const { deps, a } = await setup();
     const token = await mint(deps, a, { ttlSeconds: 60 });
@@ -240,8 +260,15 @@ describeOnEachDialect('status lists', (dialect) => {
     const held = new Promise<void>((resolve) => {
       release = resolve;
     });
-    const active = () => held.then(() => deps.signer.active());
-    const early = deps.statusLists.find({ ...deps, signer: { ...deps.signer, active } }, idOf(token.uri));
+    let early: Promise<StatusListToken> | undefined;
+    // By then it has read the rows.
+    await new Promise<void>((read) => {
+      const active = () => {
+        read();
+        return held.then(() => deps.signer.active());
+      };
+      early = deps.statusLists.find({ ...deps, signer: { ...deps.signer, active } }, idOf(token.uri));
+    });
     await revokeM2mToken(deps, admin, { id: token.id });
     deps.clock.now += SECOND;
     const late = find(deps, token);
@@ -270,6 +297,8 @@ describeOnEachDialect('status lists', (dialect) => {
     const token = await mint(deps, a);
     const before = await find(deps, token);
     const { kid } = await createSigningKey(deps, admin, createSigningKeyInput.parse({}));
+    // The key of before is in memory, and for seconds.
+    await deps.signer.active();
     const elsewhere = { ...deps, signer: { ...deps.signer, forget: () => {} } };
     await activateSigningKey(elsewhere, admin, { kid, force: true });
     deps.clock.now += SECOND;
@@ -318,6 +347,30 @@ describeOnEachDialect('status lists', (dialect) => {
     const { jwt } = await find(deps, token);
     const { status_list } = decodeJwt<{ status_list: { lst: string } }>(jwt);
     expect(inflateSync(Buffer.from(status_list.lst, 'base64url')).equals(expected)).toBe(true);
+  });
+
+  it.runIf(dialect === 'sqlite')('find() reads by indexes alone', async () => {
+    const { deps, a } = await setup();
+    const token = await mint(deps, a);
+    const lists = createStatusLists();
+    const statements = await statementsOf(deps, async () => {
+      await lists.find(deps, idOf(token.uri));
+      await revokeM2mToken(deps, admin, { id: token.id });
+      deps.clock.now += SECOND;
+      await lists.find(deps, idOf(token.uri));
+    });
+    const plans = statements.map((text) => planOf(deps, text));
+    expect(statements.filter((text) => text.includes('"m2m_tokens"'))).toHaveLength(2);
+    // The head of the log is one row.
+    for (const step of plans.flat()) expect(step).toMatch(/^SEARCH|^SCAN event_head$/);
+    expect(plans.flat()).toContainEqual(
+      expect.stringMatching(/events USING .*events_type \(type=\? AND seq>\?\)/),
+    );
+    expect(plans.flat()).toContainEqual(
+      expect.stringMatching(
+        /m2m_tokens_status \(status_list_id=\? AND status_index>\? AND status_index<\?\)/,
+      ),
+    );
   });
 
   it('find() fails while the database does, keeps what it has for its second, and recovers', async () => {
