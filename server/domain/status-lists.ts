@@ -1,4 +1,4 @@
-/** Status lists: signed bits by which anybody may know, without asking about a token, that it is refused (draft-ietf-oauth-status-list). */
+/** Status lists: signed bits that tell everybody alike which JWTs are refused (draft-ietf-oauth-status-list). */
 import { hash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { and, asc, eq, gt, gte, inArray, isNotNull, isNull, lt, or, placeholder } from 'drizzle-orm';
@@ -40,7 +40,7 @@ export const statusListUri = (publicUrl: string, id: string) => `${publicUrl}${S
 /** How long others may keep what was fetched: `ttl` for those who verify, the header for what is in between. */
 const TTL_SECONDS = 60;
 export const STATUS_LIST_MAX_AGE_SECONDS = 5;
-/** After so long whoever still has it may not rely on it any more: neither is a list that somebody withholds news of. */
+/** After so long nobody may rely on it any more: news of revocations can be withheld for no longer. */
 const LIFETIME_SECONDS = 3_600;
 /** One in which nothing changed is signed anew when it is as old, so that every answer is good for 45 minutes. */
 const SIGNED_MS_MAX = 15 * 60_000;
