@@ -171,7 +171,8 @@ An invalid credential is an answer, with status 200. What is refused with an [er
 caller, its form, its size (16 KB; 1 MB for a batch).
 
 Who may ask: secret keys of the roles \`admin\` and \`verify\`; and machines, by their own secret, about M2M tokens that are
-addressed to them and, where an administrator set \`mayVerify\`, about the other kinds.
+addressed to them and, where an administrator set \`mayVerify\`, about the other kinds. Who has only the JWKS reads a
+[status list](status-list.md) instead.
 
 ## The request
 

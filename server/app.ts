@@ -207,7 +207,7 @@ function createObserver({ logger, metrics }: AppOptions, addressOf: AddressOf): 
 
 /** What machines ask for all day is worth a line only when it is refused, or when somebody looks closely. */
 const logLevelOf = (route: string, status: number) =>
-  PROBES.has(route) || (isHotRoute(route) && status < 300) ? 'debug' : 'info';
+  PROBES.has(route) || (isHotRoute(route) && status < 400) ? 'debug' : 'info';
 
 type Cors = (...args: Parameters<RequestListener>) => boolean;
 

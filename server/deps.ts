@@ -4,6 +4,8 @@ import type { KeyShapes } from './domain/key-shapes.ts';
 import type { M2mTokenCounter } from './domain/m2m-token-counts.ts';
 import type { MintedPool } from './domain/m2m-token-pool.ts';
 import type { Signer } from './domain/signing-keys.ts';
+import type { StatusIndexes } from './domain/status-indexes.ts';
+import type { StatusLists } from './domain/status-lists.ts';
 import type { UsageCounter } from './domain/usage.ts';
 import type { Limits } from './limits.ts';
 import type { Outbound } from './outbound.ts';
@@ -22,6 +24,8 @@ export interface Deps {
   readonly usage: UsageCounter;
   readonly pool: MintedPool;
   readonly mintCounts: M2mTokenCounter;
+  readonly statusIndexes: StatusIndexes;
+  readonly statusLists: StatusLists;
   readonly shapes: KeyShapes;
   readonly limits: Limits;
   readonly outbound: Outbound;

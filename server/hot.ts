@@ -7,10 +7,12 @@ import type { Deps } from './deps.ts';
 import { type Authorize, verify, verifyBatch, verifyBatchInput, verifyInput } from './domain/credentials.ts';
 import type { Presented } from './domain/secrets.ts';
 import { JWKS_MAX_AGE_SECONDS } from './domain/signing-keys.ts';
+import { STATUS_LIST_MAX_AGE_SECONDS, STATUS_LISTS_PATH } from './domain/status-lists.ts';
 import { CountersignError, secondsToRetry } from './errors.ts';
 import type { Feeds } from './feed.ts';
 import { toErrorEnvelope } from './rest/errors.ts';
 import { createM2mTokenRequest, postM2mToken } from './rest/m2m-tokens.ts';
+import { getStatusList, getStatusLists } from './rest/status-lists.ts';
 import { translate } from './translate.ts';
 
 export interface HotOptions {
@@ -28,7 +30,7 @@ export interface HotEnd {
   request: IncomingMessage;
   response: ServerResponse;
   requestId: string;
-  /** The path, which is one of few. */
+  /** The path, or what stands for it: one of few. */
   route: string;
   /** As it was given when the request came. */
   startedAt: number;
@@ -45,18 +47,31 @@ export type HotRoutes = (
 interface HotCall extends RequestContext {
   /** The header of that name: for those who mint. */
   idempotencyKey: string | undefined;
+  url: string;
+  /** The header of that name: for those who have an answer of before. */
+  ifNoneMatch: string | undefined;
 }
 
 interface Answer {
   status: number;
   body: unknown;
+  /** The media type of a body that is a text already; without it, JSON is made of it. */
+  type?: string;
+  etag?: string;
 }
 
 type Route = AnsweredRoute | { method: 'GET'; isFeed: true };
 
 type AnsweredRoute =
   | { method: 'POST'; bytesMax: number; answer: (call: HotCall, body: Body) => Promise<Answer> }
-  | { method: 'GET'; maxAgeSeconds: number; answer: (call: RequestContext) => Promise<Answer> };
+  | PublicRoute;
+
+/** What everybody may read, without a credential and in pages of every origin, and keep for a while. */
+interface PublicRoute {
+  method: 'GET';
+  maxAgeSeconds: number;
+  answer: (call: HotCall) => Promise<Answer>;
+}
 
 const BODY_BYTES_MAX = 16 * 1024;
 const BATCH_BYTES_MAX = 1024 * 1024;
@@ -65,6 +80,8 @@ const MINT: Route = { method: 'POST', bytesMax: BODY_BYTES_MAX, answer: answerMi
 /** Keys are published long before they sign; its age bounds how long others accept one that leaked. */
 const JWKS: Route = { method: 'GET', maxAgeSeconds: JWKS_MAX_AGE_SECONDS, answer: answerJwks };
 
+const STATUS_LIST = `${STATUS_LISTS_PATH}/`;
+
 const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   ['/v1/verify', { method: 'POST', bytesMax: BODY_BYTES_MAX, answer: answerVerify }],
   ['/v1/verify/batch', { method: 'POST', bytesMax: BATCH_BYTES_MAX, answer: answerVerifyBatch }],
@@ -72,21 +89,31 @@ const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
   ['/m2m_tokens', MINT],
   ['/v1/jwks', JWKS],
   ['/.well-known/jwks.json', JWKS],
+  [
+    STATUS_LISTS_PATH,
+    { method: 'GET', maxAgeSeconds: STATUS_LIST_MAX_AGE_SECONDS, answer: answerStatusLists },
+  ],
+  [
+    `${STATUS_LIST}{id}`,
+    { method: 'GET', maxAgeSeconds: STATUS_LIST_MAX_AGE_SECONDS, answer: answerStatusList },
+  ],
   ['/v1/feed', { method: 'GET', isFeed: true }],
 ]);
 
-export const isHotRoute = (path: string) => ROUTES.has(path);
+export const isHotRoute = (name: string) => ROUTES.has(name);
 
 export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOptions): HotRoutes {
   return (request, response, requestId, startedAt) => {
-    const path = pathOf(request.url ?? '');
-    const route = ROUTES.get(path);
+    const name = nameOf(pathOf(request.url ?? ''));
+    const route = ROUTES.get(name);
     if (!route) return false;
     const call: HotCall = {
       deps,
       authorization: request.headers.authorization,
       address: () => addressOf(request),
       idempotencyKey: request.headers['idempotency-key']?.toString(),
+      url: request.url ?? '',
+      ifNoneMatch: request.headers['if-none-match'],
       requestId,
     };
     const body = new Body(request);
@@ -94,7 +121,7 @@ export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOp
       'isFeed' in route
         ? follow(feeds, call, request, response)
         : run(route, call, request.method ?? '', body).then((answer) =>
-            send(response, requestId, answer, cacheControl(route)),
+            send(response, requestId, answer, route),
           );
     answered
       .catch((error: unknown) => {
@@ -104,7 +131,7 @@ export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOp
         if (told.status >= 500) report?.(told);
         refuse(request, response, route, told);
       })
-      .then(() => onEnd?.({ request, response, requestId, route: path, startedAt }));
+      .then(() => onEnd?.({ request, response, requestId, route: name, startedAt }));
     return true;
   };
 }
@@ -113,6 +140,9 @@ function pathOf(url: string): string {
   const query = url.indexOf('?');
   return query === -1 ? url : url.slice(0, query);
 }
+
+/** What a path is called: an id is no part of that. */
+const nameOf = (path: string) => (path.startsWith(STATUS_LIST) ? `${STATUS_LIST}{id}` : path);
 
 async function follow(
   feeds: HotOptions['feeds'],
@@ -160,6 +190,20 @@ async function answerMint(call: HotCall, body: Body): Promise<Answer> {
 async function answerJwks({ deps }: RequestContext): Promise<Answer> {
   return { status: 200, body: await deps.signer.jwks() };
 }
+
+async function answerStatusLists({ deps, url }: HotCall): Promise<Answer> {
+  const query = new URLSearchParams(url.slice(STATUS_LISTS_PATH.length));
+  return { status: 200, body: await getStatusLists(deps, query) };
+}
+
+async function answerStatusList({ deps, url, ifNoneMatch }: HotCall): Promise<Answer> {
+  const list = await getStatusList(deps, pathOf(url).slice(STATUS_LIST.length));
+  return { status: matches(ifNoneMatch, list.etag) ? 304 : 200, ...list };
+}
+
+/** RFC 9110, section 13.1.2. */
+const matches = (ifNoneMatch = '', etag: string) =>
+  ifNoneMatch.split(',').some((tag) => ['*', etag].includes(tag.trim().replace(/^W\//, '')));
 
 const authorizing =
   ({ value }: Presented, path: string): Authorize =>
@@ -236,25 +280,30 @@ function collect(request: IncomingMessage, bytesMax: number): Promise<Buffer> {
 const tooLarge = (bytesMax: number) =>
   new CountersignError('payload_too_large', `Wanted a body of at most ${bytesMax} bytes`);
 
-/** Credentials and what they may do are nobody's to cache; the JWKS is everybody's. */
-const cacheControl = (route: AnsweredRoute) =>
-  route.method === 'GET' ? `public, max-age=${route.maxAgeSeconds}` : 'no-store';
-
 /** Headers as a list, which Node writes as they stand. Exactly `application/json`: with a charset, Clerk's SDK reads no answer as JSON. */
-function send(response: ServerResponse, requestId: string, { status, body }: Answer, caching: string): void {
-  const text = JSON.stringify(body);
-  response.writeHead(status, [
-    'Content-Type',
-    'application/json',
-    'Content-Length',
-    `${Buffer.byteLength(text)}`,
-    'Cache-Control',
-    caching,
-    'X-Request-Id',
-    requestId,
-  ]);
+function send(
+  response: ServerResponse,
+  requestId: string,
+  { status, body, type, etag }: Answer,
+  route: AnsweredRoute,
+): void {
+  const text = type === undefined ? JSON.stringify(body) : String(body);
+  const headers = ['Cache-Control', cacheControl(route), 'X-Request-Id', requestId];
+  if (route.method === 'GET') headers.push('Access-Control-Allow-Origin', '*');
+  if (etag !== undefined) headers.push('ETag', etag);
+  if (status === 304) {
+    response.writeHead(status, headers);
+    response.end();
+    return;
+  }
+  headers.push('Content-Type', type ?? 'application/json', 'Content-Length', `${Buffer.byteLength(text)}`);
+  response.writeHead(status, headers);
   response.end(text);
 }
+
+/** Credentials and what they may do are nobody's to cache. */
+const cacheControl = (route: AnsweredRoute) =>
+  route.method === 'GET' ? `public, max-age=${route.maxAgeSeconds}` : 'no-store';
 
 function refuse(
   request: IncomingMessage,
@@ -269,6 +318,7 @@ function refuse(
     'Cache-Control': 'no-store',
     'X-Request-Id': told.requestId,
   };
+  if ('maxAgeSeconds' in route) headers['Access-Control-Allow-Origin'] = '*';
   if (told.code === 'unauthenticated') headers['WWW-Authenticate'] = 'Bearer';
   if (told.code === 'method_not_allowed') headers['Allow'] = allowedMethods(route);
   if (told.code === 'payload_too_large') headers['Connection'] = 'close';

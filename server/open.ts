@@ -20,6 +20,8 @@ import { shouldKeepFirstSecretKeyFile } from './domain/secret-keys.ts';
 import { findCaller, findOwner } from './domain/secrets.ts';
 import { createSigner } from './domain/signing-keys.ts';
 import { readStanding } from './domain/standing.ts';
+import { createStatusIndexes } from './domain/status-indexes.ts';
+import { createStatusLists } from './domain/status-lists.ts';
 import { createUsageCounter } from './domain/usage.ts';
 import { firstMasterKey, keptMasterKey, keyFile, writeDurably } from './key-files.ts';
 import { createLimits, type Limits } from './limits.ts';
@@ -84,6 +86,8 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       usage: createUsageCounter(),
       pool: createMintedPool(),
       mintCounts: createM2mTokenCounter(),
+      statusIndexes: createStatusIndexes(),
+      statusLists: createStatusLists(),
       shapes: createKeyShapes(store),
       limits,
       outbound: createOutbound({

@@ -90,6 +90,13 @@ const CHECKPOINT_HEADER = { typ: 'countersign-checkpoint+jwt', cat: 'countersign
 export const signCheckpoint = (key: PrivateSigningKey, payload: string) =>
   key.sign(CHECKPOINT_HEADER, payload);
 
+/** The type is fixed by draft-ietf-oauth-status-list, section 5.1; the `cat` is for Clerk's SDK, as in a checkpoint. */
+const STATUS_LIST_HEADER = { typ: 'statuslist+jwt', cat: 'countersign_id' };
+
+/** Signs a status list, given as JSON. */
+export const signStatusList = (key: PrivateSigningKey, payload: string) =>
+  key.sign(STATUS_LIST_HEADER, payload);
+
 /** The payload of a checkpoint by one of our keys, or null where it is none. */
 export async function openCheckpoint(
   jws: string,

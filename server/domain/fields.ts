@@ -48,6 +48,9 @@ export const keyPolicyId = z
 export const webhookEndpointId = z
   .string()
   .regex(/^ep_[0-9A-Za-z]{27}$/, 'wanted an id: ep_ and 27 letters or digits');
+export const statusListId = z
+  .string()
+  .regex(/^sl_[0-9A-Za-z]{27}$/, 'wanted an id: sl_ and 27 letters or digits');
 export const deliveryId = z
   .string()
   .regex(/^dlv_[0-9A-Za-z]{27}$/, 'wanted an id: dlv_ and 27 letters or digits');

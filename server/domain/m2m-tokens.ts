@@ -28,6 +28,8 @@ import { machineNotFound, revokeTokensIssued } from './machines.ts';
 import { afterCursor, orderOf, type Page, pageInput, searchPage } from './pages.ts';
 import { type Address, hasExpired } from './secrets.ts';
 import { isStillActive } from './signing-keys.ts';
+import type { StatusIndex } from './status-indexes.ts';
+import { statusListUri } from './status-lists.ts';
 
 export interface M2mToken {
   id: string;
@@ -174,12 +176,13 @@ async function mint(
   let superseded: string | undefined;
   for (let attempt = 1; attempt <= MINT_ATTEMPTS_MAX; attempt++) {
     const signingKey = value === null ? await deps.signer.active(superseded) : null;
+    const status = signingKey && (await deps.statusIndexes.take(deps));
     const minted = await deps.store.tx(async (tx) => {
       if (signingKey && !(await isStillActive(tx, signingKey.kid))) return null;
       const replayed = await replay<M2mToken>(tx, deps, minter, creation);
       if (replayed) return { replayed };
       const plan = await planToken(tx, deps, minter, input);
-      const row = newRow(deps, minter, input, plan, { value, signingKid: signingKey?.kid ?? null });
+      const row = newRow(deps, minter, input, plan, { value, signingKid: signingKey?.kid ?? null, status });
       const jwt = signingKey && { claims: jwtPayload(deps, row), signingKey };
       await insertToken(tx, { ...row, claims: row.claims && JSON.stringify(row.claims) });
       await keepAnswer(tx, minter, creation, asMinted(row, deps.now()));
@@ -252,6 +255,8 @@ const insertToken = flatStatement<Record<string, unknown>, object>(
       claims: sql`${placeholder('claims')}`,
       created_at: placeholder('created_at'),
       expires_at: placeholder('expires_at'),
+      status_list_id: placeholder('status_list_id'),
+      status_index: placeholder('status_index'),
     }),
   }),
 );
@@ -357,7 +362,11 @@ function newRow(
   minter: Minter,
   input: CreateInput,
   plan: Plan,
-  { value, signingKid }: { value: string | null; signingKid: string | null },
+  {
+    value,
+    signingKid,
+    status,
+  }: { value: string | null; signingKid: string | null; status: StatusIndex | null },
 ): TokenRow {
   const now = deps.now();
   return {
@@ -377,8 +386,8 @@ function newRow(
     revoked_at: null,
     revocation_reason: null,
     last_used_at: null,
-    status_list_id: null,
-    status_index: null,
+    status_list_id: status?.listId ?? null,
+    status_index: status?.index ?? null,
   };
 }
 
@@ -399,10 +408,15 @@ function jwtPayload(deps: Deps, row: TokenRow): string {
     aud: row.audience,
     scopes: row.audience.join(' '),
     ...(row.scopes.length > 0 && { scope: row.scopes.join(' ') }),
+    ...statusClaim(deps, row),
   });
   assertFitsJwt(Buffer.byteLength(payload));
   return payload;
 }
+
+/** draft-ietf-oauth-status-list, section 6.2. */
+const statusClaim = ({ publicUrl }: Deps, { status_list_id: id, status_index: idx }: TokenRow) =>
+  id !== null && { status: { status_list: { idx, uri: statusListUri(publicUrl, id) } } };
 
 function assertFitsJwt(bytes: number): void {
   if (bytes <= JWT_PAYLOAD_BYTES_MAX) return;

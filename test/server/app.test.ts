@@ -327,6 +327,15 @@ describe('CORS', () => {
       headers: { origin, 'access-control-request-method': 'POST' },
     });
 
+  it('lets every origin read what is public', async () => {
+    for (const path of ['/.well-known/jwks.json', '/v1/jwks', '/v1/status-lists'])
+      for (const origin of [ORIGIN, 'https://other.example.com']) {
+        const { headers } = await send(server.url + path, { headers: { origin } });
+        expect(headers.get('access-control-allow-origin')).toBe('*');
+        expect(headers.get('access-control-allow-credentials')).toBeNull();
+      }
+  });
+
   it('lets a listed origin in, without credentials', async () => {
     const { status, headers } = await preflight(ORIGIN);
     expect(status).toBe(204);

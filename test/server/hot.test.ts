@@ -1,6 +1,6 @@
 import { createServer, request as httpRequest } from 'node:http';
 import { type AddressInfo, connect } from 'node:net';
-import { createLocalJWKSet, jwtVerify } from 'jose';
+import { createLocalJWKSet, decodeJwt, jwtVerify } from 'jose';
 import { expect, it, onTestFinished } from 'vitest';
 import { openStore } from '../../db/store.ts';
 import { formatValue } from '../../server/crypto/format.ts';
@@ -265,9 +265,61 @@ describeOnEachDialect('hot routes', (dialect) => {
         expect(status).toBe(200);
         expect(headers.get('content-type')).toBe('application/json');
         expect(headers.get('cache-control')).toBe('public, max-age=60');
+        expect(headers.get('access-control-allow-origin')).toBe('*');
         expect(headers.get('content-length')).toBe(`${Buffer.byteLength(JSON.stringify(jwks))}`);
       }
       expect(await head.text()).toBe('');
+    }
+  });
+
+  it('GET and HEAD of a status list are public, may be kept for seconds, and are not sent twice to who has it', async () => {
+    const { a, served } = await setup();
+    const minted = await post(served, '/v1/m2m_tokens', { token_format: 'jwt' }, { caller: a.secret });
+    const { status } = decodeJwt<{ status: { status_list: { uri: string } } }>(`${minted.body['token']}`);
+    const { uri } = status.status_list;
+    const url = served.url + new URL(uri).pathname;
+    const got = await fetch(`${url}?x=1`, { headers: { accept: 'application/statuslist+jwt' } });
+    const head = await fetch(url, { method: 'HEAD' });
+    const jwt = await got.text();
+    expect(decodeJwt(jwt)).toMatchObject({ sub: uri, status_list: { bits: 1 } });
+    for (const { status, headers } of [got, head]) {
+      expect(status).toBe(200);
+      expect(headers.get('content-type')).toBe('application/statuslist+jwt');
+      expect(headers.get('content-length')).toBe(`${Buffer.byteLength(jwt)}`);
+      expect(headers.get('cache-control')).toBe('public, max-age=5');
+      expect(headers.get('access-control-allow-origin')).toBe('*');
+    }
+    expect(await head.text()).toBe('');
+    const etag = got.headers.get('etag') ?? '';
+    for (const tags of [etag, `W/${etag}`, `"other", ${etag}`, '*']) {
+      const kept = await fetch(url, { headers: { 'if-none-match': tags } });
+      expect(kept.status).toBe(304);
+      expect(await kept.text()).toBe('');
+      expect(kept.headers.get('etag')).toBe(etag);
+      expect(kept.headers.get('cache-control')).toBe('public, max-age=5');
+    }
+    expect((await fetch(url, { headers: { 'if-none-match': '"other"' } })).status).toBe(200);
+  });
+
+  it('GET /v1/status-lists names them all, and of others it is said that there are none', async () => {
+    const { a, served } = await setup();
+    const url = `${served.url}/v1/status-lists`;
+    expect(await (await fetch(url)).json()).toEqual({ status_lists: [] });
+    const minted = await post(served, '/v1/m2m_tokens', { token_format: 'jwt' }, { caller: a.secret });
+    const { status } = decodeJwt<{ status: { status_list: { uri: string } } }>(`${minted.body['token']}`);
+    const listed = await fetch(url);
+    expect(await listed.json()).toEqual({ status_lists: [status.status_list.uri] });
+    expect(listed.headers.get('content-type')).toBe('application/json');
+    expect(listed.headers.get('access-control-allow-origin')).toBe('*');
+    const refused = await fetch(`${url}?after=x`);
+    expect(refused.status).toBe(400);
+    expect(await refused.json()).toEqual(envelope('invalid_input', { meta: { param_name: 'after' } }));
+    for (const path of ['/', '/x', `/sl_${'0'.repeat(27)}`, `/${'x'.repeat(5_000)}`, '/{id}', '/%00']) {
+      const missing = await fetch(url + path);
+      expect(missing.status).toBe(404);
+      expect(missing.headers.get('cache-control')).toBe('no-store');
+      expect(missing.headers.get('access-control-allow-origin')).toBe('*');
+      expect(await missing.json()).toEqual(envelope('not_found'));
     }
   });
 
@@ -361,6 +413,8 @@ describeOnEachDialect('hot routes', (dialect) => {
       ['/m2m_tokens', 'PUT', 'POST'],
       ['/v1/jwks', 'POST', 'GET, HEAD'],
       ['/.well-known/jwks.json', 'DELETE', 'GET, HEAD'],
+      ['/v1/status-lists', 'POST', 'GET, HEAD'],
+      ['/v1/status-lists/x', 'PUT', 'GET, HEAD'],
     ] as const) {
       const response = await fetch(served.url + path, { method });
       expect(response.status).toBe(405);

@@ -12,6 +12,8 @@ import { createKeyShapes } from '../../server/domain/key-shapes.ts';
 import { createM2mTokenCounter } from '../../server/domain/m2m-token-counts.ts';
 import { createMintedPool } from '../../server/domain/m2m-token-pool.ts';
 import { createSigner } from '../../server/domain/signing-keys.ts';
+import { createStatusIndexes } from '../../server/domain/status-indexes.ts';
+import { createStatusLists } from '../../server/domain/status-lists.ts';
 import { createUsageCounter } from '../../server/domain/usage.ts';
 import { createMemoryLimits } from '../../server/limits.ts';
 import { TEMPLATE_DATABASE } from './services.ts';
@@ -120,6 +122,8 @@ export async function openTestDeps(dialect: Dialect): Promise<TestDeps> {
     usage: createUsageCounter(),
     pool: createMintedPool(),
     mintCounts: createM2mTokenCounter(),
+    statusIndexes: createStatusIndexes(),
+    statusLists: createStatusLists(),
     shapes: createKeyShapes(store),
     limits: createMemoryLimits({ now }),
     outbound: {

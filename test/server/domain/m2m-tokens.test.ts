@@ -177,6 +177,12 @@ describeOnEachDialect('m2m tokens', (dialect) => {
       scopes: b.id,
       scope: 'read',
       tenant: 't1',
+      status: {
+        status_list: {
+          idx: expect.any(Number),
+          uri: expect.stringMatching(/^http:\/\/127\.0\.0\.1:4400\/v1\/status-lists\/sl_[0-9A-Za-z]{27}$/),
+        },
+      },
     });
     expect(decodeProtectedHeader(token)).toEqual({
       alg: 'ES256',
