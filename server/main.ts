@@ -38,7 +38,7 @@ async function main() {
 
   let workers: Workers | undefined;
   const opened = await openDeps(config, { logger, metrics, wake: (job) => workers?.wake(job) });
-  const started = await startWorkers(opened.deps, { redisUrl: config.redisUrl, logger, metrics, role });
+  const started = await startWorkers(opened.deps, { redis: config.redis, logger, metrics, role });
   workers = started;
   const feeds = createFeeds(opened.deps, logger);
   listener = createRequestListener({

@@ -69,7 +69,7 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
     const installed = await store.exclusively(() => install(store, config, logger, clock.now));
     clock.notBefore(await lastEventAt(store), logger);
     limits = await createLimits({
-      redisUrl: config.redisUrl,
+      redis: config.redis,
       epoch: installed.epoch,
       now: clock.now,
       logger,
