@@ -1,6 +1,7 @@
 /** What operators may set, read once and judged as a whole. The only reader of the environment. */
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 
 export interface Config {
@@ -14,6 +15,8 @@ export interface Config {
   dataDir: string;
   /** The path of a SQLite file, or `postgres://…`, which may hold a password. */
   databaseLocation: string;
+  /** Tells this host from others, for a SQLite file is for one host alone. */
+  hostId: string;
   /** May hold passwords. */
   redis: RedisServers | undefined;
   /** 32 bytes; undefined where none was given. */
@@ -78,6 +81,7 @@ const SETTINGS = {
   DATABASE_URL: 'secret',
   REDIS_URL: 'secret',
   COUNTERSIGN_HOST: 'plain',
+  COUNTERSIGN_HOST_ID: 'plain',
   COUNTERSIGN_PUBLIC_URL: 'plain',
   COUNTERSIGN_DATA_DIR: 'plain',
   COUNTERSIGN_MASTER_KEY: 'secret',
@@ -141,6 +145,12 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     publicUrl,
     dataDir,
     databaseLocation: databaseUrl ?? join(dataDir, 'countersign.db'),
+    hostId: settings.read(
+      'COUNTERSIGN_HOST_ID',
+      thisHost(),
+      'up to 64 letters, digits, points, hyphens or underscores',
+      (text) => (/^[\w.-]{1,64}$/.test(text) ? text : undefined),
+    ),
     redis: settings.read('REDIS_URL', undefined, REDIS_WANTED, parseRedisUrl),
     masterKey: settings.readSecret('COUNTERSIGN_MASTER_KEY', MASTER_KEY_WANTED, parseMasterKey),
     newMasterKey: settings.readSecret('COUNTERSIGN_NEW_MASTER_KEY', MASTER_KEY_WANTED, parseMasterKey),
@@ -355,6 +365,18 @@ function editDistance(from: string, to: string): number {
     row = next;
   }
   return row[to.length] ?? 0;
+}
+
+/**
+ * The running kernel, where it says which it is: containers on it share memory and locks, machines made from one image
+ * do not.
+ */
+function thisHost(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return hostname();
+  }
 }
 
 function defaultPublicUrl(host: string, port: number): string {

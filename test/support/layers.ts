@@ -147,6 +147,7 @@ export const LAYERS: Record<string, Layer> = {
       'server/crypto',
       'server/config',
       'server/key-files',
+      'server/lifecycle',
       'server/limits',
       'server/logger',
       'server/outbound',
