@@ -5,6 +5,7 @@ import { createLimits } from '../../server/limits.ts';
 import { connectRedis } from '../../server/redis.ts';
 import { startReceiver } from '../support/receiver.ts';
 import { ownCluster, ownSentinels, redisAt } from '../support/redis.ts';
+import { freePort } from '../support/services.ts';
 import { describeMode, type House, openHouse, somethingHappens, subscribe } from './transports.ts';
 
 /** Further than a failover takes, and a worker needs to be given what a dead connection held. */
@@ -120,3 +121,26 @@ describeMode('a Redis Cluster', ['redis'], () =>
     return { url, kill: () => killMasterOf('{countersign}') };
   }),
 );
+
+describeMode('Redis of which no node answers', [], () => {
+  it.each(['redis+sentinel://127.0.0.1:PORT/main', 'redis+cluster://127.0.0.1:PORT'])(
+    'keeps neither the start nor any delivery nor the end waiting: %s',
+    async (pattern) => {
+      const house = await openHouse({
+        dialect: 'sqlite',
+        redisUrl: pattern.replace('PORT', `${await freePort()}`),
+      });
+      const receiver = await startReceiver();
+      const began = performance.now();
+      const consumer = await house.start({ role: 'consumer' });
+      const producer = await house.start({ role: 'producer' });
+      expect(consumer.status().degraded).toMatch(/^Redis cannot be reached/);
+      expect(producer.status().degraded).toMatch(/^Redis cannot be reached/);
+      await subscribe(house.deps, receiver.url);
+      await somethingHappens(house.deps);
+      await receiver.arrived(1);
+      await Promise.all([consumer.close(), producer.close()]);
+      expect(performance.now() - began).toBeLessThan(10_000);
+    },
+  );
+});
