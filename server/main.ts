@@ -52,8 +52,8 @@ async function main() {
   });
   lifecycle.onEnd(async () => {
     feeds.close();
-    await drain(server);
-    await started.close();
+    // At the same time: what is claimed while requests are waited for would have to be waited for after them.
+    await Promise.all([drain(server), started.close()]);
     await opened.close();
   });
   announce(config, opened);

@@ -1,3 +1,5 @@
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, inject, it, vi } from 'vitest';
@@ -130,3 +132,23 @@ describeMode('a server and workers apart, over BullMQ', ['redis'], () =>
     return { server, processes: [server, workers] };
   }, 90_000),
 );
+
+it('SIGTERM while a client hangs: nothing new is begun for as long as that is waited for', {
+  timeout: 60_000,
+}, async () => {
+  const dataDir = freshFolder();
+  const server = await startServer(dataDir, { COUNTERSIGN_LOG_LEVEL: 'info' });
+  const receiver = await startReceiver(() => 500);
+  await done(server, 'webhookEndpoints.create', { url: receiver.url, eventTypes: ['api_key.created'] });
+  const client = connect(Number(new URL(server.url).port), '127.0.0.1');
+  client.on('error', () => {}).resume();
+  client.write('POST /v1/verify HTTP/1.1\r\nHost: countersign\r\nContent-Length: 100\r\n\r\n{');
+  await done(server, 'apiKeys.create', { name: 'refused', subject: 'user_1' });
+  await receiver.arrived(1);
+  const closed = once(client, 'close');
+  // It is tried again in five seconds, and the client is waited for for ten.
+  expect(await server.stop()).toBe(0);
+  await closed;
+  expect(receiver.received).toHaveLength(1);
+  expect(await deliveriesIn(dataDir)).toEqual([{ state: 'pending', outcomes: [500] }]);
+});
