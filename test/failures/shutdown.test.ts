@@ -71,6 +71,10 @@ function suite(start: (dataDir: string, port: string) => Promise<Started>, lateM
         eventTypes: ['api_key.created'],
       });
     for (let i = 0; i < KEYS; i++) await done(server, 'apiKeys.create', { name: `${i}`, subject: 'user_1' });
+    await vi.waitFor(
+      async () => expect((await done(server, 'deliveries.list', { limit: 500 })).data).toHaveLength(OWED),
+      { timeout: 20_000, interval: 100 },
+    );
     await receiver.arrived(40);
 
     // Under load to the end: who asks is answered, or told to go elsewhere.
