@@ -46,6 +46,8 @@ export function openPostgres({ location, poolSize = 10, lockTimeoutMs = 5_000 }:
     },
     tx,
     onChange: (listener) => changes.add(listener),
+    // Its disk is its own, and what it keeps in reserve.
+    isFull: () => false,
     exclusively: (work) => exclusively(location, lockTimeoutMs, work),
     migrate: () => migrateDatabase(location, lockTimeoutMs),
     compact: (names) => compactTables(location, lockTimeoutMs, names),

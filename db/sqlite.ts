@@ -3,29 +3,47 @@ import Database from 'better-sqlite3';
 import { drizzle } from 'drizzle-orm/better-sqlite3';
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
 import { Changes } from './changes.ts';
+import { holdForHost } from './host.ts';
 import { sqliteKit } from './kit.ts';
 import { migrationsFolder } from './migrations.ts';
 import { ReadGroup } from './read-group.ts';
+import { Reserve } from './reserve.ts';
 import { buildTables, type Tables } from './schema.ts';
 import { type Db, type Rows, type Store, StoreError, type StoreOptions, storeFailure } from './store.ts';
 import { WriteQueue, type Writer } from './write-queue.ts';
 
 const tables = buildTables(sqliteKit);
 
-export function openSqlite({ location, lockTimeoutMs = 5_000, onCommit }: StoreOptions): Store {
+/** Refused, before anything is opened, while another host is using the file. */
+export async function openSqlite(options: StoreOptions): Promise<Store> {
+  const { location, host } = options;
+  const letGo = host && (await holdForHost(`${location}.host`, host));
+  try {
+    return open(options, () => letGo?.());
+  } catch (error) {
+    letGo?.();
+    throw error;
+  }
+}
+
+function open(
+  { location, lockTimeoutMs = 5_000, onCommit, reserveBytes }: StoreOptions,
+  onClose: () => void,
+): Store {
+  const reserve = reserveBytes === undefined ? undefined : new Reserve(`${location}.reserve`, reserveBytes);
   let hasAppended = false;
   const appended = () => {
     hasAppended = true;
   };
-  const queue = new WriteQueue(
-    () => openWriter(location, lockTimeoutMs, appended),
+  const queue = new WriteQueue(() => openWriter(location, lockTimeoutMs, appended), {
     lockTimeoutMs,
-    (transactions) => {
+    reserve,
+    onCommit(transactions) {
       onCommit?.(transactions);
       if (hasAppended) changes.tell();
       hasAppended = false;
     },
-  );
+  });
   const reader = tuned(new Database(location, { readonly: true, timeout: lockTimeoutMs }));
   const reads = new ReadGroup(reader);
   const changes = new Changes((changed) => watchOtherConnections(reader, changed));
@@ -35,6 +53,7 @@ export function openSqlite({ location, lockTimeoutMs = 5_000, onCommit }: StoreO
     read: { ...rows(reader), prepare: (_name, text) => reads.prepare(text) },
     tx: (work, lane = 'normal') => queue.add(work, lane),
     onChange: (listener) => changes.add(listener),
+    isFull: () => reserve?.isMissing() ?? false,
     exclusively: (work) => exclusively(`${location}.lock`, work),
     migrate: async () => migrateFile(location, lockTimeoutMs),
     compact: async () => compactFile(location, lockTimeoutMs),
@@ -44,6 +63,7 @@ export function openSqlite({ location, lockTimeoutMs = 5_000, onCommit }: StoreO
       // Who closes last brings the write-ahead log into the file, and a connection that only reads cannot.
       reader.close();
       queue.closeWriter();
+      onClose();
     },
   };
 }

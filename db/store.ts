@@ -1,5 +1,8 @@
 import type { PgDatabase, PgQueryResultHKT } from 'drizzle-orm/pg-core';
+import type { HostOptions } from './host.ts';
 import type { Tables } from './schema.ts';
+
+export type { HostOptions };
 
 /** PostgreSQL's query builder is the canonical type on both dialects (see kit.ts). */
 export type Db = PgDatabase<PgQueryResultHKT, Record<string, never>>;
@@ -38,6 +41,8 @@ export interface Store {
    * connection that would have brought it, and made good when there is another.
    */
   onChange(listener: () => void): () => void;
+  /** Whether the disk is full, so that of all transactions only revocations are made, from the reserve. */
+  isFull(): boolean;
   /** Brings the schema up to date. Call it within `exclusively`. */
   migrate(): Promise<void>;
   /**
@@ -58,6 +63,10 @@ export interface StoreOptions {
   lockTimeoutMs?: number;
   /** Told of each SQLite commit: how many transactions it carried. */
   onCommit?: (transactions: number) => void;
+  /** SQLite: how much of the disk is kept for revocations; without it nothing is. */
+  reserveBytes?: number;
+  /** SQLite: refuses a file that another host is using; without it nobody asks. */
+  host?: HostOptions;
 }
 
 /** Only the dialect that is used is loaded: the other's driver would cost some 10 MB. */

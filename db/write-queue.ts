@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database } from 'better-sqlite3';
+import type { Reserve } from './reserve.ts';
 import { type Lane, type Rows, StoreError, storeFailure } from './store.ts';
 
 /** A batch takes no further transaction after this long, so that others get their share of the event loop. */
@@ -9,6 +10,7 @@ const BATCH_MS_MAX = 2;
 const GATHER_MS_MAX = 1;
 
 interface Waiting {
+  lane: Lane;
   work: (tx: Rows) => Promise<unknown>;
   resolve: (value: unknown) => void;
   reject: (error: unknown) => void;
@@ -27,6 +29,15 @@ export interface Writer {
   readonly rows: Rows;
 }
 
+export interface QueueOptions {
+  /** How long another process's lock is waited for. */
+  lockTimeoutMs: number;
+  /** Without it revocations fail like everything else when the disk is full. */
+  reserve?: Reserve | undefined;
+  /** Told of each commit: how many transactions it carried. */
+  onCommit: (transactions: number) => void;
+}
+
 /**
  * The one writer of a SQLite file. Transactions that wait at the same time run one after the other, each in a
  * savepoint, are committed once, and only then answered: one fsync serves them all.
@@ -34,24 +45,22 @@ export interface Writer {
 export class WriteQueue {
   readonly #lanes: Record<Lane, Waiting[]> = { revocation: [], normal: [], minting: [] };
   readonly #open: () => Writer;
-  readonly #lockTimeoutMs: number;
-  readonly #onCommit: ((transactions: number) => void) | undefined;
+  readonly #options: QueueOptions;
   #writer: Writer | undefined;
   #draining: Promise<void> | undefined;
   #closed = false;
 
-  constructor(open: () => Writer, lockTimeoutMs: number, onCommit?: (transactions: number) => void) {
+  constructor(open: () => Writer, options: QueueOptions) {
     this.#open = open;
+    this.#options = options;
     this.#writer = open();
-    this.#lockTimeoutMs = lockTimeoutMs;
-    this.#onCommit = onCommit;
   }
 
   add<T>(work: (tx: Rows) => Promise<T>, lane: Lane): Promise<T> {
     if (this.#closed)
       return Promise.reject(new StoreError('unavailable', 'Cannot write: the store is closed'));
     return new Promise<T>((resolve, reject) => {
-      this.#lanes[lane].push({ work, resolve: resolve as (value: unknown) => void, reject });
+      this.#lanes[lane].push({ lane, work, resolve: resolve as (value: unknown) => void, reject });
       this.#draining ??= this.#drain();
     });
   }
@@ -99,18 +108,20 @@ export class WriteQueue {
 
   /** Takes SQLite's write lock, waiting for another process to let go of it. */
   async #begin(): Promise<Writer> {
-    const deadline = performance.now() + this.#lockTimeoutMs;
+    const { lockTimeoutMs, reserve } = this.#options;
+    const deadline = performance.now() + lockTimeoutMs;
     for (;;) {
       try {
         if (!this.#writer?.connection.open) this.#writer = this.#open();
         this.#writer.connection.exec('BEGIN IMMEDIATE');
         return this.#writer;
       } catch (error) {
+        if (storeFailure(error) === 'full' && reserve?.giveUp()) continue;
         if (!isBusy(error)) throw refused(error);
         if (performance.now() > deadline) {
           throw new StoreError(
             'unavailable',
-            `Cannot write: the database was locked for ${this.#lockTimeoutMs} ms`,
+            `Cannot write: the database was locked for ${lockTimeoutMs} ms`,
             { cause: error },
           );
         }
@@ -123,6 +134,7 @@ export class WriteQueue {
     const started = performance.now();
     const done: Done[] = [];
     const guard = new LoopGuard();
+    if (this.#options.reserve?.isMissing()) this.#refuseOrdinary();
     try {
       for (let waiting = this.#next(); waiting; ) {
         done.push({ waiting, outcome: await runMember(writer, waiting.work, guard) });
@@ -132,18 +144,45 @@ export class WriteQueue {
       commit(writer.connection, done);
     } catch (error) {
       this.#rollBack(writer.connection);
-      refuse(done, refused(error));
+      const refusal = refused(error);
+      this.#settle(
+        done.map(({ waiting, outcome }) => ({
+          waiting,
+          outcome: 'error' in outcome ? outcome : { error: refusal },
+        })),
+      );
       return;
     } finally {
       guard.stop();
       // What tripped it goes on running: on a connection that is closed, its later statements can do no harm.
       if (guard.tripped) this.#discardWriter();
     }
-    for (const { waiting, outcome } of done) {
-      if ('error' in outcome) waiting.reject(outcome.error);
+    this.#settle(done);
+    this.#options.onCommit(done.length);
+  }
+
+  /** Answers everybody, but for revocations that found the disk full: they are tried again with the reserve given up. */
+  #settle(done: readonly Done[]): void {
+    const isFull = ({ outcome }: Done) => 'error' in outcome && storeFailure(outcome.error) === 'full';
+    const gaveUp = done.some(isFull) && this.#options.reserve?.giveUp();
+    const again: Waiting[] = [];
+    for (const each of done) {
+      const { waiting, outcome } = each;
+      if (gaveUp && waiting.lane === 'revocation' && isFull(each)) again.push(waiting);
+      else if ('error' in outcome) waiting.reject(outcome.error);
       else waiting.resolve(outcome.value);
     }
-    this.#onCommit?.(done.length);
+    this.#lanes.revocation.unshift(...again);
+  }
+
+  /** What is left of the disk is for revocations. */
+  #refuseOrdinary(): void {
+    const error = new StoreError(
+      'full',
+      'Cannot write: the disk is full, and its reserve is for revocations',
+    );
+    for (const lane of ['normal', 'minting'] as const)
+      for (const waiting of this.#lanes[lane].splice(0)) waiting.reject(error);
   }
 
   #rollBack(connection: Database): void {
@@ -160,10 +199,6 @@ export class WriteQueue {
     this.#writer?.connection.close();
     this.#writer = undefined;
   }
-}
-
-function refuse(done: readonly Done[], error: unknown): void {
-  for (const { waiting, outcome } of done) waiting.reject('error' in outcome ? outcome.error : error);
 }
 
 async function runMember(writer: Writer, work: Waiting['work'], guard: LoopGuard): Promise<Outcome> {

@@ -11,8 +11,8 @@ import { openKeys } from './domain/installation.ts';
 import { createSigner } from './domain/signing-keys.ts';
 import { withInstalledStore } from './installed-store.ts';
 import { keptMasterKey } from './key-files.ts';
-import { refuseToStart } from './lifecycle.ts';
-import { createLogger } from './logger.ts';
+import { asThisHost, refuseToStart } from './lifecycle.ts';
+import { createLogger, type Logger } from './logger.ts';
 
 /** How often progress is told. */
 const LINE_MS = 3_000;
@@ -22,8 +22,10 @@ await main().catch((error) => refuseToStart(error, 'check the log'));
 async function main() {
   const checkpoint = readCheckpointArgument(process.argv.slice(2));
   const config = loadConfig(process.env);
-  await withInstalledStore({ location: config.databaseLocation }, async (store) => {
-    const report = await check(store, config, checkpoint);
+  const logger = createLogger(config.logLevel);
+  const options = { location: config.databaseLocation, host: asThisHost(config, logger) };
+  await withInstalledStore(options, async (store) => {
+    const report = await check(store, { config, logger }, checkpoint);
     process.stdout.write(`${describe(report, checkpoint !== undefined)}\n`);
     if (report.fault) process.exitCode = 1;
   });
@@ -44,8 +46,11 @@ function readCheckpointArgument(args: readonly string[]): string | undefined {
   return existsSync(given) ? readFileSync(given, 'utf8').trim() : given;
 }
 
-async function check(store: Store, config: Config, checkpoint: string | undefined): Promise<LogReport> {
-  const logger = createLogger(config.logLevel);
+async function check(
+  store: Store,
+  { config, logger }: { config: Config; logger: Logger },
+  checkpoint: string | undefined,
+): Promise<LogReport> {
   const masterKey = config.masterKey ?? (await store.exclusively(() => keptMasterKey(store, config, logger)));
   const { keys } = await openKeys(store.read, masterKey);
   const keyring = createKeyring(keys);

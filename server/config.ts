@@ -1,6 +1,7 @@
 /** What operators may set, read once and judged as a whole. The only reader of the environment. */
 import { readFileSync } from 'node:fs';
 import { isIP } from 'node:net';
+import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 
 export interface Config {
@@ -14,8 +15,10 @@ export interface Config {
   dataDir: string;
   /** The path of a SQLite file, or `postgres://…`, which may hold a password. */
   databaseLocation: string;
-  /** May hold a password. */
-  redisUrl: string | undefined;
+  /** Tells this host from others, for a SQLite file is for one host alone. */
+  hostId: string;
+  /** May hold passwords. */
+  redis: RedisServers | undefined;
   /** 32 bytes; undefined where none was given. */
   masterKey: Buffer | undefined;
   /** 32 bytes: what a rotation is to replace a master key that was given by. */
@@ -29,6 +32,24 @@ export interface Config {
   webhookAllowSubnets: readonly string[];
   console: boolean;
   logLevel: (typeof LOG_LEVELS)[number];
+}
+
+/** Where Redis is: one server, Sentinels that know which one it is, or the nodes of a Cluster. */
+export type RedisServers =
+  | { kind: 'single'; url: string }
+  | ({ kind: 'sentinel'; master: string; db: number; sentinelLogin: RedisLogin } & RedisNodes)
+  | ({ kind: 'cluster' } & RedisNodes);
+
+interface RedisNodes {
+  /** Any of them will do: the others are learned from those that answer. */
+  nodes: readonly { host: string; port: number }[];
+  login: RedisLogin;
+  tls: boolean;
+}
+
+interface RedisLogin {
+  username?: string;
+  password?: string;
 }
 
 /** One setting that is not as wanted. `found` never holds a secret. */
@@ -60,6 +81,7 @@ const SETTINGS = {
   DATABASE_URL: 'secret',
   REDIS_URL: 'secret',
   COUNTERSIGN_HOST: 'plain',
+  COUNTERSIGN_HOST_ID: 'plain',
   COUNTERSIGN_PUBLIC_URL: 'plain',
   COUNTERSIGN_DATA_DIR: 'plain',
   COUNTERSIGN_MASTER_KEY: 'secret',
@@ -95,6 +117,8 @@ const PORT_OF_KUBERNETES = /^(tcp|udp|sctp):\/\//;
 export const MASTER_KEY_WANTED = '32 bytes as base64, base64url or 64 hex digits';
 const BOOTSTRAP_KEY_WANTED = "'sk_' and 40 to 512 letters, digits or underscores";
 const BOOTSTRAP_KEY = /^sk_[A-Za-z0-9_]{40,512}$/;
+const REDIS_WANTED =
+  "a URL such as redis://host:6379, redis+sentinel://host:26379,host:26379/master-name or redis+cluster://host:6379,host:6379; 'rediss' for TLS";
 const HOST_NAME = /^(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/;
 
 /** Reads the settings; throws one `ConfigError` that names every bad one. Empty counts as not set. */
@@ -121,9 +145,13 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     publicUrl,
     dataDir,
     databaseLocation: databaseUrl ?? join(dataDir, 'countersign.db'),
-    redisUrl: settings.read('REDIS_URL', undefined, "a URL that begins 'redis://' or 'rediss://'", (text) =>
-      parseUrl(text, ['redis:', 'rediss:']),
+    hostId: settings.read(
+      'COUNTERSIGN_HOST_ID',
+      thisHost(),
+      'up to 64 letters, digits, points, hyphens or underscores',
+      (text) => (/^[\w.-]{1,64}$/.test(text) ? text : undefined),
     ),
+    redis: settings.read('REDIS_URL', undefined, REDIS_WANTED, parseRedisUrl),
     masterKey: settings.readSecret('COUNTERSIGN_MASTER_KEY', MASTER_KEY_WANTED, parseMasterKey),
     newMasterKey: settings.readSecret('COUNTERSIGN_NEW_MASTER_KEY', MASTER_KEY_WANTED, parseMasterKey),
     bootstrapKey: settings.readSecret('COUNTERSIGN_BOOTSTRAP_KEY', BOOTSTRAP_KEY_WANTED, (text) =>
@@ -173,6 +201,50 @@ export function parseMasterKey(text: string): Buffer | undefined {
   if (/^[0-9a-fA-F]{64}$/.test(text)) return Buffer.from(text, 'hex');
   if (/^([A-Za-z0-9+/]{43}|[A-Za-z0-9_-]{43})=?$/.test(text)) return Buffer.from(text, 'base64');
   return undefined;
+}
+
+/**
+ * `redis://…`, `redis+sentinel://user:password@host:port,…/master-name?db=0` or `redis+cluster://user:password@host:port,…`;
+ * `rediss` for TLS. Login and `db` are the servers' own; Sentinels may have a `sentinel_user` and a `sentinel_password`.
+ */
+export function parseRedisUrl(text: string): RedisServers | undefined {
+  const url = parseUrl(text, ['redis:', 'rediss:']);
+  if (url !== undefined) return { kind: 'single', url };
+  const [, scheme, kind, userinfo = '', hosts = '', path = '', query = ''] = REDIS_NODES.exec(text) ?? [];
+  try {
+    if (kind !== 'sentinel' && kind !== 'cluster') return undefined;
+    const nodes = hosts.split(',').map((host) => parseNode(host, kind === 'sentinel' ? 26_379 : 6_379));
+    if (!nodes.every((node) => node !== undefined)) return undefined;
+    const [username, password] = userinfo.split(/:(.*)/, 2).map(decodeURIComponent);
+    const servers = { nodes, login: loginOf(username, password), tls: scheme === 'rediss' };
+    if (kind === 'cluster') return path === '' && query === '' ? { kind, ...servers } : undefined;
+    const {
+      db = '0',
+      sentinel_user,
+      sentinel_password,
+      ...unknown
+    } = Object.fromEntries(new URLSearchParams(query));
+    if (path === '' || !/^\d{1,5}$/.test(db) || Object.keys(unknown).length > 0) return undefined;
+    const sentinelLogin = loginOf(sentinel_user, sentinel_password);
+    return { kind, ...servers, master: decodeURIComponent(path), db: Number(db), sentinelLogin };
+  } catch {
+    // Percent signs that stand for nothing.
+    return undefined;
+  }
+}
+
+const REDIS_NODES = /^(rediss?)\+(sentinel|cluster):\/\/(?:([^@/?]*)@)?([^@/?]+)(?:\/([^/?]*))?(?:\?(.*))?$/;
+
+const loginOf = (username: string | undefined, password: string | undefined): RedisLogin => ({
+  ...(username && { username }),
+  ...(password && { password }),
+});
+
+function parseNode(text: string, defaultPort: number): { host: string; port: number } | undefined {
+  const [, v6, name = '', digits] = /^(?:\[([0-9A-Fa-f:.]+)\]|([^:[\]]+))(?::(\d+))?$/.exec(text) ?? [];
+  const host = v6 === undefined ? parseHost(name) : isIP(v6) === 6 ? v6 : undefined;
+  const port = digits === undefined ? defaultPort : parsePort(digits);
+  return host === undefined || !port ? undefined : { host, port };
 }
 
 /** Whether a host name or address, as written in a URL or not, can only be this machine. */
@@ -293,6 +365,18 @@ function editDistance(from: string, to: string): number {
     row = next;
   }
   return row[to.length] ?? 0;
+}
+
+/**
+ * The running kernel, where it says which it is: containers on it share memory and locks, machines made from one image
+ * do not.
+ */
+function thisHost(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return hostname();
+  }
 }
 
 function defaultPublicUrl(host: string, port: number): string {

@@ -1,6 +1,6 @@
 /** How a process of ours begins and ends: what every main shares. */
-import { storeFailure } from '../db/store.ts';
-import { ConfigError } from './config.ts';
+import { type HostOptions, storeFailure } from '../db/store.ts';
+import { type Config, ConfigError } from './config.ts';
 import { InstallationError } from './domain/installation.ts';
 import { type Logger, maskCredentials } from './logger.ts';
 
@@ -15,6 +15,18 @@ export function dieLoudly(logger: Logger) {
     });
   }
 }
+
+/** Ends the process because another took over what it works with. */
+export function endSuperseded(logger: Logger, why: string): never {
+  logger.fatal(why);
+  process.exit(1);
+}
+
+/** Holds a SQLite file for this host, and ends the process when another host took it. */
+export const asThisHost = ({ hostId }: Config, logger: Logger): HostOptions => ({
+  id: hostId,
+  onLost: () => endSuperseded(logger, 'Another host has taken the SQLite file: the process ends'),
+});
 
 /** Ends the process at the first SIGTERM or SIGINT, in order once there is something to put in order; at the second, at once. */
 export function createLifecycle(logger: Logger) {

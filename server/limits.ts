@@ -4,9 +4,10 @@
  * much through around their edge, and the usual estimate from the window before up to half as much again.
  */
 import { hash } from 'node:crypto';
-import type { Redis } from 'ioredis';
 import { RateLimiterRedis, RateLimiterRes } from 'rate-limiter-flexible';
+import type { RedisServers } from './config.ts';
 import type { Logger } from './logger.ts';
+import type { RedisConnection } from './redis.ts';
 
 /** `count` in any window of `windowSeconds`; both whole. */
 export interface Limit {
@@ -35,7 +36,7 @@ export interface Limits {
 
 export interface LimitsOptions {
   /** Counts in Redis where given, else in this process's memory. */
-  redisUrl: string | undefined;
+  redis: RedisServers | undefined;
   /** Tells installations that share one Redis apart. */
   epoch?: string;
   /** Milliseconds, never going back. Redis counts by its own clock, which is one for all processes. */
@@ -54,10 +55,10 @@ const KEYS_MAX = 100_000;
 
 /** Counts in Redis where there is one, else in this process's memory. */
 export async function createLimits(options: LimitsOptions): Promise<Limits> {
-  if (options.redisUrl === undefined) return createMemoryLimits(options);
+  if (options.redis === undefined) return createMemoryLimits(options);
   // Only those who have Redis pay for its client.
-  const ioredis = await import('ioredis');
-  return createOverRedis(options, new ioredis.Redis(options.redisUrl, IMPATIENT));
+  const { connectRedis } = await import('./redis.ts');
+  return createOverRedis(options, connectRedis(options.redis, IMPATIENT));
 }
 
 /** Counts in this process's memory. */
@@ -232,9 +233,10 @@ const commonName = (key: string, limit: Limit) => `${commonWindow(limit)} ${hash
  * What this process allows it counts in its own memory too. So it goes on from there when Redis is lost and after it is
  * back, and what its own count refuses need not be asked.
  */
-function createOverRedis(options: LimitsOptions, redis: Redis): Limits {
+function createOverRedis(options: LimitsOptions, redis: RedisConnection): Limits {
   const { now, logger, epoch = '', redisMsMax = REDIS_MS_MAX } = options;
   const memory = new Memory(options.keysMax ?? KEYS_MAX);
+  // In braces, so that a Redis Cluster keeps them on one node, whatever they are of.
   const take = createTaker(redis, `{countersign}:limit:${epoch}`, redisMsMax);
   const trust = createTrust(redis, take, logger);
 
@@ -267,7 +269,7 @@ function createOverRedis(options: LimitsOptions, redis: Redis): Limits {
   };
 }
 
-const complaint = ({ status }: Redis) =>
+const complaint = ({ status }: RedisConnection) =>
   status === 'ready' ? 'Redis does not answer in time or refuses' : 'Redis cannot be reached';
 
 /** Fails at once while Redis is away, and leaves a connection that went silent for a new one. */
@@ -275,7 +277,6 @@ const IMPATIENT = {
   enableOfflineQueue: false,
   maxRetriesPerRequest: 0,
   socketTimeout: 2_000,
-  retryStrategy: (times: number) => Math.min(times * 100, 1_000),
 };
 
 type Take = (key: string, limit: Limit, cost: number) => Promise<LimitAnswer>;
@@ -324,7 +325,7 @@ return { total + cost, 0 }
 const LIMITERS_MAX = 1_000;
 
 /** Takes from Redis, or throws where it does not answer in time. Keys are hashed: they may hold what subjects are called. */
-function createTaker(redis: Redis, keyPrefix: string, msMax: number): Take {
+function createTaker(redis: RedisConnection, keyPrefix: string, msMax: number): Take {
   const limiters = new Map<string, RateLimiterRedis>();
 
   function limiterOf({ count, windowSeconds }: Limit): RateLimiterRedis {
@@ -370,7 +371,7 @@ const PROBE_EVERY_MS = 1_000;
 const PROBE: Limit = { count: 1_000_000_000, windowSeconds: 1 };
 
 /** Whether Redis is asked. It is no longer after the first failure, and again once it has counted something. */
-function createTrust(redis: Redis, take: Take, logger: Logger | undefined) {
+function createTrust(redis: RedisConnection, take: Take, logger: Logger | undefined) {
   let isTrusted = false;
   let isEnded = false;
   let next: NodeJS.Timeout | undefined;
@@ -396,8 +397,6 @@ function createTrust(redis: Redis, take: Take, logger: Logger | undefined) {
 
   redis.on('ready', probe);
   redis.on('close', () => lose(new Error('The connection to Redis was lost')));
-  // What is wrong is told by what fails; without a listener it would end the process.
-  redis.on('error', () => {});
   return {
     has: () => isTrusted,
     lose,

@@ -38,7 +38,7 @@ async function main() {
 
   let workers: Workers | undefined;
   const opened = await openDeps(config, { logger, metrics, wake: (job) => workers?.wake(job) });
-  const started = await startWorkers(opened.deps, { redisUrl: config.redisUrl, logger, metrics, role });
+  const started = await startWorkers(opened.deps, { redis: config.redis, logger, metrics, role });
   workers = started;
   const feeds = createFeeds(opened.deps, logger);
   listener = createRequestListener({
@@ -52,8 +52,8 @@ async function main() {
   });
   lifecycle.onEnd(async () => {
     feeds.close();
-    await drain(server);
-    await started.close();
+    // At the same time: what is claimed while requests are waited for would have to be waited for after them.
+    await Promise.all([drain(server), started.close()]);
     await opened.close();
   });
   announce(config, opened);

@@ -24,6 +24,7 @@ import { createStatusIndexes } from './domain/status-indexes.ts';
 import { createStatusLists } from './domain/status-lists.ts';
 import { createUsageCounter } from './domain/usage.ts';
 import { firstMasterKey, keptMasterKey, keyFile, writeDurably } from './key-files.ts';
+import { asThisHost, endSuperseded } from './lifecycle.ts';
 import { createLimits, type Limits } from './limits.ts';
 import { createComplaint, type Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
@@ -49,6 +50,12 @@ export interface OpenOptions {
   wake: Deps['wake'];
 }
 
+/**
+ * A revocation writes some 40 KB to SQLite's log, which is written over again each 4 MB; what stays of it is under 1 KB.
+ * So this is enough for tens of thousands.
+ */
+const RESERVE_BYTES = 16 * 1024 * 1024;
+
 const UPKEEP_MS = 5_000;
 /** After each millisecond or so of writing what was counted, for as long as it does not pile up. */
 const FLUSH_PAUSE_MS = 4;
@@ -65,13 +72,18 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
   const { logger, metrics, wake } = options;
   const clock = startClock();
   mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
-  const store = await openStore({ location: config.databaseLocation, onCommit: metrics.commit });
+  const store = await openStore({
+    location: config.databaseLocation,
+    onCommit: metrics.commit,
+    reserveBytes: RESERVE_BYTES,
+    host: asThisHost(config, logger),
+  });
   let limits: Limits | undefined;
   try {
     const installed = await store.exclusively(() => install(store, config, logger, clock.now));
     clock.notBefore(await lastEventAt(store), logger);
     limits = await createLimits({
-      redisUrl: config.redisUrl,
+      redis: config.redis,
       epoch: installed.epoch,
       now: clock.now,
       logger,
@@ -261,8 +273,8 @@ function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
 async function endIfSuperseded(deps: Deps, logger: Logger): Promise<void> {
   // A database that does not answer takes no hash from us either.
   if (await hasOurPeppers(deps).catch(() => true)) return;
-  logger.fatal(
+  endSuperseded(
+    logger,
     'The pepper is being retired: the process ends, and can be started again once that is finished',
   );
-  process.exit(1);
 }

@@ -10,8 +10,11 @@ export interface Readiness {
 
 const READ_MS_MAX = 1_000;
 
+const FULL =
+  'The disk is full: what takes something away is still written, from a reserve; all else is refused';
+
 /**
- * Ready is who can read the database within a second and is not on its way out. One reading serves all who ask at the
+ * Ready is who can read the database within a second, has room on the disk and is not on its way out. One reading serves all who ask at the
  * same time: nobody has to authenticate to ask.
  */
 export function createReadiness(options: {
@@ -37,7 +40,9 @@ export function createReadiness(options: {
       asking = undefined;
     });
     const databaseAnswers = await asking;
-    return { ready: databaseAnswers && !isDraining(), degraded: degraded() };
+    const isFull = deps.store.isFull();
+    const complaints = [isFull ? FULL : null, degraded()].filter((complaint) => complaint !== null);
+    return { ready: databaseAnswers && !isFull && !isDraining(), degraded: complaints.join('; ') || null };
   };
 }
 

@@ -21,7 +21,7 @@ import {
   keyFile,
   prepareMasterKey,
 } from './key-files.ts';
-import { refuseToStart } from './lifecycle.ts';
+import { asThisHost, refuseToStart } from './lifecycle.ts';
 import { createLogger, type Logger, maskCredentials } from './logger.ts';
 
 /** What a command works with. */
@@ -49,9 +49,12 @@ async function main() {
   const command = readCommand(process.argv.slice(2));
   const config = loadConfig(process.env);
   const logger = createLogger(config.logLevel);
-  await withInstalledStore({ location: config.databaseLocation, lockTimeoutMs: LOCK_TIMEOUT_MS }, (store) =>
-    command({ config, logger, store }),
-  );
+  const options = {
+    location: config.databaseLocation,
+    lockTimeoutMs: LOCK_TIMEOUT_MS,
+    host: asThisHost(config, logger),
+  };
+  await withInstalledStore(options, (store) => command({ config, logger, store }));
 }
 
 function readCommand([name, ...options]: readonly string[]): (opened: Opened) => Promise<void> {

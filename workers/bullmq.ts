@@ -4,8 +4,9 @@
  * claimed does the work itself. The only importer of bullmq.
  */
 import { type Job as BullJob, Queue, Worker } from 'bullmq';
-import { Redis } from 'ioredis';
+import type { RedisServers } from '../server/config.ts';
 import type { Logger } from '../server/logger.ts';
+import { connectRedis, type RedisConnection } from '../server/redis.ts';
 import {
   type Claimed,
   createPump,
@@ -19,7 +20,7 @@ import {
 } from './transport.ts';
 
 export interface BullmqOptions {
-  redisUrl: string;
+  redis: RedisServers;
   /** Tells installations that share one Redis apart. */
   epoch: string;
   logger: Logger;
@@ -50,21 +51,8 @@ const IMPATIENT = {
 /** Waits for Redis to come back, as BullMQ wants it of connections that block. */
 const PATIENT = { maxRetriesPerRequest: null };
 
-/** Also BullMQ's own copy of a connection gives up once `isWanted` says no; nothing else ends one that is reconnecting. */
-function connect(
-  redisUrl: string,
-  options: typeof IMPATIENT | typeof PATIENT,
-  isWanted: () => boolean = () => true,
-): Redis {
-  const retryStrategy = (times: number) => (isWanted() ? Math.min(times * 100, 1_000) : null);
-  const redis = new Redis(redisUrl, { ...options, retryStrategy });
-  // What is wrong is seen from its state; without a listener it would end the process.
-  redis.on('error', () => {});
-  return redis;
-}
-
 /** Says when Redis comes and goes, but not how often it was tried. */
-function reportConnection(redis: Redis, logger: Logger) {
+function reportConnection(redis: RedisConnection, logger: Logger) {
   let isReady = false;
   redis.on('ready', () => {
     isReady = true;
@@ -77,7 +65,7 @@ function reportConnection(redis: Redis, logger: Logger) {
 }
 
 /** Resolves once it is clear whether Redis can be reached, or after a second. */
-async function firstContact(redis: Redis): Promise<void> {
+async function firstContact(redis: RedisConnection): Promise<void> {
   await within(
     FIRST_CONTACT_MS_MAX,
     new Promise<void>((resolve) => {
@@ -88,8 +76,12 @@ async function firstContact(redis: Redis): Promise<void> {
 }
 
 /** For a process that has no jobs itself: tells those that have that something is due. */
-export async function createBullmqProducer({ redisUrl, epoch, logger }: BullmqOptions): Promise<Transport> {
-  const redis = connect(redisUrl, IMPATIENT);
+export async function createBullmqProducer({
+  redis: servers,
+  epoch,
+  logger,
+}: BullmqOptions): Promise<Transport> {
+  const redis = connectRedis(servers, IMPATIENT);
   reportConnection(redis, logger);
   const sending = new Map<JobName, { again: boolean }>();
   let unheard = 0;
@@ -131,7 +123,7 @@ export async function createBullmqProducer({ redisUrl, epoch, logger }: BullmqOp
 
 /** For a process that works: relays what is due to the queue, and does what the queue gives it. */
 export async function createBullmqConsumer(options: BullmqOptions, jobs: readonly Job[]): Promise<Transport> {
-  const { redisUrl, epoch, logger } = options;
+  const { redis: servers, epoch, logger } = options;
   const byName = new Map<string, Job>(jobs.map((job) => [job.name, job]));
   const pumps = new Map<string, Pump>();
   let isFull = false;
@@ -140,9 +132,10 @@ export async function createBullmqConsumer(options: BullmqOptions, jobs: readonl
   });
 
   const relay = createRelay(options);
-  const ear = connect(redisUrl, PATIENT);
+  const ear = connectRedis(servers, PATIENT);
   ear.on('message', (_channel, name) => pumps.get(name)?.wake());
-  ear.subscribe(wakeChannel(epoch)).catch(() => {});
+  // At each connection anew: a first one that broke in between would leave us deaf.
+  ear.on('ready', () => void ear.subscribe(wakeChannel(epoch)).catch(() => {}));
 
   const worker = createSupervisedWorker(options, async (bullJob) => {
     const job = byName.get(bullJob.name);
@@ -194,8 +187,8 @@ const UNREACHABLE = 'Redis cannot be reached: what is due is done by the process
 const REFUSING = 'Redis takes no jobs: what is due is done by the process that finds it';
 
 /** Puts claimed work into the queue. */
-function createRelay({ redisUrl, epoch, logger }: BullmqOptions) {
-  const redis = connect(redisUrl, IMPATIENT);
+function createRelay({ redis: servers, epoch, logger }: BullmqOptions) {
+  const redis = connectRedis(servers, IMPATIENT);
   reportConnection(redis, logger);
   let queue: Queue | undefined;
   /** Which commands failed when they were last tried. */
@@ -277,11 +270,12 @@ const cut = (text: string | undefined) => text?.slice(0, 64);
 
 /** A worker of BullMQ that is begun anew when it could not begin: a connection that broke at that moment is final to it. */
 function createSupervisedWorker(
-  { redisUrl, epoch, logger }: BullmqOptions,
+  { redis: servers, epoch, logger }: BullmqOptions,
   work: (job: BullJob) => Promise<void>,
 ) {
   let isClosing = false;
-  const redis = connect(redisUrl, PATIENT, () => !isClosing);
+  // Also BullMQ's own copy of it gives up then: nothing else ends one that is reconnecting.
+  const redis = connectRedis(servers, { ...PATIENT, isWanted: () => !isClosing });
   let restart: NodeJS.Timeout | undefined;
   let worker = begin();
 

@@ -20,7 +20,7 @@ async function main() {
   let workers: Workers | undefined;
   const opened = await openDeps(config, { logger, metrics, wake: (job) => workers?.wake(job) });
   const started = await startWorkers(opened.deps, {
-    redisUrl: config.redisUrl,
+    redis: config.redis,
     logger,
     metrics,
     role: 'consumer',

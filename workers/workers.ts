@@ -1,4 +1,5 @@
 /** Starts what works in the background, over Redis where there is one. */
+import type { RedisServers } from '../server/config.ts';
 import type { Deps } from '../server/deps.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
@@ -8,7 +9,7 @@ import { startSchedule } from './schedule.ts';
 import type { Transport } from './transport.ts';
 
 export interface WorkersOptions {
-  redisUrl: string | undefined;
+  redis: RedisServers | undefined;
   logger: Logger;
   metrics: Metrics;
   /** `producer` only wakes others, `consumer` is woken and works, `all` does both. */
@@ -32,13 +33,13 @@ export async function startWorkers(deps: Deps, options: WorkersOptions): Promise
 }
 
 async function startTransport(deps: Deps, options: WorkersOptions): Promise<Transport> {
-  const { redisUrl, logger, metrics, role } = options;
+  const { redis, logger, metrics, role } = options;
   const jobs = role === 'producer' ? [] : [revocationWebhooks(deps, logger, metrics)];
   // Without Redis and jobs this does nothing: the process that has the jobs asks the rows itself.
-  if (redisUrl === undefined) return createInProcessTransport(jobs, logger);
+  if (redis === undefined) return createInProcessTransport(jobs, logger);
   // Only those who have Redis pay for its client, some 20 MB.
   const { createBullmqConsumer, createBullmqProducer } = await import('./bullmq.ts');
-  const connection = { redisUrl, epoch: await readEpoch(deps), logger };
+  const connection = { redis, epoch: await readEpoch(deps), logger };
   return role === 'producer' ? createBullmqProducer(connection) : createBullmqConsumer(connection, jobs);
 }
 

@@ -4,7 +4,13 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { WhenDone } from '../support/deps.ts';
 import { ownRedis } from '../support/redis.ts';
-import { type Launched, launchServer, type RunningServer, send, startServer } from '../support/server.ts';
+import {
+  type Launched,
+  type RunningServer,
+  send,
+  startServer,
+  startWorkersApart,
+} from '../support/server.ts';
 import { freePort } from '../support/services.ts';
 import type { Target } from './crash.ts';
 
@@ -40,11 +46,7 @@ export async function startCountersign(options: CountersignOptions, receiverUrl:
   const launch = { whenDone, patienceMs: START_MS_MAX };
   const serve = () =>
     startServer(env.COUNTERSIGN_DATA_DIR, env, { ...launch, args: redis ? ['--server-only'] : [] });
-  const work = async () => {
-    const workers = await launchServer(env, { ...launch, main: 'workers' });
-    await workers.printed('stderr', /"msg":"ready"/);
-    return workers;
-  };
+  const work = () => startWorkersApart(env, launch);
 
   let server: RunningServer = await serve();
   let workers: Launched | null = redis ? await work() : null;

@@ -1,16 +1,24 @@
-import { spawnSync } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { type SQL, sql } from 'drizzle-orm';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
-import { type Db, openStore, type Rows, type Store, StoreError, storeFailure } from '../../db/store.ts';
-import { freshDatabase, freshFolder, openTestStore } from '../support/deps.ts';
+import {
+  type Db,
+  openStore,
+  type Rows,
+  type Store,
+  StoreError,
+  type StoreOptions,
+  storeFailure,
+} from '../../db/store.ts';
+import { freshDatabase, openTestStore } from '../support/deps.ts';
+import { smallDisk, whyNoSmallDisk } from '../support/small-disk.ts';
 import { addRow, rowIds, settle } from './rows.ts';
 
 /** SQLite's own words, on the connection that writes. */
 const run = (db: Db, statement: SQL) => (db as unknown as { run(query: SQL): unknown }).run(statement);
 
-async function openAt(location: string, options: { lockTimeoutMs?: number } = {}): Promise<Store> {
+async function openAt(location: string, options: Partial<StoreOptions> = {}): Promise<Store> {
   const store = await openStore({ location, ...options });
   onTestFinished(() => store.close());
   await store.migrate();
@@ -210,28 +218,49 @@ describe('a full disk in the middle of a batch', () => {
     expect(await rowIds(store)).toEqual([]);
   });
 
-  const tmpfs = mountable();
+  const tmpfs = whyNoSmallDisk();
 
   it.skipIf(tmpfs !== null)(
     `holds on a file system that is really full${tmpfs === null ? '' : ` [skipped: ${tmpfs}]`}`,
     async () => {
-      const folder = freshFolder();
-      expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', folder]).status).toBe(0);
-      const store = await openStore({ location: `${folder}/countersign.db` });
-      // Finished in reverse order: first the store is closed, then the file system goes.
-      onTestFinished(() => void spawnSync('umount', [folder]));
-      onTestFinished(() => store.close());
+      const store = await openAt(`${smallDisk(2).folder}/countersign.db`);
       await store.migrate();
       const { refused } = await writeAround(store, 1_500_000);
       expect(refused.length).toBeGreaterThan(0);
       expect(new Set(refused.map(storeFailure))).toEqual(new Set(['full']));
     },
   );
-});
 
-/** Why a small file system cannot be mounted here, or null when it can. */
-function mountable(): string | null {
-  if (process.getuid?.() !== 0) return 'only root may mount a small file system';
-  const { status } = spawnSync('unshare', ['-m', 'mount', '-t', 'tmpfs', '-o', 'size=64k', 'tmpfs', '/mnt']);
-  return status === 0 ? null : 'this machine does not let root mount a file system';
-}
+  it.skipIf(tmpfs !== null)(
+    `leaves revocations their reserve, and everybody else as soon as there is room again${tmpfs === null ? '' : ` [skipped: ${tmpfs}]`}`,
+    async () => {
+      const disk = smallDisk(8);
+      const store = await openAt(`${disk.folder}/countersign.db`, { reserveBytes: 2 << 20 });
+      await store.tx((tx) => addRow(tx, 'before'));
+      expect(store.isFull()).toBe(false);
+      disk.fill();
+      const row = BIG.slice(0, 20_000);
+      const mixed = (round: number) =>
+        Array.from({ length: 12 }, (_, i) =>
+          store.tx((tx) => addRow(tx, `${round}-${i}${row}`), LANES[i % LANES.length]),
+        );
+      const first = await settle(mixed(1));
+      // SQLite's log had some room left: but no revocation is refused, and soon everything else is.
+      expect(first.refused.length).toBeGreaterThan(0);
+      expect(new Set(first.refused.map(storeFailure))).toEqual(new Set(['full']));
+      expect(first.acknowledged.filter((id) => isRevocation(id))).toHaveLength(4);
+      expect(store.isFull()).toBe(true);
+      const second = await settle(mixed(2));
+      expect(second.acknowledged.every(isRevocation)).toBe(true);
+      expect(second.acknowledged).toHaveLength(4);
+      expect(await rowIds(store)).toEqual(['before', ...first.acknowledged, ...second.acknowledged].sort());
+
+      disk.makeRoom();
+      expect((await settle(mixed(3))).refused).toEqual([]);
+      expect(store.isFull()).toBe(false);
+    },
+  );
+
+  const LANES = ['normal', 'revocation', 'minting'] as const;
+  const isRevocation = (id: string) => Number(/^\d-(\d+)/.exec(id)?.[1]) % LANES.length === 1;
+});

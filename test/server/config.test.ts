@@ -1,7 +1,14 @@
 import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { ConfigError, isLoopback, listeningOn, loadConfig, parseMasterKey } from '../../server/config.ts';
+import {
+  ConfigError,
+  isLoopback,
+  listeningOn,
+  loadConfig,
+  parseMasterKey,
+  parseRedisUrl,
+} from '../../server/config.ts';
 import { freshFolder } from '../support/deps.ts';
 
 const KEY = Buffer.alloc(32, 9);
@@ -28,7 +35,8 @@ describe('loadConfig()', () => {
       publicUrl: 'http://127.0.0.1:4400',
       dataDir: resolve('data'),
       databaseLocation: resolve('data/countersign.db'),
-      redisUrl: undefined,
+      hostId: expect.stringMatching(/./),
+      redis: undefined,
       masterKey: undefined,
       bootstrapKey: undefined,
       signingAlg: 'RS256',
@@ -46,6 +54,7 @@ describe('loadConfig()', () => {
       DATABASE_URL: 'postgres://app:hunter2@db/countersign',
       REDIS_URL: 'redis://cache:6379',
       COUNTERSIGN_HOST: '0.0.0.0',
+      COUNTERSIGN_HOST_ID: 'host-1',
       COUNTERSIGN_PUBLIC_URL: 'https://Auth.Example.com/',
       COUNTERSIGN_DATA_DIR: '/var/lib/countersign',
       COUNTERSIGN_MASTER_KEY: KEY.toString('base64url'),
@@ -64,7 +73,8 @@ describe('loadConfig()', () => {
       publicUrl: 'https://auth.example.com',
       dataDir: '/var/lib/countersign',
       databaseLocation: 'postgres://app:hunter2@db/countersign',
-      redisUrl: 'redis://cache:6379',
+      hostId: 'host-1',
+      redis: { kind: 'single', url: 'redis://cache:6379' },
       masterKey: KEY,
       newMasterKey: NEW_KEY,
       bootstrapKey: `sk_${'a'.repeat(40)}`,
@@ -99,6 +109,7 @@ describe('loadConfig()', () => {
       DATABASE_URL: 'mysql://db',
       REDIS_URL: 'cache:6379',
       COUNTERSIGN_HOST: 'a b',
+      COUNTERSIGN_HOST_ID: 'a b',
       COUNTERSIGN_PUBLIC_URL: 'https://auth.example.com/path',
       COUNTERSIGN_SIGNING_ALG: 'HS256',
       COUNTERSIGN_TRUSTED_PROXIES: '10.0.0.0/33',
@@ -117,7 +128,7 @@ describe('loadConfig()', () => {
   it('says of a secret only how long it is', () => {
     const problems = problemsOf({
       DATABASE_URL: 'mysql://app:hunter2@db',
-      REDIS_URL: 'http://:hunter2@cache',
+      REDIS_URL: 'redis+sentinel://:hunter2@cache',
       COUNTERSIGN_PUBLIC_URL: 'https://me:hunter2@auth.example.com',
       COUNTERSIGN_MASTER_KEY: 'hunter2hunter2',
       COUNTERSIGN_NEW_MASTER_KEY: 'hunter2hunter2',
@@ -181,6 +192,56 @@ describe('loadConfig()', () => {
     expect(problemsOf({ [name]: join(folder, 'none') })[name]).toMatch(/ENOENT/);
     writeFileSync(path, 'hunter2');
     expect(problemsOf({ [name]: path })[name]).toMatch(/a file that holds 32 bytes .*; found text of 7/);
+  });
+});
+
+describe('parseRedisUrl()', () => {
+  it('reads one server, Sentinels and a Cluster, with what the URL hides of a password', () => {
+    expect(parseRedisUrl('rediss://app:hunter2@cache/1')).toEqual({
+      kind: 'single',
+      url: 'rediss://app:hunter2@cache/1',
+    });
+    const login = { username: 'app', password: 'p:@1' };
+    expect(parseRedisUrl('redis+sentinel://app:p:%401@one,[::1]:7000/main?db=2&sentinel_password=s')).toEqual(
+      {
+        kind: 'sentinel',
+        nodes: [
+          { host: 'one', port: 26_379 },
+          { host: '::1', port: 7000 },
+        ],
+        login,
+        tls: false,
+        master: 'main',
+        db: 2,
+        sentinelLogin: { password: 's' },
+      },
+    );
+    expect(parseRedisUrl('rediss+cluster://:hunter2@one:7000,two')).toEqual({
+      kind: 'cluster',
+      nodes: [
+        { host: 'one', port: 7000 },
+        { host: 'two', port: 6379 },
+      ],
+      login: { password: 'hunter2' },
+      tls: true,
+    });
+  });
+
+  it.each([
+    'redis+sentinel://one:26379',
+    'redis+sentinel://one/main?db=x',
+    'redis+sentinel://one/main?database=1',
+    'redis+sentinel://one/%zz',
+    'redis+cluster://one/main',
+    'redis+cluster://one?db=1',
+    'redis+cluster://one,,two',
+    'redis+cluster://one:0',
+    'redis+cluster://one:65536',
+    'redis+cluster://[1::x]:7000',
+    'redis+cluster://',
+    'redis+ring://one',
+  ])('does not guess what %s means', (text) => {
+    expect(parseRedisUrl(text)).toBeUndefined();
   });
 });
 

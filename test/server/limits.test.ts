@@ -14,7 +14,7 @@ import {
   SLIDING_WINDOW,
 } from '../../server/limits.ts';
 import { createLogger } from '../../server/logger.ts';
-import { connectTo, ownRedis } from '../support/redis.ts';
+import { connectTo, ownRedis, redisAt } from '../support/redis.ts';
 import { describeMode } from '../workers/transports.ts';
 
 interface Taken {
@@ -259,7 +259,7 @@ const monotonic = () => Math.floor(performance.now());
 /** Limits over a Redis; they end with the test. A slow machine is no failure, unless a test is about that. */
 async function over(redisUrl: string, options: Partial<LimitsOptions> = {}): Promise<Limits> {
   const patient = { epoch: 'epoch', now: monotonic, redisMsMax: 20_000 };
-  const limits = await createLimits({ redisUrl, ...patient, ...options });
+  const limits = await createLimits({ redis: redisAt(redisUrl), ...patient, ...options });
   onTestFinished(() => limits.close());
   return limits;
 }

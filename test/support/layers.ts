@@ -39,6 +39,8 @@ export const LAYERS: Record<string, Layer> = {
       'server/metrics',
       'server/open',
       'server/lifecycle',
+      // One maker of connections for rate limits and jobs: what a REDIS_URL means is known once.
+      'server/redis',
     ],
   },
   client: {
@@ -132,7 +134,7 @@ export const LAYERS: Record<string, Layer> = {
     types: ['server/logger'],
   },
   'server/key-records': { imports: ['server/errors'] },
-  'server/limits': { imports: [], types: ['server/logger'] },
+  'server/limits': { imports: ['server/redis'], types: ['server/config', 'server/logger', 'server/redis'] },
   'server/lifecycle': { imports: ['db', 'server/config', 'server/domain', 'server/logger'] },
   'server/listen': { imports: ['server/crypto', 'server/domain', 'server/errors'], types: ['client'] },
   'server/logger': { imports: ['server/crypto/format'] },
@@ -145,6 +147,7 @@ export const LAYERS: Record<string, Layer> = {
       'server/crypto',
       'server/config',
       'server/key-files',
+      'server/lifecycle',
       'server/limits',
       'server/logger',
       'server/outbound',
@@ -155,6 +158,7 @@ export const LAYERS: Record<string, Layer> = {
   'server/outbound-addresses': { imports: ['server/domain/addresses'] },
   'server/page': { imports: [] },
   'server/readiness': { imports: [], types: ['server/deps', 'server/logger'] },
+  'server/redis': { imports: [], types: ['server/config'] },
   'server/rotate-keys': {
     imports: [
       'server/config',
@@ -185,7 +189,7 @@ const PACKAGES: Record<string, Layer> = {
   'drizzle-orm/*': { imports: ['db'] },
   jose: { imports: ['server/crypto/jwt'] },
   bullmq: { imports: ['workers'] },
-  ioredis: { imports: ['workers', 'server/limits'] },
+  ioredis: { imports: ['server/redis'] },
   express: { imports: ['server/app'] },
   helmet: { imports: ['server/app'] },
   '@trpc/server': {

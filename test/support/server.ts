@@ -141,6 +141,16 @@ export async function startServer(
   };
 }
 
+/** Starts the built workers, apart from any server, and waits until they are ready. */
+export async function startWorkersApart(
+  env: NodeJS.ProcessEnv,
+  options: LaunchOptions = {},
+): Promise<Launched> {
+  const workers = await launchServer(env, { ...options, main: 'workers' });
+  await workers.printed('stderr', /"msg":"ready"/);
+  return workers;
+}
+
 function readFirstSecretKey(dataDir: string): string {
   const path = join(dataDir, 'first-secret-key');
   return existsSync(path) ? readFileSync(path, 'utf8').trim() : '';

@@ -69,6 +69,15 @@ interface User {
 }
 
 async function startPostgres(parent: string, children: ChildProcess[]): Promise<string> {
+  const { url, port, command, folder, user } = await newCluster(parent);
+  children.push(spawnBound(command, folder, user));
+  await listening(port);
+  await prepareTemplate(url);
+  return url;
+}
+
+/** A PostgreSQL cluster in a folder below `parent`, and how it is started. */
+export async function newCluster(parent: string) {
   const binaries = postgresBinaries() ?? '';
   const user = unprivileged();
   const folder = folderOf(parent, 'postgres', user);
@@ -87,11 +96,13 @@ async function startPostgres(parent: string, children: ChildProcess[]): Promise<
     max_connections: 300,
   };
   const flags = Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
-  children.push(spawnBound([join(binaries, 'postgres'), '-D', data, ...flags], folder, user));
-  await listening(port);
-  const url = `postgres://postgres@127.0.0.1:${port}`;
-  await prepareTemplate(url);
-  return url;
+  return {
+    url: `postgres://postgres@127.0.0.1:${port}`,
+    port,
+    command: [join(binaries, 'postgres'), '-D', data, ...flags],
+    folder,
+    user,
+  };
 }
 
 /** Databases of tests are copies of one that is already migrated. */
@@ -104,7 +115,8 @@ async function prepareTemplate(url: string) {
   await store.close();
 }
 
-async function connectWhenReady(connectionString: string): Promise<pg.Client> {
+/** Resolves once the server lets somebody in. */
+export async function connectWhenReady(connectionString: string): Promise<pg.Client> {
   for (;;) {
     const client = new pg.Client({ connectionString });
     try {

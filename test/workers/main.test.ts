@@ -41,7 +41,7 @@ async function openServerHalf(env: Record<string, string>) {
   let producer: Workers | undefined;
   const opened = await openDeps(config, { logger, metrics, wake: (job) => producer?.wake(job) });
   producer = await startWorkers(opened.deps, {
-    redisUrl: config.redisUrl,
+    redis: config.redis,
     logger,
     metrics,
     role: 'producer',

@@ -8,6 +8,7 @@ import { createMetrics } from '../../server/metrics.ts';
 import { createOutbound } from '../../server/outbound.ts';
 import { startWorkers, type Workers, type WorkersOptions } from '../../workers/workers.ts';
 import { callerWith, type Dialect, openTestDeps, type TestDeps } from '../support/deps.ts';
+import { redisAt } from '../support/redis.ts';
 
 export interface Mode {
   dialect: Dialect;
@@ -65,7 +66,7 @@ export async function openHouse({ dialect, redisUrl }: Mode): Promise<House> {
     lines,
     async start(options = {}) {
       const workers = await startWorkers(deps, {
-        redisUrl,
+        redis: redisUrl === undefined ? undefined : redisAt(redisUrl),
         logger,
         metrics: createMetrics(),
         role: 'all',

@@ -1,0 +1,78 @@
+/** Which host has a SQLite file open: its processes share memory about it, which those of another host would not see. */
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { StoreError } from './store.ts';
+
+export interface HostOptions {
+  /** Tells this host from every other. */
+  id: string;
+  /** Told when another host took the file, because this one seemed gone: whoever is told must not write any more. */
+  onLost: () => void;
+}
+
+const BEAT_MS = 2_000;
+/** So long another host's mark must stay as it is before that host counts as gone. No two clocks are compared. */
+const WATCH_MS = 7_000;
+const LOOK_MS = 500;
+/** Always as long, so that it is written over in place: that takes no room on a disk that is full. */
+const MARK_BYTES = 512;
+
+/** Marks the file as this host's, for as long as it is not ended. Throws while another host is using it. */
+export async function holdForHost(path: string, { id, onLost }: HostOptions): Promise<() => void> {
+  await take(path, id);
+  const timer = setInterval(() => {
+    try {
+      const { holder } = read(path);
+      if (holder !== null && holder !== id) onLost();
+      else mark(path, id);
+    } catch {
+      // What is wrong with the file system the next transaction will say.
+    }
+  }, BEAT_MS);
+  timer.unref();
+  return () => clearInterval(timer);
+}
+
+async function take(path: string, id: string): Promise<void> {
+  const first = read(path);
+  // Another process of this host may watch too, and be the first to take it.
+  const isOurs = ({ holder }: { holder: string | null }) => holder === null || holder === id;
+  let found = first;
+  for (let watchedMs = 0; !isOurs(found) && watchedMs < WATCH_MS; watchedMs += LOOK_MS) {
+    await sleep(LOOK_MS);
+    found = read(path);
+    if (!isOurs(found) && found.text !== first.text) throw inUse(found.text);
+  }
+  mark(path, id);
+}
+
+function inUse(text: string): StoreError {
+  const name = text.split(' ')[1];
+  return new StoreError(
+    'unavailable',
+    `Another host, '${name}', is using this SQLite file, and only one may. Stop it there, or use PostgreSQL`,
+  );
+}
+
+/** `holder` is null where there is no mark, or one that is just being made. */
+function read(path: string): { text: string; holder: string | null } {
+  try {
+    const text = readFileSync(path, 'utf8');
+    return { text, holder: text.split(' ', 1)[0] || null };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return { text: '', holder: null };
+    throw error;
+  }
+}
+
+function mark(path: string, id: string): void {
+  const text = `${id} ${hostname()} ${randomBytes(8).toString('hex')}`.padEnd(MARK_BYTES - 1);
+  try {
+    writeFileSync(path, `${text}\n`, { flag: 'r+' });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    writeFileSync(path, `${text}\n`, { mode: 0o600 });
+  }
+}
