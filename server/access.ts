@@ -105,6 +105,7 @@ export const ACCESS = {
 /** The same for what is reached over HTTP and is no procedure. */
 const HTTP_ACCESS = {
   'metrics.read': READERS,
+  'queues.read': ADMIN,
   'feed.follow': FOLLOWERS,
 } as const satisfies Record<string, readonly Who[]>;
 

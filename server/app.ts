@@ -24,6 +24,7 @@ import { createHotRoutes, isHotRoute } from './hot.ts';
 import type { Logger } from './logger.ts';
 import type { Metrics } from './metrics.ts';
 import { renderPage, STYLE_SOURCE } from './page.ts';
+import { createQueueBoard, QUEUE_BOARD_PATH } from './queue-board.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 import { toErrorEnvelope } from './rest/errors.ts';
 import { translate } from './translate.ts';
@@ -36,6 +37,8 @@ export interface AppOptions {
   config: Pick<Config, 'publicUrl' | 'corsOrigins' | 'trustedProxies'>;
   logger: Logger;
   metrics: Metrics;
+  /** Opens the board of the queue below a path; null where there is no queue. */
+  openQueueBoard: ((path: string) => Promise<RequestHandler>) | null;
   /** What works less well than it should, or null. */
   degraded: () => string | null;
   /** Whether the process is on its way out: it answers what comes, and asks for no more. */
@@ -239,23 +242,29 @@ function createApp(options: AppOptions, addressOf: AddressOf): Express {
   app.set('query parser', false);
   app.enable('strict routing');
   app.enable('case sensitive routing');
+  const contextOf: ContextOf = (request, response) => ({
+    deps,
+    authorization: request.headers.authorization,
+    address: () => addressOf(request),
+    requestId: requestIdOf(response),
+  });
   app.use(createHelmet(config.publicUrl));
-  app.use('/trpc', createTrpcGate(), createTrpc(deps, logger, addressOf));
+  app.use('/trpc', createTrpcGate(), createTrpc(contextOf, logger));
+  app.use(QUEUE_BOARD_PATH, (_request, response, next) => {
+    nameRoute(response, QUEUE_BOARD_PATH);
+    next();
+  });
+  app.use(
+    QUEUE_BOARD_PATH,
+    createQueueBoard({ publicUrl: config.publicUrl, open: options.openQueueBoard, contextOf }),
+  );
   get(app, '/', async (_request, response) => {
     response.type('html').send(renderPage({ publicUrl: config.publicUrl, ...(await readiness()) }));
   });
   get(app, '/healthz', (_request, response) => sendJson(response, 200, { status: 'ok' }));
   get(app, '/readyz', async (_request, response) => sendReadiness(response, await readiness()));
   get(app, '/metrics', async (request, response) => {
-    await authenticate(
-      {
-        deps,
-        authorization: request.headers.authorization,
-        address: () => addressOf(request),
-        requestId: requestIdOf(response),
-      },
-      'metrics.read',
-    );
+    await authenticate(contextOf(request, response), 'metrics.read');
     response.type(metrics.contentType).send(await metrics.text());
   });
   app.use(() => {
@@ -355,18 +364,15 @@ function trpcRoute(request: Request): string {
   return Object.hasOwn(ACCESS, path) ? `/trpc/${path}` : '/trpc';
 }
 
-function createTrpc(deps: Deps, logger: Logger, addressOf: AddressOf): RequestHandler {
+type ContextOf = (request: IncomingMessage, response: ServerResponse) => RequestContext;
+
+function createTrpc(contextOf: ContextOf, logger: Logger): RequestHandler {
   return createExpressMiddleware({
     router: appRouter,
     allowMethodOverride: true,
     maxBatchSize: BATCH_SIZE_MAX,
     maxBodySize: BODY_BYTES_MAX,
-    createContext: ({ req, res }): RequestContext => ({
-      deps,
-      authorization: req.headers.authorization,
-      address: () => addressOf(req),
-      requestId: requestIdOf(res),
-    }),
+    createContext: ({ req, res }) => contextOf(req, res),
     responseMeta({ errors }) {
       const seconds = errors.map((error) => secondsToRetry(translate(error, '')) ?? 0);
       const longest = Math.max(0, ...seconds);
@@ -402,7 +408,8 @@ function createErrorHandler(logger: Logger): ErrorRequestHandler {
       response.destroy();
       return;
     }
-    if (told.code === 'unauthenticated') response.setHeader('WWW-Authenticate', 'Bearer');
+    if (told.code === 'unauthenticated' && !response.hasHeader('WWW-Authenticate'))
+      response.setHeader('WWW-Authenticate', 'Bearer');
     const retryAfterSeconds = secondsToRetry(told);
     if (retryAfterSeconds !== undefined) response.setHeader('Retry-After', retryAfterSeconds);
     sendJson(response, told.status, toErrorEnvelope(told, requestId));

@@ -47,6 +47,7 @@ async function main() {
     config,
     logger,
     metrics,
+    openQueueBoard: started.openBoard,
     degraded: () => together(started.status().degraded, opened.deps.limits.degraded()),
     isDraining: lifecycle.isEnding,
   });

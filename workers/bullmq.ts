@@ -186,6 +186,20 @@ export async function createBullmqConsumer(options: BullmqOptions, jobs: readonl
 const UNREACHABLE = 'Redis cannot be reached: what is due is done by the process that finds it';
 const REFUSING = 'Redis takes no jobs: what is due is done by the process that finds it';
 
+/** The queue as somebody sees it who only looks. Its connection goes with `close`. */
+export function openQueueToLookAt({ redis: servers, epoch }: BullmqOptions) {
+  const redis = connectRedis(servers, IMPATIENT);
+  const queue = new Queue(queueName(epoch), { connection: redis, prefix: PREFIX });
+  queue.on('error', () => {});
+  return {
+    queue,
+    async close() {
+      await within(CLOSE_MS_MAX, queue.close()).catch(() => {});
+      redis.disconnect();
+    },
+  };
+}
+
 /** Puts claimed work into the queue. */
 function createRelay({ redis: servers, epoch, logger }: BullmqOptions) {
   const redis = connectRedis(servers, IMPATIENT);

@@ -4,6 +4,7 @@ import type { Deps } from '../server/deps.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
 import { createInProcessTransport } from './in-process.ts';
+import type { Board } from './queue-board.ts';
 import { revocationWebhooks } from './revocation-webhooks.ts';
 import { startSchedule } from './schedule.ts';
 import type { Transport } from './transport.ts';
@@ -16,19 +17,53 @@ export interface WorkersOptions {
   role: 'all' | 'producer' | 'consumer';
 }
 
-/** `close` waits for what is under way: at most an attempt's timeout, or a step of a job. */
-export type Workers = Transport;
+export interface Workers extends Transport {
+  /** Opens the board of the queue, below `path`, when it is first called; null where there is no queue. */
+  openBoard: ((path: string) => Promise<Board>) | null;
+  /** Waits for what is under way: at most an attempt's timeout, or a step of a job. */
+  close(): Promise<void>;
+}
 
 /** Starts them without waiting for Redis: whether it can be reached is a matter of `status()`. */
 export async function startWorkers(deps: Deps, options: WorkersOptions): Promise<Workers> {
   const transport = await startTransport(deps, options);
-  if (options.role === 'producer') return transport;
-  const schedule = startSchedule(deps, options);
+  const schedule = options.role === 'producer' ? null : startSchedule(deps, options);
+  const board = createBoardOpener(deps, options);
   return {
     ...transport,
+    openBoard: board?.open ?? null,
     async close() {
-      await Promise.all([transport.close(), schedule.close()]);
+      await Promise.all([transport.close(), schedule?.close(), board?.close()]);
     },
+  };
+}
+
+/** Only who asks for the board pays for it. */
+function createBoardOpener(deps: Deps, { redis, logger }: WorkersOptions) {
+  if (redis === undefined) return null;
+  let opened: Promise<{ board: Board; close(): Promise<void> }> | undefined;
+
+  async function open(path: string) {
+    const [{ openQueueToLookAt }, { createBoard }, epoch] = await Promise.all([
+      import('./bullmq.ts'),
+      import('./queue-board.ts'),
+      readEpoch(deps),
+    ]);
+    const { queue, close } = openQueueToLookAt({ redis: redis as RedisServers, epoch, logger });
+    return { board: createBoard(queue, path), close };
+  }
+
+  return {
+    async open(path: string): Promise<Board> {
+      opened ??= open(path);
+      try {
+        return (await opened).board;
+      } catch (error) {
+        opened = undefined;
+        throw error;
+      }
+    },
+    close: async () => (await opened?.catch(() => undefined))?.close(),
   };
 }
 

@@ -12,11 +12,13 @@ import {
   lt,
   lte,
   or,
+  placeholder,
   type SQL,
   sql,
 } from 'drizzle-orm';
 import { z } from 'zod';
 import { lockName } from '../../db/lock.ts';
+import { statement } from '../../db/statement.ts';
 import { isUniqueViolation, type Rows } from '../../db/store.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import { startOf } from '../crypto/hashing.ts';
@@ -833,11 +835,19 @@ export async function deleteApiKey(
 
 /** Reads a key that this transaction is about to change; others that want to, wait. */
 async function lockApiKey(tx: Rows, id: string): Promise<ApiKeyRow> {
-  const { apiKeys } = tx.tables;
-  const [row] = await tx.db.update(apiKeys).set({ id }).where(eq(apiKeys.id, id)).returning();
+  const [row] = await touchApiKey(tx, { id });
   if (!row) throw apiKeyNotFound(id);
   return row;
 }
+
+const touchApiKey = statement((db, { apiKeys: k }) =>
+  db
+    .update(k)
+    .set({ id: sql`${k.id}` })
+    .where(eq(k.id, placeholder('id')))
+    .returning()
+    .prepare('api_key_touch'),
+);
 
 async function lockUnrevoked(tx: Rows, id: string): Promise<ApiKeyRow> {
   const row = await lockApiKey(tx, id);

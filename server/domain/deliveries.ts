@@ -48,6 +48,8 @@ const PRIORITIES = [REVOCATION_PRIORITY, ORDINARY_PRIORITY] as const;
 const EXPAND_ROWS_MAX = 1_000;
 const EXPAND_EVENTS_MAX = 500;
 const INSERT_ROWS = 250;
+/** So few are written by a prepared statement each; of more it is faster to build one for all. */
+const SINGLE_ROWS_MAX = 16;
 
 /**
  * Writes out which endpoints are owed the next events of the log. Of several processes that do so at once exactly one
@@ -56,17 +58,11 @@ const INSERT_ROWS = 250;
 export async function expandEvents(deps: Deps): Promise<boolean> {
   const [at] = await readCursor(deps.store.read, {});
   if (!at || at.cursor >= at.head) return false;
-  const { webhookEndpoints } = deps.store.read.tables;
-  const endpointCount = await deps.store.read.db.$count(webhookEndpoints);
-  const upTo = Math.min(at.head, at.cursor + eventsAtOnce(endpointCount));
+  const [{ count } = { count: 0 }] = await countEndpoints(deps.store.read, {});
+  const upTo = Math.min(at.head, at.cursor + eventsAtOnce(count));
   await deps.store.tx(async (tx) => {
-    const { webhookCursor } = tx.tables;
     // First, because it takes the lock on PostgreSQL: whoever comes second finds the cursor moved.
-    const moved = await tx.db
-      .update(webhookCursor)
-      .set({ event_seq: upTo })
-      .where(eq(webhookCursor.event_seq, at.cursor))
-      .returning();
+    const moved = await moveCursor(tx, { from: at.cursor, to: upTo });
     if (moved.length > 0) await insertDeliveries(tx, deps, at.cursor, upTo);
   });
   return true;
@@ -80,6 +76,22 @@ const readCursor = statement((db, { webhookCursor, eventHead }) =>
     .prepare('webhook_cursor_read'),
 );
 
+const countEndpoints = statement((db, { webhookEndpoints }) =>
+  db
+    .select({ count: sql`count(*)`.mapWith(Number) })
+    .from(webhookEndpoints)
+    .prepare('webhook_endpoints_count'),
+);
+
+const moveCursor = statement((db, { webhookCursor: c }) =>
+  db
+    .update(c)
+    .set({ event_seq: sql`${placeholder('to')}` })
+    .where(eq(c.event_seq, placeholder('from')))
+    .returning()
+    .prepare('webhook_cursor_move'),
+);
+
 /** Without endpoints nothing is owed to anybody, however much happened. */
 function eventsAtOnce(endpointCount: number): number {
   if (endpointCount === 0) return Number.MAX_SAFE_INTEGER;
@@ -87,33 +99,65 @@ function eventsAtOnce(endpointCount: number): number {
 }
 
 async function insertDeliveries(tx: Rows, deps: Deps, after: number, upTo: number): Promise<void> {
-  const { webhookEndpoints, events, deliveries } = tx.tables;
-  const endpoints = await tx.db.select().from(webhookEndpoints).where(eq(webhookEndpoints.enabled, true));
+  const endpoints = await readEnabled(tx, {});
   if (endpoints.length === 0) return;
   const begin = Math.max(after, Math.min(...endpoints.map((endpoint) => endpoint.created_seq)));
-  const happened = await tx.db
-    .select({
-      seq: events.seq,
-      type: sql<EventType>`${events.type}`,
-      object_id: events.object_id,
-      subject: events.subject,
-    })
-    .from(events)
-    .where(and(gt(events.seq, begin), lte(events.seq, upTo)))
-    .orderBy(asc(events.seq));
+  const happened = await readHappened(tx, { begin, upTo });
   const now = deps.now();
   const owed = happened.flatMap((event) =>
     endpoints
       .filter((endpoint) => isOwed(endpoint, event))
       .map((endpoint) => newDelivery(event.seq, event.type, endpoint.id, now)),
   );
+  if (owed.length <= SINGLE_ROWS_MAX) {
+    for (const row of owed) await insertDelivery(tx, row);
+    return;
+  }
   for (let i = 0; i < owed.length; i += INSERT_ROWS) {
     await tx.db
-      .insert(deliveries)
+      .insert(tx.tables.deliveries)
       .values(owed.slice(i, i + INSERT_ROWS))
       .onConflictDoNothing();
   }
 }
+
+const readEnabled = statement((db, { webhookEndpoints: w }) =>
+  db
+    .select({ id: w.id, created_seq: w.created_seq, event_types: w.event_types, subjects: w.subjects })
+    .from(w)
+    .where(eq(w.enabled, true))
+    .prepare('webhook_endpoints_enabled'),
+);
+
+const readHappened = statement((db, { events: e }) =>
+  db
+    .select({ seq: e.seq, type: sql<EventType>`${e.type}`, object_id: e.object_id, subject: e.subject })
+    .from(e)
+    .where(and(gt(e.seq, placeholder('begin')), lte(e.seq, placeholder('upTo'))))
+    .orderBy(asc(e.seq))
+    .prepare('events_happened'),
+);
+
+const insertDelivery = flatStatement<DeliveryRow & Record<string, unknown>, object>(
+  'delivery_insert',
+  (db, { deliveries: d }) => ({
+    fields: {},
+    query: db
+      .insert(d)
+      .values({
+        id: placeholder('id'),
+        event_seq: placeholder('event_seq'),
+        endpoint_id: placeholder('endpoint_id'),
+        state: placeholder('state'),
+        priority: placeholder('priority'),
+        attempt: placeholder('attempt'),
+        failures: placeholder('failures'),
+        next_at: placeholder('next_at'),
+        created_at: placeholder('created_at'),
+      })
+      .onConflictDoNothing(),
+  }),
+);
 
 function newDelivery(seq: number, type: EventType, endpointId: string, now: number): DeliveryRow {
   return {

@@ -23,6 +23,7 @@ async function serve(deps: Deps, { degraded = null, isDraining = false }: State 
       config: { publicUrl: deps.publicUrl, corsOrigins: [], trustedProxies: [] },
       logger: createLogger('silent'),
       metrics: createMetrics(),
+      openQueueBoard: null,
       degraded: () => degraded,
       isDraining: () => isDraining,
     }),

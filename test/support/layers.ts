@@ -55,6 +55,7 @@ export const LAYERS: Record<string, Layer> = {
       'server/rest',
       'server/hot',
       'server/page',
+      'server/queue-board',
       'server/readiness',
       'server/access',
       'server/authenticate',
@@ -157,6 +158,7 @@ export const LAYERS: Record<string, Layer> = {
   'server/outbound': { imports: ['server/outbound-addresses'] },
   'server/outbound-addresses': { imports: ['server/domain/addresses'] },
   'server/page': { imports: [] },
+  'server/queue-board': { imports: ['server/authenticate', 'server/errors'] },
   'server/readiness': { imports: [], types: ['server/deps', 'server/logger'] },
   'server/redis': { imports: [], types: ['server/config'] },
   'server/rotate-keys': {
@@ -189,8 +191,10 @@ const PACKAGES: Record<string, Layer> = {
   'drizzle-orm/*': { imports: ['db'] },
   jose: { imports: ['server/crypto/jwt'] },
   bullmq: { imports: ['workers'] },
+  '@bull-board/api': { imports: ['workers/queue-board'] },
+  '@bull-board/express': { imports: ['workers/queue-board'] },
   ioredis: { imports: ['server/redis'] },
-  express: { imports: ['server/app'] },
+  express: { imports: ['server/app'], types: ['server/queue-board'] },
   helmet: { imports: ['server/app'] },
   '@trpc/server': {
     imports: ['server/trpc', 'server/app', 'server/translate'],

@@ -4,6 +4,7 @@ import { createServer, type IncomingHttpHeaders, type IncomingMessage } from 'no
 import type { AddressInfo } from 'node:net';
 import { text } from 'node:stream/consumers';
 import { Webhook } from 'standardwebhooks';
+import { Webhook as SvixWebhook } from 'svix';
 import { onTestFinished } from 'vitest';
 import type { WhenDone } from './deps.ts';
 
@@ -77,7 +78,8 @@ export async function startReceiver(
   return receiver;
 }
 
-/** Throws unless the official library accepts the signature of what arrived; it also refuses old timestamps. */
+/** Throws unless the official libraries accept the signature of what arrived; they also refuse old timestamps. */
 export function verifySignature(secret: string, { headers, body }: Received): void {
   new Webhook(secret).verify(body, headers as Record<string, string>);
+  new SvixWebhook(secret).verify(body, headers as Record<string, string>);
 }
