@@ -9,6 +9,8 @@ export interface Config {
   host: string;
   /** 0 takes any free port. */
   port: number;
+  /** Where metrics are to be had without a key; undefined for nowhere. */
+  metricsPort: number | undefined;
   /** Origin of every URL we emit, and `iss` of the JWTs we sign. */
   publicUrl: string;
   /** Absolute path of the folder for what is kept in files. */
@@ -25,6 +27,8 @@ export interface Config {
   newMasterKey: Buffer | undefined;
   bootstrapKey: string | undefined;
   signingAlg: (typeof SIGNING_ALGS)[number];
+  /** How long a signing key signs before `key-rotation` has another do so. */
+  keyRotationDays: number;
   /** CIDR blocks whose `X-Forwarded-For` is believed. */
   trustedProxies: readonly string[];
   corsOrigins: readonly string[];
@@ -82,6 +86,8 @@ const SETTINGS = {
   REDIS_URL: 'secret',
   COUNTERSIGN_HOST: 'plain',
   COUNTERSIGN_HOST_ID: 'plain',
+  COUNTERSIGN_METRICS_PORT: 'plain',
+  COUNTERSIGN_KEY_ROTATION_DAYS: 'plain',
   COUNTERSIGN_PUBLIC_URL: 'plain',
   COUNTERSIGN_DATA_DIR: 'plain',
   COUNTERSIGN_MASTER_KEY: 'secret',
@@ -142,6 +148,12 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   const config: Config = {
     host,
     port,
+    metricsPort: settings.read(
+      'COUNTERSIGN_METRICS_PORT',
+      undefined,
+      'a whole number from 1 to 65535',
+      (text) => parsePort(text) || undefined,
+    ),
     publicUrl,
     dataDir,
     databaseLocation: databaseUrl ?? join(dataDir, 'countersign.db'),
@@ -158,6 +170,12 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       BOOTSTRAP_KEY.test(text) ? text : undefined,
     ),
     signingAlg: settings.read('COUNTERSIGN_SIGNING_ALG', 'RS256', ...oneOf(SIGNING_ALGS)),
+    keyRotationDays: settings.read(
+      'COUNTERSIGN_KEY_ROTATION_DAYS',
+      30,
+      'a whole number from 2 to 3650',
+      (text) => parseWhole(text, 2, 3_650),
+    ),
     trustedProxies: settings.read('COUNTERSIGN_TRUSTED_PROXIES', [], ...listOf('CIDR blocks', isCidr)),
     corsOrigins: settings.read('COUNTERSIGN_CORS_ORIGINS', [], ...listOf('origins', isOrigin)),
     webhookAllowSubnets: settings.read(
@@ -387,6 +405,9 @@ function defaultPublicUrl(host: string, port: number): string {
 function parsePort(text: string): number | undefined {
   return /^\d{1,5}$/.test(text) && Number(text) <= 65_535 ? Number(text) : undefined;
 }
+
+const parseWhole = (text: string, least: number, most: number) =>
+  /^\d{1,9}$/.test(text) && Number(text) >= least && Number(text) <= most ? Number(text) : undefined;
 
 const parseHost = (text: string) => (isIP(text) !== 0 || HOST_NAME.test(text) ? text : undefined);
 

@@ -21,6 +21,8 @@ export interface Deps {
   readonly isTimeDoubtful: () => boolean;
   /** `iss` of the JWTs we sign, and the base of every URL we emit. */
   readonly publicUrl: string;
+  /** How long a signing key signs before it is rotated. */
+  readonly keyRotationMs: number;
   readonly usage: UsageCounter;
   readonly pool: MintedPool;
   readonly mintCounts: M2mTokenCounter;

@@ -10,6 +10,7 @@ import { createFeeds } from './feed.ts';
 import { createLifecycle, dieLoudly, refuseToStart } from './lifecycle.ts';
 import { createLogger } from './logger.ts';
 import { createMetrics } from './metrics.ts';
+import { listenForMetrics } from './metrics-listener.ts';
 import { type Opened, openDeps } from './open.ts';
 
 const DRAIN_MS_MAX = 10_000;
@@ -36,6 +37,7 @@ async function main() {
   // The port comes first: with PORT=0 our own URL depends on it, and one that is taken should not cost a migration.
   const config = listeningOn(settings, await listen(server, settings));
 
+  const metricsListener = await listenForMetrics(config, metrics);
   let workers: Workers | undefined;
   const opened = await openDeps(config, { logger, metrics, wake: (job) => workers?.wake(job) });
   const started = await startWorkers(opened.deps, { redis: config.redis, logger, metrics, role });
@@ -55,6 +57,7 @@ async function main() {
     feeds.close();
     // At the same time: what is claimed while requests are waited for would have to be waited for after them.
     await Promise.all([drain(server), started.close()]);
+    await metricsListener?.close();
     await opened.close();
   });
   announce(config, opened);

@@ -60,6 +60,7 @@ const UPKEEP_MS = 5_000;
 /** After each millisecond or so of writing what was counted, for as long as it does not pile up. */
 const FLUSH_PAUSE_MS = 4;
 const FLUSH_PAUSES_MS_MAX = 2_000;
+const DAY_MS = 24 * 3_600_000;
 const FUTURE_MS_MAX = 3_600_000;
 /** threats.md, operation: the wall clock moved more than that from where it was at start. */
 const JUMP_MS_MAX = 3_600_000;
@@ -95,6 +96,7 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       now: clock.now,
       isTimeDoubtful: clock.isDoubtful,
       publicUrl: config.publicUrl,
+      keyRotationMs: config.keyRotationDays * DAY_MS,
       usage: createUsageCounter(),
       pool: createMintedPool(),
       mintCounts: createM2mTokenCounter(),

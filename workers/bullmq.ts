@@ -5,6 +5,7 @@
  */
 import { type Job as BullJob, Queue, Worker } from 'bullmq';
 import type { RedisServers } from '../server/config.ts';
+import { CountersignError } from '../server/errors.ts';
 import type { Logger } from '../server/logger.ts';
 import { connectRedis, type RedisConnection } from '../server/redis.ts';
 import {
@@ -186,9 +187,15 @@ export async function createBullmqConsumer(options: BullmqOptions, jobs: readonl
 const UNREACHABLE = 'Redis cannot be reached: what is due is done by the process that finds it';
 const REFUSING = 'Redis takes no jobs: what is due is done by the process that finds it';
 
-/** The queue as somebody sees it who only looks. Its connection goes with `close`. */
-export function openQueueToLookAt({ redis: servers, epoch }: BullmqOptions) {
+/** The queue as somebody sees it who only looks. Its connection goes with `close`. Throws `unavailable` without Redis. */
+export async function openQueueToLookAt({ redis: servers, epoch }: BullmqOptions) {
   const redis = connectRedis(servers, IMPATIENT);
+  await firstContact(redis);
+  if (redis.status !== 'ready') {
+    redis.disconnect();
+    // A queue that met a broken connection while it began never works again.
+    throw new CountersignError('unavailable', 'Cannot show the queue: Redis cannot be reached');
+  }
   const queue = new Queue(queueName(epoch), { connection: redis, prefix: PREFIX });
   queue.on('error', () => {});
   return {

@@ -3,6 +3,7 @@ import { loadConfig } from '../server/config.ts';
 import { createLifecycle, dieLoudly, refuseToStart } from '../server/lifecycle.ts';
 import { createLogger } from '../server/logger.ts';
 import { createMetrics } from '../server/metrics.ts';
+import { listenForMetrics } from '../server/metrics-listener.ts';
 import { openDeps } from '../server/open.ts';
 import { startWorkers, type Workers } from './workers.ts';
 
@@ -17,6 +18,7 @@ async function main() {
   dieLoudly(logger);
 
   const lifecycle = createLifecycle(logger);
+  const metricsListener = await listenForMetrics(config, metrics);
   let workers: Workers | undefined;
   const opened = await openDeps(config, { logger, metrics, wake: (job) => workers?.wake(job) });
   const started = await startWorkers(opened.deps, {
@@ -28,6 +30,7 @@ async function main() {
   workers = started;
   lifecycle.onEnd(async () => {
     await started.close();
+    await metricsListener?.close();
     await opened.close();
   });
   logger.info({ dialect: opened.deps.store.dialect, ...started.status() }, 'ready');

@@ -86,7 +86,18 @@ export function startSchedule(deps: Deps, options: ScheduleOptions): Schedule {
   let looking: Promise<void> | undefined;
   let areEnsured = false;
 
+  let isDoubted = false;
+
+  /** Said once for each time: what waits for it is not failing, and would otherwise only look late. */
+  function noteTime() {
+    if (deps.isTimeDoubtful() === isDoubted) return;
+    isDoubted = !isDoubted;
+    if (isDoubted) options.logger.warn('The time of day jumped: nothing is purged while it is doubtful');
+    else options.logger.info('The time of day is no longer doubtful: what was to be purged is');
+  }
+
   async function look() {
+    noteTime();
     if (!areEnsured) await ensureJobs(deps);
     areEnsured = true;
     for (const name of await dueJobs(deps)) {

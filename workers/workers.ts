@@ -49,7 +49,7 @@ function createBoardOpener(deps: Deps, { redis, logger }: WorkersOptions) {
       import('./queue-board.ts'),
       readEpoch(deps),
     ]);
-    const { queue, close } = openQueueToLookAt({ redis: redis as RedisServers, epoch, logger });
+    const { queue, close } = await openQueueToLookAt({ redis: redis as RedisServers, epoch, logger });
     return { board: createBoard(queue, path), close };
   }
 

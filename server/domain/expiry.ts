@@ -193,8 +193,10 @@ async function stillExpires({ db, tables }: Rows, kind: Kind, key: Expiring): Pr
 }
 
 /** The end of a pass: notices that no later pass asks for are deleted, unless the time is doubtful. */
-async function endPass(deps: Deps, { since, beganAt, failed }: Position): Promise<JobStep> {
+async function endPass(deps: Deps, position: Position): Promise<JobStep> {
+  const { since, beganAt, failed } = position;
   const from = failed ? since : Math.max(since, beganAt - LOOK_BACK_MS);
-  if (!deps.isTimeDoubtful()) await forgetNotices(deps, from);
+  if (!deps.isTimeDoubtful() && (await forgetNotices(deps, from)))
+    return { done: false, cursor: { ...position }, count: 0 };
   return { done: true, cursor: { since: from }, count: 0 };
 }

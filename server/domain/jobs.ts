@@ -1,5 +1,5 @@
 /** Scheduled jobs: when each is due, who is at it, and how it went. What a job does is in a file of its own. */
-import { and, asc, eq, gt, isNull, lte, or } from 'drizzle-orm';
+import { and, asc, eq, gt, isNotNull, isNull, lte, or, type SQL, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { type Rows, storeFailure } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -165,7 +165,8 @@ export function finishJob(deps: Pick<Deps, 'store' | 'now'>, lease: Lease, curso
   return saveJob(deps, lease, {
     ...GIVEN_BACK,
     cursor,
-    next_at: now + JOBS[lease.name].periodMs,
+    // Unless it was asked for while it ran: then it is due again at once.
+    next_at: sql`case when next_at > last_started_at and next_at <= ${now} then next_at else ${now + JOBS[lease.name].periodMs} end`,
     failures: 0,
     last_succeeded_at: now,
     last_error: null,
@@ -200,7 +201,7 @@ const GIVEN_BACK = { holder: null, lease_expires_at: null };
 async function saveJob(
   { store }: Pick<Deps, 'store'>,
   { name, holder }: Lease,
-  change: Partial<Rows['tables']['jobs']['$inferInsert']>,
+  change: Partial<Omit<Rows['tables']['jobs']['$inferInsert'], 'next_at'>> & { next_at?: number | SQL },
 ): Promise<boolean> {
   const saved = await store.tx(({ db, tables: { jobs: j } }) =>
     db
@@ -246,8 +247,8 @@ export async function listJobs({ store, now }: Pick<Deps, 'store' | 'now'>): Pro
 export const runJobInput = z.strictObject({ name: z.enum(JOB_NAMES).meta({ positional: true }) });
 
 /**
- * Has a job run as soon as a process that runs jobs looks, instead of when it would be due. One that is due already is
- * answered as it stands.
+ * Has a job run as soon as a process that runs jobs looks, instead of when it would be due; one that is being run is run
+ * once more. One that is due already is answered as it stands.
  */
 export async function runJob(
   deps: Deps,
@@ -258,10 +259,11 @@ export async function runJob(
   return change(deps, caller, async (tx) => {
     const { jobs: j } = tx.tables;
     const now = deps.now();
+    const isRunningUnasked = and(isNotNull(j.holder), lte(j.next_at, j.last_started_at));
     const moved = await tx.db
       .update(j)
       .set({ next_at: now })
-      .where(and(eq(j.name, name), gt(j.next_at, now)))
+      .where(and(eq(j.name, name), or(gt(j.next_at, now), isRunningUnasked)))
       .returning();
     const [row] = moved.length > 0 ? moved : await tx.db.select().from(j).where(eq(j.name, name));
     if (!row) throw new Error(`The job '${name}' has no row`);

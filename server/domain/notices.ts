@@ -11,7 +11,7 @@ export const AHEAD_MS_MAX = 7 * DAY_MS;
 
 /** Notices are kept for longer than anybody asks for them. */
 const KEPT_MS = 30 * DAY_MS;
-const FORGET_BATCH = 100;
+const FORGET_BATCH = 25;
 
 type NoticesTable = Rows['tables']['expiryNotices'];
 
@@ -59,8 +59,8 @@ export async function noteOnce(
   return noted.length > 0;
 }
 
-/** Deletes notices that nobody who goes on from an instant asks for, a batch at a time. */
-export async function forgetNotices({ store }: Pick<Deps, 'store'>, from: number): Promise<void> {
+/** Deletes a batch of notices that nobody who goes on from an instant asks for; answers whether there may be more. */
+export async function forgetNotices({ store }: Pick<Deps, 'store'>, from: number): Promise<boolean> {
   const { expiryNotices: n } = store.read.tables;
   const old = await store.read.db
     .select({ kind: n.owner_kind, id: n.owner_id, notice: n.notice })
@@ -68,11 +68,12 @@ export async function forgetNotices({ store }: Pick<Deps, 'store'>, from: number
     .where(lt(n.created_at, from - KEPT_MS))
     .orderBy(asc(n.created_at))
     .limit(FORGET_BATCH);
-  if (old.length === 0) return;
+  if (old.length === 0) return false;
   await store.tx(async (tx) => {
     for (const { kind, id, notice } of old)
       await tx.db.delete(n).where(and(eq(n.owner_kind, kind), eq(n.owner_id, id), eq(n.notice, notice)));
   }, 'minting');
+  return old.length === FORGET_BATCH;
 }
 
 /** Works on one after the other; one that fails keeps no other from it. `count` is of those of which something came. */

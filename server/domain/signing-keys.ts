@@ -416,9 +416,6 @@ async function lastExpiryOf({ db, tables: { m2mTokens: t } }: Rows, kid: string)
   return last;
 }
 
-/** How long a key signs. */
-const ROTATION_MS = 30 * 24 * 3_600_000;
-
 /** How long before it signs the next key is published: far longer than anybody keeps a JWKS. */
 const PUBLISHED_AHEAD_MS = 24 * 3_600_000;
 
@@ -444,7 +441,7 @@ const genuineOf = ({ keyring }: Deps, keys: SigningKeyRow[], state: SigningKeyRo
 /** When the key that signs has done so for long enough. */
 function rotatesAt(deps: Deps, keys: SigningKeyRow[]): number {
   const [active] = genuineOf(deps, keys, 'active');
-  return active ? (active.activated_at ?? active.created_at) + ROTATION_MS : Number.POSITIVE_INFINITY;
+  return active ? (active.activated_at ?? active.created_at) + deps.keyRotationMs : Number.POSITIVE_INFINITY;
 }
 
 const isNextMissing = (deps: Deps, keys: SigningKeyRow[]) =>

@@ -1,5 +1,6 @@
 import { describe, expect, inject, it } from 'vitest';
 import { freshFolder } from '../support/deps.ts';
+import { ownRedis } from '../support/redis.ts';
 import { type RunningServer, send, startServer } from '../support/server.ts';
 import { freePort } from '../support/services.ts';
 
@@ -71,6 +72,16 @@ describe.skipIf(redisUrl === null)(`the board of the queue${redisUrl === null ? 
     );
     // The rest of the server says what it always said.
     expect((await send(`${server.url}/`)).headers.get('content-security-policy')).not.toContain('sandbox');
+  });
+
+  it('says so while Redis cannot be reached, and is there once it can', async () => {
+    const redis = await ownRedis();
+    const server = await start({ REDIS_URL: redis.url });
+    const ask = () => send(`${server.url}/queues/`, { headers: basic(server.adminKey) });
+    const away = await ask();
+    expect([away.status, away.body.errors[0].code]).toEqual([503, 'unavailable']);
+    await redis.start();
+    expect((await ask()).status).toBe(200);
   });
 
   it('shows the queue, and changes nothing', async () => {

@@ -118,6 +118,7 @@ export async function openTestDeps(dialect: Dialect): Promise<TestDeps> {
     signer: createSigner(store, keyring),
     now,
     isTimeDoubtful: () => false,
+    keyRotationMs: 30 * 24 * 3_600_000,
     publicUrl: 'http://127.0.0.1:4400',
     usage: createUsageCounter(),
     pool: createMintedPool(),

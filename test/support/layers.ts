@@ -37,6 +37,7 @@ export const LAYERS: Record<string, Layer> = {
       'server/outbound',
       'server/logger',
       'server/metrics',
+      'server/metrics-listener',
       'server/open',
       'server/lifecycle',
       // One maker of connections for rate limits and jobs: what a REDIS_URL means is known once.
@@ -141,6 +142,7 @@ export const LAYERS: Record<string, Layer> = {
   'server/logger': { imports: ['server/crypto/format'] },
   'server/main': { imports: ['server', 'workers'] },
   'server/metrics': { imports: [] },
+  'server/metrics-listener': { imports: [], types: ['server/config', 'server/metrics'] },
   'server/open': {
     imports: [
       'db',

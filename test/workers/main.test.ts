@@ -10,6 +10,7 @@ import { openDeps } from '../../server/open.ts';
 import { startWorkers, type Workers } from '../../workers/workers.ts';
 import { freshFolder } from '../support/deps.ts';
 import { startReceiver, verifySignature } from '../support/receiver.ts';
+import { freePort } from '../support/services.ts';
 import { describeMode, somethingHappens, subscribe } from './transports.ts';
 
 const script = new URL('../../workers/main.ts', import.meta.url).pathname;
@@ -55,8 +56,9 @@ async function openServerHalf(env: Record<string, string>) {
 
 function suite(environment: () => Record<string, string>) {
   it('delivers what another process records; SIGTERM lets the attempt under way end, then it exits 0', async () => {
+    const port = await freePort();
     const env = { COUNTERSIGN_DATA_DIR: freshFolder(), ...environment() };
-    const child = startProcess(env);
+    const child = startProcess({ ...env, COUNTERSIGN_METRICS_PORT: `${port}` });
     const logged = logs(child);
     await logged('ready');
     let release = () => {};
@@ -71,6 +73,10 @@ function suite(environment: () => Record<string, string>) {
     const { secret } = await subscribe(deps, receiver.url);
     await somethingHappens(deps);
     verifySignature(secret, await receiver.arrived(1));
+    const scraped = await fetch(`http://127.0.0.1:${port}/metrics`);
+    expect(scraped.headers.get('content-type')).toContain('text/plain');
+    expect(await scraped.text()).toMatch(/^countersign_delivery_first_attempt_seconds_count /m);
+    expect((await fetch(`http://127.0.0.1:${port}/`)).status).toBe(404);
 
     const exited = once(child, 'exit');
     child.kill('SIGTERM');

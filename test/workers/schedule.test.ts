@@ -6,6 +6,7 @@ import {
   dueJobs,
   ensureJobs,
   failJob,
+  finishJob,
   JOB_NAMES,
   JOBS,
   LEASE_MS,
@@ -14,7 +15,7 @@ import {
   runJob,
   takeLease,
 } from '../../server/domain/jobs.ts';
-import { createLogger } from '../../server/logger.ts';
+import { createLogger, type Logger } from '../../server/logger.ts';
 import { createMetrics } from '../../server/metrics.ts';
 import { newHolder, runJobOnce, startSchedule } from '../../workers/schedule.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
@@ -90,6 +91,45 @@ describeOnEachDialect('a job that fails', (dialect) => {
     });
     expect(await jobOf(deps, 'key-rotation')).toMatchObject({ failures: 0, lastError: null });
   });
+});
+
+describeOnEachDialect('a job that is asked for', (dialect) => {
+  it('while it runs is run once more, and asked for again meanwhile not more often', async () => {
+    const deps = await open(dialect);
+    const lease = await takeLease(deps, 'event-prune', 'proc', { whenever: true });
+    if (!lease) throw new Error('Not taken');
+    deps.clock.now += 1_000;
+    const asked = [];
+    for (let i = 0; i < 2; i++) asked.push(await runJob(deps, admin, { name: 'event-prune' }));
+    expect(asked.map(({ running, nextAt }) => [running, nextAt])).toEqual(
+      Array(2).fill([true, deps.clock.now]),
+    );
+    const { data } = await listEvents(deps, { after: 0, limit: 500, type: 'job.requested' });
+    expect(data).toHaveLength(1);
+    deps.clock.now += 1_000;
+    await finishJob(deps, lease, null);
+    expect(await dueJobs(deps)).toEqual(['event-prune']);
+
+    expect(await runJobOnce(deps, 'event-prune', options())).toMatchObject({ outcome: 'succeeded' });
+    expect((await jobOf(deps, 'event-prune'))?.nextAt).toBe(deps.clock.now + JOBS['event-prune'].periodMs);
+  });
+});
+
+it('that time is doubtful is said once, and once that it is no longer', async () => {
+  const deps = await open('sqlite');
+  const said: string[] = [];
+  const logger = { ...createLogger('silent'), warn: note, info: note } as unknown as Logger;
+  function note(text: unknown) {
+    said.push(String(text));
+  }
+  let doubtful = true;
+  const schedule = startSchedule({ ...deps, isTimeDoubtful: () => doubtful }, { ...options(), logger });
+  await vi.waitFor(() => expect(said).toHaveLength(1), 5_000);
+  doubtful = false;
+  await vi.waitFor(() => expect(said).toHaveLength(2), 5_000);
+  await schedule.close();
+  expect(said[0]).toContain('nothing is purged');
+  expect(said[1]).toContain('no longer doubtful');
 });
 
 describeOnEachDialect('jobs that purge', (dialect) => {
