@@ -265,7 +265,7 @@ class Hub {
   async #catchUp(follower: Follower): Promise<boolean> {
     const { store } = this.#deps;
     const events = await readEvents(store.read, follower.seq, EVENTS_PER_READ);
-    const told = await framesOf(store.read, events, restricted([follower]));
+    const told = await framesOf(store.read, events, isMachine(follower));
     const text = told
       .map(({ seq, frames }) => this.#textOf(seq, frames.filter(concerning(follower))))
       .join('');
@@ -321,7 +321,7 @@ class Hub {
     const { store, now } = this.#deps;
     const readAt = now();
     const events = await readEvents(store.read, this.#seq, EVENTS_PER_READ);
-    const told = await framesOf(store.read, events, restricted(this.#live));
+    const told = await framesOf(store.read, events, [...this.#live].some(isMachine));
     let bytes = 0;
     for (const { seq, frames } of told) {
       bytes += this.#tellAll(seq, frames);
@@ -399,12 +399,7 @@ class Hub {
 
 const nextTurn = () => new Promise(setImmediate);
 
-/** The machines for which it has to be read whom something concerns. */
-function restricted(followers: Iterable<Follower>): Set<string> {
-  const ids = new Set<string>();
-  for (const { principal } of followers) if (principal.kind === 'machine') ids.add(principal.id);
-  return ids;
-}
+const isMachine = ({ principal }: Follower) => principal.kind === 'machine';
 
 const concerning =
   ({ principal }: Follower) =>

@@ -147,15 +147,15 @@ function toldBy(event: Event) {
 }
 
 /**
- * The frames of each event, in order. Whom they concern is judged for these machines alone: what the events leave out
- * of it, the audiences of tokens and who may call whom, is read for them.
+ * The frames of each event, in order. What the events leave out of whom they concern, the audiences of tokens and who may
+ * call whom, is read only if machines are told: without them, frames are for secret keys alone.
  */
 export async function framesOf(
   rows: Rows,
   events: readonly Event[],
-  machineIds: ReadonlySet<string>,
+  forMachines: boolean,
 ): Promise<{ seq: number; frames: Frame[] }[]> {
-  const reach = machineIds.size === 0 ? NO_REACH : await readReach(rows, events, machineIds);
+  const reach = forMachines ? await readReach(rows, events) : NO_REACH;
   return events.map((event) => {
     const { invalidation, signingKeys } = toldBy(event);
     const frames: Frame[] = signingKeys.map((data) => ({ to: 'everyone', event: 'signing_key', data }));
@@ -194,11 +194,7 @@ function concernOf({ objectId }: Event, { kind, selector }: Omit<Invalidation, '
 
 const IN_MAX = 500;
 
-async function readReach(
-  rows: Rows,
-  events: readonly Event[],
-  machineIds: ReadonlySet<string>,
-): Promise<Reach> {
+async function readReach(rows: Rows, events: readonly Event[]): Promise<Reach> {
   const idsOf = (...types: EventType[]) => [
     ...new Set(events.flatMap(({ type, objectId }) => (types.includes(type) ? [objectId] : []))),
   ];
@@ -211,7 +207,7 @@ async function readReach(
   return new Map([
     ...(await audiencesOf(rows, idsOf('m2m_token.revoked'))),
     ...(await calleesOf(rows, senders)),
-    ...(await formerCalleesOf(rows, idsOf('machine.deleted'), machineIds)),
+    ...formerCallees(events),
   ]);
 }
 
@@ -233,24 +229,11 @@ async function calleesOf({ db, tables: { machineScopes: e } }: Rows, ids: string
   return callees;
 }
 
-/** Which of these a deleted machine could ever call: its machine scopes went with it, what was done to them is in the log. */
-async function formerCalleesOf(rows: Rows, ids: string[], machineIds: ReadonlySet<string>) {
-  const { db, tables } = rows;
-  const former = new Map<string, string[]>();
-  for (const id of ids) {
-    const callees: string[] = [];
-    const pairs = [...machineIds].map((machineId) => `${id}:${machineId}`);
-    for (let i = 0; i < pairs.length; i += IN_MAX) {
-      const found = await db
-        .selectDistinct({ pair: tables.events.object_id })
-        .from(tables.events)
-        .where(inArray(tables.events.object_id, pairs.slice(i, i + IN_MAX)));
-      callees.push(...found.map(({ pair }) => pair.slice(id.length + 1)));
-    }
-    former.set(id, callees);
-  }
-  return former;
-}
+/** Whom machines that were deleted could call until then: their machine scopes went with them. */
+const formerCallees = (events: readonly Event[]) =>
+  events.flatMap(({ type, objectId, data }) =>
+    type === 'machine.deleted' ? [[objectId, data['toMachineIds'] as string[]] as const] : [],
+  );
 
 /** How far somebody has followed the feed of a database. */
 export interface Cursor {

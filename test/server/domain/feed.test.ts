@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Principal } from '../../../server/deps.ts';
 import { EVENT_TYPES, type EventType, REVOCATIONS } from '../../../server/domain/event-types.ts';
-import type { Event } from '../../../server/domain/events.ts';
+import { type Event, readEvents } from '../../../server/domain/events.ts';
 import {
   type Concern,
   canResume,
@@ -46,7 +46,7 @@ const eventOf = (type: EventType, data: Record<string, unknown> = {}): Event => 
 describe('what events tell', () => {
   const rows = {} as Parameters<typeof framesOf>[0];
   const framesFor = async (type: EventType, data?: Record<string, unknown>) =>
-    (await framesOf(rows, [eventOf(type, data)], new Set()))[0]?.frames ?? [];
+    (await framesOf(rows, [eventOf(type, data)], false))[0]?.frames ?? [];
 
   it('has a row for every revocation, and for what makes valid again what was not', () => {
     const types = Object.keys(INVALIDATIONS);
@@ -87,6 +87,23 @@ describe('what events tell', () => {
       { kid: 'key_2', state: 'active' },
       { kid: 'object_1', state: 'retired' },
       { seq: 7, at: 1, kind: 'm2m_token', selector: { signingKeyId: 'object_1' }, reason: 'revoked' },
+    ]);
+  });
+});
+
+describeOnEachDialect('framesOf()', (dialect) => {
+  it('of a machine that is gone concerns those it could call last, whatever was pruned of the log', async () => {
+    const deps = await openTestDeps(dialect);
+    const [a, b, c, d] = await Promise.all(['a', 'b', 'c', 'd'].map((name) => newMachine(deps, name)));
+    // No event tells of these.
+    await allow(deps, a?.id ?? '', b?.id ?? '');
+    await allow(deps, a?.id ?? '', c?.id ?? '');
+    await allow(deps, d?.id ?? '', a?.id ?? '');
+    await deleteMachine(deps, admin, a?.id ?? '');
+    const events = (await readEvents(deps.store.read, 0, 100)).slice(-1);
+    const [told] = await framesOf(deps.store.read, events, true);
+    expect(told?.frames).toMatchObject([
+      { to: [a?.id, ...[b?.id, c?.id].sort()], data: { kind: 'machine', id: a?.id, reason: 'deleted' } },
     ]);
   });
 });
