@@ -1,5 +1,5 @@
 /** What callers are told so that what they remember of verifications is never wrong for long: frames made from rows. */
-import { and, asc, desc, eq, gt, inArray, isNotNull, isNull, lt, or, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, inArray, isNotNull, isNull, lt, lte, or, sql } from 'drizzle-orm';
 import type { Rows } from '../../db/store.ts';
 import type { Deps, Principal } from '../deps.ts';
 import type { EventType } from './event-types.ts';
@@ -282,6 +282,10 @@ export async function readSnapshot(deps: Deps): Promise<Snapshot> {
   const now = deps.now();
   const { seq } = await readPosition(rows);
   const keys = await signingKeys(rows);
+  const deletedEdges = await deletedEdgeItems(rows);
+  // Only now: whatever is pruned later was still read above.
+  const prunedAt = await readPrunedAt(rows);
+  const tokens = await tokenItems(rows, now, prunedAt);
   return {
     seq,
     signingKeys: keys.filter(({ state }) => state !== 'retired').map(({ kid, state }) => ({ kid, state })),
@@ -289,8 +293,9 @@ export async function readSnapshot(deps: Deps): Promise<Snapshot> {
       ...keys.flatMap(retiredKeyItem),
       ...(await machineItems(rows)),
       ...(await changedEdgeItems(rows)),
-      ...(await deletedEdgeItems(rows)),
-      ...(await tokenItems(rows, now)),
+      ...deletedEdges.values(),
+      ...(await prunedEdgeItems(rows, tokens.ways, deletedEdges, prunedAt)),
+      ...tokens.items,
       ...(await apiKeyItems(rows, now)),
       ...(await subjectItems(rows)),
     ],
@@ -368,8 +373,8 @@ async function changedEdgeItems({ db, tables: { machineScopes: e } }: Rows): Pro
   }
 }
 
-/** Ways there are no more, or again: only the log knows. */
-async function deletedEdgeItems(rows: Rows): Promise<SnapshotItem[]> {
+/** Ways there are no more, or again, as far as the log still knows: by `from:to`. */
+async function deletedEdgeItems(rows: Rows): Promise<Map<string, SnapshotItem>> {
   const items = new Map<string, SnapshotItem>();
   for await (const page of loggedEvents(rows, 'machine_scope.deleted', 0)) {
     for (const { objectId, at } of page) {
@@ -377,7 +382,46 @@ async function deletedEdgeItems(rows: Rows): Promise<SnapshotItem[]> {
       if (!items.has(objectId)) items.set(objectId, edgeItem({ from, to, at }, 'deleted'));
     }
   }
-  return [...items.values()];
+  return items;
+}
+
+/** A way for which a token was minted of whose time the log no longer tells. */
+interface OldWay {
+  from: string;
+  to: string;
+  /** When the first of them was minted. */
+  mintedAt: number;
+}
+
+/** When the last event that was pruned happened; 0 where none was. */
+async function readPrunedAt({ db, tables: { eventAnchor: a } }: Rows): Promise<number> {
+  const [anchor] = await db.select({ at: a.at }).from(a);
+  return anchor?.at ?? 0;
+}
+
+/** Ways there are no more, or again, of which the log no longer knows: tokens live longer than it is kept. */
+async function prunedEdgeItems(
+  { db, tables: { machineScopes: e } }: Rows,
+  ways: ReadonlyMap<string, OldWay>,
+  known: ReadonlyMap<string, SnapshotItem>,
+  prunedAt: number,
+): Promise<SnapshotItem[]> {
+  const unknown = [...ways].flatMap(([id, way]) => (known.has(id) ? [] : [way]));
+  const senders = [...new Set(unknown.map(({ from }) => from))];
+  const createdAts = new Map<string, number>();
+  for (let i = 0; i < senders.length; i += IN_MAX) {
+    const edges = await db
+      .select({ from: e.from_machine_id, to: e.to_machine_id, createdAt: e.created_at })
+      .from(e)
+      .where(inArray(e.from_machine_id, senders.slice(i, i + IN_MAX)));
+    for (const { from, to, createdAt } of edges) createdAts.set(`${from}:${to}`, createdAt);
+    await nextTurn();
+  }
+  return unknown.flatMap(({ from, to, mintedAt }) => {
+    const createdAt = createdAts.get(`${from}:${to}`);
+    if (createdAt !== undefined && createdAt <= mintedAt) return [];
+    return [edgeItem({ from, to, at: createdAt ?? prunedAt }, 'deleted')];
+  });
 }
 
 function edgeItem(
@@ -408,27 +452,38 @@ async function* loggedEvents(
   }
 }
 
-/** Revoked tokens that have not expired, by their expiry; and machines that are gone, by the tokens they left. */
-async function tokenItems(rows: Rows, now: number): Promise<SnapshotItem[]> {
+/**
+ * Revoked tokens that have not expired, by their expiry; and machines that are gone, by the tokens they left. With them,
+ * by `from:to`, for whom tokens that are still good were minted until `prunedAt`.
+ */
+async function tokenItems(
+  rows: Rows,
+  now: number,
+  prunedAt: number,
+): Promise<{ items: SnapshotItem[]; ways: Map<string, OldWay> }> {
   const items: SnapshotItem[] = [];
+  const ways = new Map<string, OldWay>();
   const orphaned = new Map<string, { until: number; to: Set<string> }>();
   for (let after: TokenKey | null = { expiresAt: now, id: '' }; after; await nextTurn()) {
     const last = await lastOfWindow(rows, after);
-    for (const { id, machineId, audience, expiresAt, revokedAt, isOrphaned } of await endedTokens(
-      rows,
-      after,
-      last,
-    )) {
-      if (isOrphaned) {
+    for (const token of await notableTokens(rows, after, last, prunedAt)) {
+      const { id, machineId, audience, createdAt, expiresAt, revokedAt } = token;
+      if (token.isOrphaned) {
         const orphans = orphaned.get(machineId) ?? { until: 0, to: new Set() };
         orphaned.set(machineId, orphans);
         orphans.until = Math.max(orphans.until, expiresAt);
         for (const machine of audience) orphans.to.add(machine);
-      } else {
+      } else if (revokedAt !== null) {
         items.push({
           to: audience,
-          data: { at: revokedAt ?? now, kind: 'm2m_token', id, reason: 'revoked', until: expiresAt },
+          data: { at: revokedAt, kind: 'm2m_token', id, reason: 'revoked', until: expiresAt },
         });
+      } else {
+        for (const to of audience) {
+          const way = `${machineId}:${to}`;
+          const mintedAt = Math.min(createdAt, ways.get(way)?.mintedAt ?? createdAt);
+          ways.set(way, { from: machineId, to, mintedAt });
+        }
       }
     }
     after = last;
@@ -437,7 +492,7 @@ async function tokenItems(rows: Rows, now: number): Promise<SnapshotItem[]> {
     const selector = { machineId: id };
     items.push({ to: [...to], data: { at: now, kind: 'machine', id, selector, reason: 'deleted', until } });
   }
-  return items;
+  return { items, ways };
 }
 
 interface TokenKey {
@@ -460,16 +515,19 @@ async function lastOfWindow(
   return last ?? null;
 }
 
-async function endedTokens(
+/** Of the tokens of a window those that have ended, or are older than what the log tells of. */
+async function notableTokens(
   { db, tables: { m2mTokens: t, machines: m } }: Rows,
   after: TokenKey,
   last: TokenKey | null,
+  prunedAt: number,
 ) {
   const found = await db
     .select({
       id: t.id,
       machineId: t.machine_id,
       audience: t.audience,
+      createdAt: t.created_at,
       expiresAt: t.expires_at,
       revokedAt: t.revoked_at,
       sender: m.id,
@@ -480,7 +538,7 @@ async function endedTokens(
       and(
         sql`(${t.expires_at}, ${t.id}) > (${after.expiresAt}, ${after.id})`,
         last ? sql`(${t.expires_at}, ${t.id}) <= (${last.expiresAt}, ${last.id})` : undefined,
-        or(isNotNull(t.revoked_at), isNull(m.id)),
+        or(isNotNull(t.revoked_at), isNull(m.id), lte(t.created_at, prunedAt)),
       ),
     );
   return found.map(({ sender, ...row }) => ({ ...row, isOrphaned: sender === null }));
