@@ -154,14 +154,14 @@ export async function framesOf(
   rows: Rows,
   events: readonly Event[],
   forMachines: boolean,
-): Promise<{ seq: number; frames: Frame[] }[]> {
+): Promise<{ event: Event; frames: Frame[] }[]> {
   const reach = forMachines ? await readReach(rows, events) : NO_REACH;
   return events.map((event) => {
     const { invalidation, signingKeys } = toldBy(event);
     const frames: Frame[] = signingKeys.map((data) => ({ to: 'everyone', event: 'signing_key', data }));
     if (invalidation)
       frames.push({ to: concernOf(event, invalidation, reach), event: 'invalidate', data: invalidation });
-    return { seq: event.seq, frames };
+    return { event, frames };
   });
 }
 
@@ -170,6 +170,16 @@ export function concerns(principal: Principal, to: Concern): boolean {
   if (to === 'key_verifiers') return principal.mayVerify;
   return to !== 'nobody_else' && to.includes(principal.id);
 }
+
+/**
+ * Whether from this event on other things concern it than before. What it was not told until then it may remember wrongly,
+ * and it has to begin anew.
+ */
+export const changesConcerns = (principal: Principal, { type, objectId, data }: Event): boolean =>
+  principal.kind === 'machine' &&
+  type === 'machine.updated' &&
+  objectId === principal.id &&
+  (data['changed'] as string[]).includes('mayVerify');
 
 /** The machines that tokens are addressed to: of a token by its id, of all tokens of a machine by the machine's. */
 type Reach = ReadonlyMap<string, readonly string[]>;
