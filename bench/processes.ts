@@ -13,13 +13,17 @@ const ROOT = fileURLToPath(new URL('../', import.meta.url));
 export const CORES = { server: '0', load: '1' } as const;
 
 /** What `npm start` has node do. */
-const START = startArguments();
+const START = startScript();
 
-function startArguments(): string[] {
-  const [, command] =
-    /"start": "exec node ([^"]+)"/.exec(readFileSync(join(ROOT, 'package.json'), 'utf8')) ?? [];
-  if (command === undefined) throw new Error("Wanted a script 'start' that executes node, found none");
-  return command.split(' ').map((word) => (word.startsWith('dist/') ? join(ROOT, word) : word));
+function startScript(): { threads: string; args: string[] } {
+  const [, threads, command] =
+    /"start": "UV_THREADPOOL_SIZE=\S+:-(\d+)\} exec node ([^"]+)"/.exec(
+      readFileSync(join(ROOT, 'package.json'), 'utf8'),
+    ) ?? [];
+  if (threads === undefined || command === undefined)
+    throw new Error("Wanted a script 'start' that executes node, found none");
+  const args = command.split(' ').map((word) => (word.startsWith('dist/') ? join(ROOT, word) : word));
+  return { threads, args };
 }
 
 export const canPin = spawnSync('taskset', ['-c', '0,1', 'true']).status === 0;
@@ -90,8 +94,14 @@ export async function startCountersign({
   dataDir,
 }: CountersignOptions = {}): Promise<MeasuredServer> {
   const scratch = dataDir === undefined ? makeScratch() : { folder: dataDir, remove() {} };
-  const given = { COUNTERSIGN_DATA_DIR: scratch.folder, COUNTERSIGN_LOG_LEVEL: 'warn', PORT: '0', ...env };
-  const { child, ready } = await start(START, given, /ready at \S+:(\d+)[\s\S]*Next:/);
+  const given = {
+    UV_THREADPOOL_SIZE: START.threads,
+    COUNTERSIGN_DATA_DIR: scratch.folder,
+    COUNTERSIGN_LOG_LEVEL: 'warn',
+    PORT: '0',
+    ...env,
+  };
+  const { child, ready } = await start(START.args, given, /ready at \S+:(\d+)[\s\S]*Next:/);
   const port = Number(ready);
   const url = `http://127.0.0.1:${port}`;
   const adminKey = readFileSync(join(scratch.folder, 'first-secret-key'), 'utf8').trim();

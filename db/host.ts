@@ -36,16 +36,34 @@ export async function holdForHost(path: string, { id, onLost }: HostOptions): Pr
 }
 
 async function take(path: string, id: string): Promise<void> {
+  if (create(path, id)) return;
   const first = read(path);
   // Another process of this host may watch too, and be the first to take it.
-  const isOurs = ({ holder }: { holder: string | null }) => holder === null || holder === id;
+  const isOurs = ({ holder }: Mark) => holder === id;
+  const isOthers = ({ holder }: Mark) => holder !== null && holder !== id;
   let found = first;
   for (let watchedMs = 0; !isOurs(found) && watchedMs < WATCH_MS; watchedMs += LOOK_MS) {
     await sleep(LOOK_MS);
     found = read(path);
-    if (!isOurs(found) && found.text !== first.text) throw inUse(found.text);
+    if (isOthers(found) && found.text !== first.text) throw inUse(found.text);
   }
   mark(path, id);
+  if (isOurs(found)) return;
+  // Others may have watched as long: of all who mark it, the last has it.
+  await sleep(LOOK_MS);
+  found = read(path);
+  if (isOthers(found)) throw inUse(found.text);
+}
+
+/** Answers whether there was no mark yet. Of several hosts that begin at the same instant, one makes it. */
+function create(path: string, id: string): boolean {
+  try {
+    writeFileSync(path, textOf(id), { mode: 0o600, flag: 'wx' });
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST') return false;
+    throw error;
+  }
 }
 
 function inUse(text: string): StoreError {
@@ -56,8 +74,13 @@ function inUse(text: string): StoreError {
   );
 }
 
-/** `holder` is null where there is no mark, or one that is just being made. */
-function read(path: string): { text: string; holder: string | null } {
+interface Mark {
+  text: string;
+  /** Null where there is no mark, or one that is just being made. */
+  holder: string | null;
+}
+
+function read(path: string): Mark {
   try {
     const text = readFileSync(path, 'utf8');
     return { text, holder: text.split(' ', 1)[0] || null };
@@ -68,11 +91,13 @@ function read(path: string): { text: string; holder: string | null } {
 }
 
 function mark(path: string, id: string): void {
-  const text = `${id} ${hostname()} ${randomBytes(8).toString('hex')}`.padEnd(MARK_BYTES - 1);
   try {
-    writeFileSync(path, `${text}\n`, { flag: 'r+' });
+    writeFileSync(path, textOf(id), { flag: 'r+' });
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    writeFileSync(path, `${text}\n`, { mode: 0o600 });
+    create(path, id);
   }
 }
+
+const textOf = (id: string) =>
+  `${`${id} ${hostname()} ${randomBytes(8).toString('hex')}`.padEnd(MARK_BYTES - 1)}\n`;

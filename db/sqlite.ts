@@ -74,7 +74,7 @@ const WATCH_MS = 20;
 /** Calls `changed` when another connection than `reader` has committed: https://www.sqlite.org/pragma.html#pragma_data_version. */
 function watchOtherConnections(reader: Database.Database, changed: () => void): () => void {
   let seen: unknown;
-  const timer = setInterval(() => {
+  const look = () => {
     try {
       const version = reader.pragma('data_version', { simple: true });
       if (seen !== undefined && version !== seen) changed();
@@ -82,7 +82,10 @@ function watchOtherConnections(reader: Database.Database, changed: () => void): 
     } catch {
       // What is wrong with the file the next read will say.
     }
-  }, WATCH_MS);
+  };
+  // What happens before the interval is over counts too.
+  look();
+  const timer = setInterval(look, WATCH_MS);
   timer.unref();
   return () => clearInterval(timer);
 }

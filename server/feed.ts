@@ -2,9 +2,10 @@
 import type { ServerResponse } from 'node:http';
 import { authenticate, authorize, presentedBy, type RequestContext } from './authenticate.ts';
 import type { Deps, Principal } from './deps.ts';
-import { readEvents } from './domain/events.ts';
+import { type Event, readEvents } from './domain/events.ts';
 import {
   canResume,
+  changesConcerns,
   concerns,
   type Frame,
   formatCursor,
@@ -31,7 +32,7 @@ const HEARTBEAT_MS = 500;
 const STALL_MS_MAX = 30_000;
 const EVENTS_PER_READ = 500;
 const ITEMS_PER_CHUNK = 500;
-/** A snapshot is given to everybody who comes within this time; what happened since is told after it. */
+/** A snapshot that was read is given to everybody who comes within this time; what happened since is told after it. */
 const SNAPSHOT_MS_MAX = 5_000;
 /** After this much, sockets get their turn: a burst must not look like somebody who does not read. */
 const BYTES_PER_TURN = 64 * 1024;
@@ -69,6 +70,8 @@ class Follower {
   principal: Principal;
   /** The last event it was told of, or would have been had it concerned it. */
   seq = 0;
+  /** The last event that changed what concerns it, and after which it began anew. */
+  anewSeq = 0;
   isOpen = true;
   readonly request: RequestContext;
   readonly #response: ServerResponse;
@@ -82,6 +85,11 @@ class Follower {
       if (response.destroyed) resolve();
       else response.once('close', resolve);
     });
+  }
+
+  /** Whether it has to begin anew before it is told of this event. */
+  endsWith(event: Event): boolean {
+    return event.seq > this.anewSeq && changesConcerns(this.principal, event);
   }
 
   begin(requestId: string): void {
@@ -141,17 +149,17 @@ class Hub {
   readonly #deps: Deps;
   readonly #complaint: Complaint;
   readonly #followers = new Set<Follower>();
-  /** Those who have been told everything up to `#seq`, and are told what comes. */
-  readonly #live = new Set<Follower>();
+  /** Those who have been told everything up to `#seq`, and are told what comes; and what ends that for each. */
+  readonly #live = new Map<Follower, () => void>();
   /** Those who believe to be as far, until the next reading. */
-  readonly #joining = new Map<Follower, (isLive: boolean) => void>();
+  readonly #joining = new Map<Follower, () => void>();
   #epoch = '';
   #seq = 0;
   #isReading = false;
   #isNudged = false;
   #isHeartbeatDue = false;
   #isChecking = false;
-  #snapshot: { readAt: number; read: Promise<Snapshot> } | undefined;
+  #snapshot: Promise<Snapshot> | undefined;
   #stop: (() => void) | undefined;
   #isClosed = false;
 
@@ -182,16 +190,16 @@ class Hub {
   #forget(follower: Follower): void {
     follower.isOpen = false;
     this.#followers.delete(follower);
-    this.#live.delete(follower);
-    this.#joining.get(follower)?.(false);
-    this.#joining.delete(follower);
+    for (const group of [this.#live, this.#joining]) {
+      group.get(follower)?.();
+      group.delete(follower);
+    }
     if (this.#followers.size === 0) this.#end();
   }
 
   close(): void {
     this.#isClosed = true;
     for (const follower of this.#followers) follower.end();
-    this.#live.clear();
     this.#end();
   }
 
@@ -209,10 +217,9 @@ class Hub {
   #end(): void {
     this.#stop?.();
     this.#stop = undefined;
-    this.#snapshot = undefined;
   }
 
-  /** Tells one who follows everything, from its cursor or a snapshot on, until it is told with the others. */
+  /** Tells one who follows everything, from its cursor or a snapshot on, and then with the others, until it has ended. */
   async follow(follower: Follower, lastEventId: string | undefined): Promise<void> {
     const position = await readPosition(this.#deps.store.read);
     this.#epoch = position.epoch;
@@ -221,18 +228,17 @@ class Hub {
     if (cursor && canResume(cursor, position)) {
       follower.seq = cursor.seq;
     } else {
-      if (lastEventId !== undefined) follower.tell(frameText('reset', {}));
+      if (lastEventId !== undefined) follower.tell(RESET);
       await this.#tellSnapshot(follower);
     }
-    while (follower.isOpen) {
-      const isCaughtUp = await this.#catchUp(follower);
-      if (isCaughtUp && (await this.#join(follower))) return;
-    }
+    while (follower.isOpen) if (await this.#catchUp(follower)) await this.#join(follower);
   }
 
   async #tellSnapshot(follower: Follower): Promise<void> {
     const { seq, items, signingKeys } = await this.#readSnapshot();
     follower.seq = seq;
+    // Not before: changes after `seq` are told, changes until then have to be known.
+    follower.principal = await this.#judge(follower);
     for (const key of signingKeys) follower.tell(frameText('signing_key', key));
     const concerning = items.filter(({ to }) => concerns(follower.principal, to));
     let next = 0;
@@ -247,36 +253,42 @@ class Hub {
     } while (next < concerning.length);
   }
 
-  /** One reading for all who come at about the same time. */
+  /** One reading for all who come while it is made, and shortly after. */
   #readSnapshot(): Promise<Snapshot> {
-    const now = this.#deps.now();
-    if (!this.#snapshot || this.#snapshot.readAt + SNAPSHOT_MS_MAX < now) {
-      const read = readSnapshot(this.#deps);
-      const snapshot = { readAt: now, read };
-      this.#snapshot = snapshot;
-      read.catch(() => {
-        if (this.#snapshot === snapshot) this.#snapshot = undefined;
-      });
-    }
-    return this.#snapshot.read;
+    this.#snapshot ??= this.#shared(readSnapshot(this.#deps));
+    return this.#snapshot;
+  }
+
+  #shared(reading: Promise<Snapshot>): Promise<Snapshot> {
+    const drop = () => {
+      this.#snapshot = undefined;
+    };
+    reading.then(() => setTimeout(drop, SNAPSHOT_MS_MAX).unref(), drop);
+    return reading;
   }
 
   /** Tells one follower a page of events, at the speed at which it reads; answers whether that was the last. */
   async #catchUp(follower: Follower): Promise<boolean> {
     const { store } = this.#deps;
     const events = await readEvents(store.read, follower.seq, EVENTS_PER_READ);
-    const told = await framesOf(store.read, events, restricted([follower]));
+    const end = events.find((event) => follower.endsWith(event));
+    const before = end ? events.slice(0, events.indexOf(end)) : events;
+    const told = await framesOf(store.read, before, isMachine(follower));
     const text = told
-      .map(({ seq, frames }) => this.#textOf(seq, frames.filter(concerning(follower))))
+      .map(({ event, frames }) => this.#textOf(event.seq, frames.filter(concerning(follower))))
       .join('');
     if (text !== '') await follower.write(text);
-    follower.seq = events.at(-1)?.seq ?? follower.seq;
-    return events.length < EVENTS_PER_READ;
+    follower.seq = before.at(-1)?.seq ?? follower.seq;
+    if (!end) return events.length < EVENTS_PER_READ;
+    follower.anewSeq = end.seq;
+    follower.tell(RESET);
+    await this.#tellSnapshot(follower);
+    return false;
   }
 
-  /** Answers true if the follower is told with the others from now on, false if it has to catch up more. */
-  #join(follower: Follower): Promise<boolean> {
-    if (!follower.isOpen) return Promise.resolve(false);
+  /** Has the follower told with the others; resolves when it has to catch up again, or has ended. */
+  #join(follower: Follower): Promise<void> {
+    if (!follower.isOpen) return Promise.resolve();
     return new Promise((resolve) => {
       this.#joining.set(follower, resolve);
       this.#nudge();
@@ -286,10 +298,9 @@ class Hub {
   /** Between two readings, so that none is missing from what is read and told to those who are live then. */
   #letIn(): void {
     if (this.#live.size === 0) this.#seq = Math.max(0, ...[...this.#joining.keys()].map(({ seq }) => seq));
-    for (const [follower, resolve] of this.#joining) {
-      const isLive = follower.seq >= this.#seq;
-      if (isLive) this.#live.add(follower);
-      resolve(isLive);
+    for (const [follower, leave] of this.#joining) {
+      if (follower.seq >= this.#seq) this.#live.set(follower, leave);
+      else leave();
     }
     this.#joining.clear();
   }
@@ -321,10 +332,10 @@ class Hub {
     const { store, now } = this.#deps;
     const readAt = now();
     const events = await readEvents(store.read, this.#seq, EVENTS_PER_READ);
-    const told = await framesOf(store.read, events, restricted(this.#live));
+    const told = await framesOf(store.read, events, [...this.#live.keys()].some(isMachine));
     let bytes = 0;
-    for (const { seq, frames } of told) {
-      bytes += this.#tellAll(seq, frames);
+    for (const { event, frames } of told) {
+      bytes += this.#tellAll(event, frames);
       if (bytes < BYTES_PER_TURN) continue;
       bytes = 0;
       await nextTurn();
@@ -336,15 +347,21 @@ class Hub {
     } else if (this.#isHeartbeatDue) {
       this.#isHeartbeatDue = false;
       const text = frameText('heartbeat', { readAt, seq: this.#seq }, this.#idOf(this.#seq));
-      for (const follower of this.#live) follower.tell(text);
+      for (const follower of this.#live.keys()) follower.tell(text);
     }
   }
 
   /** Each text is made once for all whom the same frames concern. Answers how long it is for whom all of them do. */
-  #tellAll(seq: number, frames: Frame[]): number {
+  #tellAll(event: Event, frames: Frame[]): number {
+    const { seq } = event;
     const texts = new Map<string, string>();
-    for (const follower of this.#live) {
+    for (const [follower, leave] of this.#live) {
       if (follower.seq >= seq) continue;
+      if (follower.endsWith(event)) {
+        this.#live.delete(follower);
+        leave();
+        continue;
+      }
       follower.seq = seq;
       const own = frames.filter(concerning(follower));
       const key = own.map((frame) => frames.indexOf(frame)).join();
@@ -384,27 +401,25 @@ class Hub {
 
   async #check(followers: Follower[]): Promise<void> {
     try {
-      const [first] = followers;
-      const { value, address } = presentedBy((first as Follower).request);
-      const found = value === null ? null : await findCaller(this.#deps, value, address);
-      const principal = authorize(found, FOLLOW, true);
-      for (const follower of followers) follower.principal = principal;
+      await this.#judge(followers[0] as Follower);
     } catch (error) {
       // A database that does not answer says nothing of anybody; without it there is no heartbeat either.
       if (!(error instanceof CountersignError)) return;
       for (const follower of followers) follower.drop();
     }
   }
+
+  /** Answers who it is now; throws if it may not follow any more. */
+  async #judge({ request }: Follower): Promise<Principal> {
+    const { value, address } = presentedBy(request);
+    const found = value === null ? null : await findCaller(this.#deps, value, address);
+    return authorize(found, FOLLOW, true);
+  }
 }
 
 const nextTurn = () => new Promise(setImmediate);
 
-/** The machines for which it has to be read whom something concerns. */
-function restricted(followers: Iterable<Follower>): Set<string> {
-  const ids = new Set<string>();
-  for (const { principal } of followers) if (principal.kind === 'machine') ids.add(principal.id);
-  return ids;
-}
+const isMachine = ({ principal }: Follower) => principal.kind === 'machine';
 
 const concerning =
   ({ principal }: Follower) =>
@@ -416,6 +431,8 @@ function frameText(event: string, data: unknown, id?: string): string {
   const named = id === undefined ? '' : `id: ${id}\n`;
   return `${named}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 }
+
+const RESET = frameText('reset', {});
 
 const tooMany = (found: string) =>
   new CountersignError('rate_limited', `Cannot follow the feed: there are ${found} already`, {

@@ -162,7 +162,8 @@ class AddressRefused extends Error {}
  * that a second one has nothing to change; a literal before, because no lookup is made for it; and once more the address
  * that the socket has in the end.
  */
-function guardedConnector(rules: Rules, resolve: Resolve, timeout: number): buildConnector.connector {
+function guardedConnector(rules: Rules, byDns: Resolve, timeout: number): buildConnector.connector {
+  const resolve = sharedLookups(byDns, timeout);
   const connectorOf = (protocol: string) => {
     const assertAllowed = (address: string) => {
       const refused = refusalOfAddress(address, protocol, rules);
@@ -196,6 +197,30 @@ function guardedConnector(rules: Rules, resolve: Resolve, timeout: number): buil
         callback(refused as Error, null);
       }
     });
+  };
+}
+
+/**
+ * One lookup at a time of a name, for all who want it. A system's lookup takes a thread of few and cannot be called off:
+ * while one hangs, whoever wants the same name fails at once, so that one receiver takes one thread and no more.
+ */
+function sharedLookups(resolve: Resolve, timeoutMs: number): Resolve {
+  const underWay = new Map<string, { answers: Promise<LookupAddress[]>; hangs: boolean }>();
+  return (hostname) => {
+    const known = underWay.get(hostname);
+    if (known?.hangs) return Promise.reject(new errors.ConnectTimeoutError());
+    if (known) return known.answers;
+    const lookup = { answers: resolve(hostname), hangs: false };
+    underWay.set(hostname, lookup);
+    const patience = setTimeout(() => {
+      lookup.hangs = true;
+    }, timeoutMs).unref();
+    const end = () => {
+      clearTimeout(patience);
+      underWay.delete(hostname);
+    };
+    lookup.answers.then(end, end);
+    return lookup.answers;
   };
 }
 

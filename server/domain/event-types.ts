@@ -57,9 +57,14 @@ export const EVENT_TYPES = {
     example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, denyUntil: null },
   },
   'machine.deleted': {
-    when: 'A machine was deleted, and with it its secrets, machine scopes and tokens',
-    payload: { denyUntil: 'instant | null' },
-    example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, denyUntil: null },
+    when: 'A machine was deleted, and with it its secrets, machine scopes and tokens; names the machines it could call',
+    payload: { toMachineIds: 'string[]', denyUntil: 'instant | null' },
+    example: {
+      objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      toMachineIds: ['mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN'],
+      denyUntil: null,
+    },
   },
   'machine.tokens_revoked': {
     when: 'All tokens a machine had been issued were revoked; the selector names the machine',

@@ -1,5 +1,5 @@
 /** What callers are told so that what they remember of verifications is never wrong for long: frames made from rows. */
-import { and, asc, desc, eq, gt, inArray, isNotNull, isNull, lt, or, sql } from 'drizzle-orm';
+import { and, asc, desc, eq, gt, inArray, isNotNull, isNull, lt, lte, or, sql } from 'drizzle-orm';
 import type { Rows } from '../../db/store.ts';
 import type { Deps, Principal } from '../deps.ts';
 import type { EventType } from './event-types.ts';
@@ -147,21 +147,21 @@ function toldBy(event: Event) {
 }
 
 /**
- * The frames of each event, in order. Whom they concern is judged for these machines alone: what the events leave out
- * of it, the audiences of tokens and who may call whom, is read for them.
+ * The frames of each event, in order. What the events leave out of whom they concern, the audiences of tokens and who may
+ * call whom, is read only if machines are told: without them, frames are for secret keys alone.
  */
 export async function framesOf(
   rows: Rows,
   events: readonly Event[],
-  machineIds: ReadonlySet<string>,
-): Promise<{ seq: number; frames: Frame[] }[]> {
-  const reach = machineIds.size === 0 ? NO_REACH : await readReach(rows, events, machineIds);
+  forMachines: boolean,
+): Promise<{ event: Event; frames: Frame[] }[]> {
+  const reach = forMachines ? await readReach(rows, events) : NO_REACH;
   return events.map((event) => {
     const { invalidation, signingKeys } = toldBy(event);
     const frames: Frame[] = signingKeys.map((data) => ({ to: 'everyone', event: 'signing_key', data }));
     if (invalidation)
       frames.push({ to: concernOf(event, invalidation, reach), event: 'invalidate', data: invalidation });
-    return { seq: event.seq, frames };
+    return { event, frames };
   });
 }
 
@@ -170,6 +170,16 @@ export function concerns(principal: Principal, to: Concern): boolean {
   if (to === 'key_verifiers') return principal.mayVerify;
   return to !== 'nobody_else' && to.includes(principal.id);
 }
+
+/**
+ * Whether from this event on other things concern it than before. What it was not told until then it may remember wrongly,
+ * and it has to begin anew.
+ */
+export const changesConcerns = (principal: Principal, { type, objectId, data }: Event): boolean =>
+  principal.kind === 'machine' &&
+  type === 'machine.updated' &&
+  objectId === principal.id &&
+  (data['changed'] as string[]).includes('mayVerify');
 
 /** The machines that tokens are addressed to: of a token by its id, of all tokens of a machine by the machine's. */
 type Reach = ReadonlyMap<string, readonly string[]>;
@@ -194,11 +204,7 @@ function concernOf({ objectId }: Event, { kind, selector }: Omit<Invalidation, '
 
 const IN_MAX = 500;
 
-async function readReach(
-  rows: Rows,
-  events: readonly Event[],
-  machineIds: ReadonlySet<string>,
-): Promise<Reach> {
+async function readReach(rows: Rows, events: readonly Event[]): Promise<Reach> {
   const idsOf = (...types: EventType[]) => [
     ...new Set(events.flatMap(({ type, objectId }) => (types.includes(type) ? [objectId] : []))),
   ];
@@ -211,7 +217,7 @@ async function readReach(
   return new Map([
     ...(await audiencesOf(rows, idsOf('m2m_token.revoked'))),
     ...(await calleesOf(rows, senders)),
-    ...(await formerCalleesOf(rows, idsOf('machine.deleted'), machineIds)),
+    ...formerCallees(events),
   ]);
 }
 
@@ -233,24 +239,11 @@ async function calleesOf({ db, tables: { machineScopes: e } }: Rows, ids: string
   return callees;
 }
 
-/** Which of these a deleted machine could ever call: its machine scopes went with it, what was done to them is in the log. */
-async function formerCalleesOf(rows: Rows, ids: string[], machineIds: ReadonlySet<string>) {
-  const { db, tables } = rows;
-  const former = new Map<string, string[]>();
-  for (const id of ids) {
-    const callees: string[] = [];
-    const pairs = [...machineIds].map((machineId) => `${id}:${machineId}`);
-    for (let i = 0; i < pairs.length; i += IN_MAX) {
-      const found = await db
-        .selectDistinct({ pair: tables.events.object_id })
-        .from(tables.events)
-        .where(inArray(tables.events.object_id, pairs.slice(i, i + IN_MAX)));
-      callees.push(...found.map(({ pair }) => pair.slice(id.length + 1)));
-    }
-    former.set(id, callees);
-  }
-  return former;
-}
+/** Whom machines that were deleted could call until then: their machine scopes went with them. */
+const formerCallees = (events: readonly Event[]) =>
+  events.flatMap(({ type, objectId, data }) =>
+    type === 'machine.deleted' ? [[objectId, data['toMachineIds'] as string[]] as const] : [],
+  );
 
 /** How far somebody has followed the feed of a database. */
 export interface Cursor {
@@ -299,6 +292,10 @@ export async function readSnapshot(deps: Deps): Promise<Snapshot> {
   const now = deps.now();
   const { seq } = await readPosition(rows);
   const keys = await signingKeys(rows);
+  const deletedEdges = await deletedEdgeItems(rows);
+  // Only now: whatever is pruned later was still read above.
+  const prunedAt = await readPrunedAt(rows);
+  const tokens = await tokenItems(rows, now, prunedAt);
   return {
     seq,
     signingKeys: keys.filter(({ state }) => state !== 'retired').map(({ kid, state }) => ({ kid, state })),
@@ -306,8 +303,9 @@ export async function readSnapshot(deps: Deps): Promise<Snapshot> {
       ...keys.flatMap(retiredKeyItem),
       ...(await machineItems(rows)),
       ...(await changedEdgeItems(rows)),
-      ...(await deletedEdgeItems(rows)),
-      ...(await tokenItems(rows, now)),
+      ...deletedEdges.values(),
+      ...(await prunedEdgeItems(rows, tokens.ways, deletedEdges, prunedAt)),
+      ...tokens.items,
       ...(await apiKeyItems(rows, now)),
       ...(await subjectItems(rows)),
     ],
@@ -385,8 +383,8 @@ async function changedEdgeItems({ db, tables: { machineScopes: e } }: Rows): Pro
   }
 }
 
-/** Ways there are no more, or again: only the log knows. */
-async function deletedEdgeItems(rows: Rows): Promise<SnapshotItem[]> {
+/** Ways there are no more, or again, as far as the log still knows: by `from:to`. */
+async function deletedEdgeItems(rows: Rows): Promise<Map<string, SnapshotItem>> {
   const items = new Map<string, SnapshotItem>();
   for await (const page of loggedEvents(rows, 'machine_scope.deleted', 0)) {
     for (const { objectId, at } of page) {
@@ -394,7 +392,46 @@ async function deletedEdgeItems(rows: Rows): Promise<SnapshotItem[]> {
       if (!items.has(objectId)) items.set(objectId, edgeItem({ from, to, at }, 'deleted'));
     }
   }
-  return [...items.values()];
+  return items;
+}
+
+/** A way for which a token was minted of whose time the log no longer tells. */
+interface OldWay {
+  from: string;
+  to: string;
+  /** When the first of them was minted. */
+  mintedAt: number;
+}
+
+/** When the last event that was pruned happened; 0 where none was. */
+async function readPrunedAt({ db, tables: { eventAnchor: a } }: Rows): Promise<number> {
+  const [anchor] = await db.select({ at: a.at }).from(a);
+  return anchor?.at ?? 0;
+}
+
+/** Ways there are no more, or again, of which the log no longer knows: tokens live longer than it is kept. */
+async function prunedEdgeItems(
+  { db, tables: { machineScopes: e } }: Rows,
+  ways: ReadonlyMap<string, OldWay>,
+  known: ReadonlyMap<string, SnapshotItem>,
+  prunedAt: number,
+): Promise<SnapshotItem[]> {
+  const unknown = [...ways].flatMap(([id, way]) => (known.has(id) ? [] : [way]));
+  const senders = [...new Set(unknown.map(({ from }) => from))];
+  const createdAts = new Map<string, number>();
+  for (let i = 0; i < senders.length; i += IN_MAX) {
+    const edges = await db
+      .select({ from: e.from_machine_id, to: e.to_machine_id, createdAt: e.created_at })
+      .from(e)
+      .where(inArray(e.from_machine_id, senders.slice(i, i + IN_MAX)));
+    for (const { from, to, createdAt } of edges) createdAts.set(`${from}:${to}`, createdAt);
+    await nextTurn();
+  }
+  return unknown.flatMap(({ from, to, mintedAt }) => {
+    const createdAt = createdAts.get(`${from}:${to}`);
+    if (createdAt !== undefined && createdAt <= mintedAt) return [];
+    return [edgeItem({ from, to, at: createdAt ?? prunedAt }, 'deleted')];
+  });
 }
 
 function edgeItem(
@@ -425,27 +462,38 @@ async function* loggedEvents(
   }
 }
 
-/** Revoked tokens that have not expired, by their expiry; and machines that are gone, by the tokens they left. */
-async function tokenItems(rows: Rows, now: number): Promise<SnapshotItem[]> {
+/**
+ * Revoked tokens that have not expired, by their expiry; and machines that are gone, by the tokens they left. With them,
+ * by `from:to`, for whom tokens that are still good were minted until `prunedAt`.
+ */
+async function tokenItems(
+  rows: Rows,
+  now: number,
+  prunedAt: number,
+): Promise<{ items: SnapshotItem[]; ways: Map<string, OldWay> }> {
   const items: SnapshotItem[] = [];
+  const ways = new Map<string, OldWay>();
   const orphaned = new Map<string, { until: number; to: Set<string> }>();
   for (let after: TokenKey | null = { expiresAt: now, id: '' }; after; await nextTurn()) {
     const last = await lastOfWindow(rows, after);
-    for (const { id, machineId, audience, expiresAt, revokedAt, isOrphaned } of await endedTokens(
-      rows,
-      after,
-      last,
-    )) {
-      if (isOrphaned) {
+    for (const token of await notableTokens(rows, after, last, prunedAt)) {
+      const { id, machineId, audience, createdAt, expiresAt, revokedAt } = token;
+      if (token.isOrphaned) {
         const orphans = orphaned.get(machineId) ?? { until: 0, to: new Set() };
         orphaned.set(machineId, orphans);
         orphans.until = Math.max(orphans.until, expiresAt);
         for (const machine of audience) orphans.to.add(machine);
-      } else {
+      } else if (revokedAt !== null) {
         items.push({
           to: audience,
-          data: { at: revokedAt ?? now, kind: 'm2m_token', id, reason: 'revoked', until: expiresAt },
+          data: { at: revokedAt, kind: 'm2m_token', id, reason: 'revoked', until: expiresAt },
         });
+      } else {
+        for (const to of audience) {
+          const way = `${machineId}:${to}`;
+          const mintedAt = Math.min(createdAt, ways.get(way)?.mintedAt ?? createdAt);
+          ways.set(way, { from: machineId, to, mintedAt });
+        }
       }
     }
     after = last;
@@ -454,7 +502,7 @@ async function tokenItems(rows: Rows, now: number): Promise<SnapshotItem[]> {
     const selector = { machineId: id };
     items.push({ to: [...to], data: { at: now, kind: 'machine', id, selector, reason: 'deleted', until } });
   }
-  return items;
+  return { items, ways };
 }
 
 interface TokenKey {
@@ -477,16 +525,19 @@ async function lastOfWindow(
   return last ?? null;
 }
 
-async function endedTokens(
+/** Of the tokens of a window those that have ended, or are older than what the log tells of. */
+async function notableTokens(
   { db, tables: { m2mTokens: t, machines: m } }: Rows,
   after: TokenKey,
   last: TokenKey | null,
+  prunedAt: number,
 ) {
   const found = await db
     .select({
       id: t.id,
       machineId: t.machine_id,
       audience: t.audience,
+      createdAt: t.created_at,
       expiresAt: t.expires_at,
       revokedAt: t.revoked_at,
       sender: m.id,
@@ -497,7 +548,7 @@ async function endedTokens(
       and(
         sql`(${t.expires_at}, ${t.id}) > (${after.expiresAt}, ${after.id})`,
         last ? sql`(${t.expires_at}, ${t.id}) <= (${last.expiresAt}, ${last.id})` : undefined,
-        or(isNotNull(t.revoked_at), isNull(m.id)),
+        or(isNotNull(t.revoked_at), isNull(m.id), lte(t.created_at, prunedAt)),
       ),
     );
   return found.map(({ sender, ...row }) => ({ ...row, isOrphaned: sender === null }));

@@ -430,12 +430,18 @@ export async function deleteMachine(
     async (tx) => {
       const { machines, machineScopes } = tx.tables;
       await lockMachine(tx, id);
-      await tx.db
+      const edges = await tx.db
         .delete(machineScopes)
-        .where(or(eq(machineScopes.from_machine_id, id), eq(machineScopes.to_machine_id, id)));
+        .where(or(eq(machineScopes.from_machine_id, id), eq(machineScopes.to_machine_id, id)))
+        .returning({ from: machineScopes.from_machine_id, to: machineScopes.to_machine_id });
       await deleteSecrets(tx, { kind: 'machine', id });
       await tx.db.delete(machines).where(eq(machines.id, id));
-      return { result: { id, deleted: true as const }, event: { type: 'machine.deleted', objectId: id } };
+      // Whom it could call nobody can read any more, and they are to forget its tokens.
+      const toMachineIds = edges.flatMap(({ from, to }) => (from === id ? [to] : [])).sort();
+      return {
+        result: { id, deleted: true as const },
+        event: { type: 'machine.deleted', objectId: id, data: { toMachineIds } },
+      };
     },
     'revocation',
   );

@@ -1,7 +1,7 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it, onTestFinished, vi } from 'vitest';
 import type { Deps, Role } from '../../server/deps.ts';
 import {
   createApiKey,
@@ -17,7 +17,7 @@ import {
   revokeM2mTokenInput,
 } from '../../server/domain/m2m-tokens.ts';
 import { createMachineScope, createMachineScopeInput } from '../../server/domain/machine-scopes.ts';
-import { deleteMachine, setMachineEnabled } from '../../server/domain/machines.ts';
+import { deleteMachine, setMachineEnabled, updateMachine } from '../../server/domain/machines.ts';
 import { createSecretKey, createSecretKeyInput, revokeSecretKey } from '../../server/domain/secret-keys.ts';
 import { createFeeds } from '../../server/feed.ts';
 import { createHotRoutes } from '../../server/hot.ts';
@@ -227,6 +227,91 @@ describeOnEachDialect('GET /v1/feed', (dialect) => {
         reason: 'deleted',
       }),
     ]);
+  });
+
+  it('a machine that may verify from now on begins anew, and misses nothing of API keys from then on', async () => {
+    const deps = await openTestDeps(dialect);
+    const url = await serve(deps);
+    const m = await newMachine(deps, 'm', { mayVerify: true });
+    const { id } = await createApiKey(
+      deps,
+      admin,
+      createApiKeyInput.parse({ name: 'key', subject: 'user_1' }),
+    );
+    const feed = await followFeed(url, m.secret);
+    await feed.until(({ event }) => event === 'heartbeat');
+    const cursor = feed.lastId();
+    const set = (mayVerify: boolean) => updateMachine(deps, admin, { id: m.id, mayVerify });
+    // At once, so that a look at who may follow comes too late, or in between.
+    await set(false);
+    await revokeApiKey(deps, admin, revokeApiKeyInput.parse({ id }));
+    await set(true);
+    await append(deps, 'ak_later');
+    const seq = 7;
+    await feed.until(({ event, data }) => event === 'heartbeat' && data.seq === seq);
+    const resumed = await followFeed(url, m.secret, { lastEventId: cursor });
+    await resumed.until(({ event, data }) => event === 'heartbeat' && data.seq === seq);
+    for (const { told } of [feed, resumed]) {
+      const anew = told.slice(told.findLastIndex(({ event }) => event === 'reset'));
+      const known = anew.flatMap(({ event, data }) => (event === 'snapshot' ? data.items : [data]));
+      expect(anew.map(({ event }) => event).slice(0, 3)).toEqual(['reset', 'signing_key', 'snapshot']);
+      expect(known).toContainEqual(expect.objectContaining({ kind: 'api_key', id, reason: 'revoked' }));
+      expect(anew).toContainEqual(
+        expect.objectContaining({ event: 'invalidate', data: expect.objectContaining({ id: 'ak_later' }) }),
+      );
+    }
+    expect(await set(true)).toMatchObject({ mayVerify: true });
+    await append(deps, 'ak_last');
+    await feed.until(({ data }) => data.id === 'ak_last');
+  });
+
+  it('reads one snapshot for all who come while it is read, however long that takes', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const deps = await openTestDeps(dialect);
+    const { read } = deps.store;
+    let readings = 0;
+    let finish = () => {};
+    const finished = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    const { signingKeys } = read.tables;
+    /** As it is, except that signing keys are read slowly, which only snapshots are here. */
+    const db = new Proxy(read.db, {
+      get: (target, name) =>
+        name === 'select'
+          ? (fields: { kid: typeof signingKeys.kid }) => ({
+              from: (table: typeof signingKeys) =>
+                table === signingKeys
+                  ? { orderBy: () => slowly(() => target.select(fields).from(table)) }
+                  : target.select(fields).from(table),
+            })
+          : Reflect.get(target, name),
+    });
+    const slowly = async (work: () => PromiseLike<unknown>) => {
+      readings++;
+      await finished;
+      return work();
+    };
+    const url = await serve({ ...deps, store: { ...deps.store, read: { ...read, db } } });
+    const first = await followFeed(url, deps.adminKey);
+    deps.clock.now += 60_000;
+    const second = await followFeed(url, deps.adminKey);
+    first.close();
+    await first.ended;
+    second.close();
+    await second.ended;
+    const third = await followFeed(url, deps.adminKey);
+    finish();
+    expect(await third.snapshot()).toEqual([]);
+    expect(readings).toBe(1);
+    // What was read long ago is not kept.
+    const later = await followFeed(url, deps.adminKey);
+    expect(await later.snapshot()).toEqual([]);
+    expect(readings).toBe(1);
+    vi.advanceTimersByTime(5_000);
+    expect(await (await followFeed(url, deps.adminKey)).snapshot()).toEqual([]);
+    expect(readings).toBe(2);
   });
 
   it('carries no names, actors or claims', async () => {

@@ -1,3 +1,4 @@
+import type { LookupAddress } from 'node:dns';
 import { once } from 'node:events';
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
 import { type AddressInfo, createServer as createTcpServer, isIP, type Server, type Socket } from 'node:net';
@@ -341,6 +342,40 @@ describe('the guard of addresses', () => {
     });
     expect(await outbound.post(`http://intranet.example:${port}/`, {}, '')).toMatchObject({ status: 200 });
     expect(seen.connections).toBe(1);
+  });
+});
+
+describe('a name whose lookup hangs', () => {
+  it('is looked up once at a time, fails at once while that goes on, and holds up no other', async () => {
+    const url = new URL(await listen((_, response) => response.end()));
+    const answers = new Map<string, (answer: LookupAddress[]) => void>();
+    const lookups: string[] = [];
+    const outbound = openOutbound({
+      connectTimeoutMs: 300,
+      resolve: (hostname) => {
+        lookups.push(hostname);
+        if (hostname === 'well.example') return Promise.resolve([{ address: '127.0.0.1', family: 4 }]);
+        return new Promise((resolve) => answers.set(hostname, resolve));
+      },
+      allowSubnets: ['127.0.0.0/8'],
+    });
+    const post = (hostname: string) => outbound.post(`http://${hostname}:${url.port}/`, {}, '');
+    const refused = 'No connection within 300 ms';
+    const first = await Promise.allSettled([1, 2, 3].map(() => post('hangs.example')));
+    expect(first.map((each) => each.status === 'rejected' && each.reason.message)).toEqual(
+      Array(3).fill(refused),
+    );
+    const began = performance.now();
+    await expect(post('hangs.example')).rejects.toThrow(refused);
+    expect(performance.now() - began).toBeLessThan(200);
+    expect(await post('well.example')).toMatchObject({ status: 200 });
+    expect(lookups).toEqual(['hangs.example', 'well.example']);
+    answers.get('hangs.example')?.([{ address: '127.0.0.1', family: 4 }]);
+    await new Promise(setImmediate);
+    const again = post('hangs.example');
+    await expect.poll(() => lookups.length).toBe(3);
+    answers.get('hangs.example')?.([{ address: '127.0.0.1', family: 4 }]);
+    expect(await again).toMatchObject({ status: 200 });
   });
 });
 

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { Principal } from '../../../server/deps.ts';
+import { makeCheckpoint } from '../../../server/domain/checkpoints.ts';
+import { pruneEvents } from '../../../server/domain/event-log.ts';
 import { EVENT_TYPES, type EventType, REVOCATIONS } from '../../../server/domain/event-types.ts';
-import type { Event } from '../../../server/domain/events.ts';
+import { type Event, readEvents } from '../../../server/domain/events.ts';
 import {
   type Concern,
   canResume,
@@ -19,13 +21,13 @@ import {
   revokeM2mTokenInput,
 } from '../../../server/domain/m2m-tokens.ts';
 import { deleteMachineScope } from '../../../server/domain/machine-scopes.ts';
-import { deleteMachine, setMachineEnabled } from '../../../server/domain/machines.ts';
+import { deleteMachine, setMachineEnabled, updateMachine } from '../../../server/domain/machines.ts';
 import {
   emergencyRetireSigningKey,
   emergencyRetireSigningKeyInput,
 } from '../../../server/domain/signing-keys.ts';
 import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
-import { callerWith, describeOnEachDialect, openTestDeps } from '../../support/deps.ts';
+import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 import { allow, newMachine } from '../../support/machines.ts';
 import { planOf, statementsOf } from '../../support/plans.ts';
 
@@ -43,10 +45,17 @@ const eventOf = (type: EventType, data: Record<string, unknown> = {}): Event => 
   data: { name: 'confidential', ...data },
 });
 
+/** As if nobody was owed anything of it. */
+async function pruneAll(deps: TestDeps): Promise<void> {
+  await deps.store.tx(({ db, tables }) => db.update(tables.webhookCursor).set({ event_seq: 1_000 }));
+  await makeCheckpoint(deps);
+  expect(await pruneEvents(deps, 1_000)).toBeGreaterThan(0);
+}
+
 describe('what events tell', () => {
   const rows = {} as Parameters<typeof framesOf>[0];
   const framesFor = async (type: EventType, data?: Record<string, unknown>) =>
-    (await framesOf(rows, [eventOf(type, data)], new Set()))[0]?.frames ?? [];
+    (await framesOf(rows, [eventOf(type, data)], false))[0]?.frames ?? [];
 
   it('has a row for every revocation, and for what makes valid again what was not', () => {
     const types = Object.keys(INVALIDATIONS);
@@ -87,6 +96,23 @@ describe('what events tell', () => {
       { kid: 'key_2', state: 'active' },
       { kid: 'object_1', state: 'retired' },
       { seq: 7, at: 1, kind: 'm2m_token', selector: { signingKeyId: 'object_1' }, reason: 'revoked' },
+    ]);
+  });
+});
+
+describeOnEachDialect('framesOf()', (dialect) => {
+  it('of a machine that is gone concerns those it could call last, whatever was pruned of the log', async () => {
+    const deps = await openTestDeps(dialect);
+    const [a, b, c, d] = await Promise.all(['a', 'b', 'c', 'd'].map((name) => newMachine(deps, name)));
+    // No event tells of these.
+    await allow(deps, a?.id ?? '', b?.id ?? '');
+    await allow(deps, a?.id ?? '', c?.id ?? '');
+    await allow(deps, d?.id ?? '', a?.id ?? '');
+    await deleteMachine(deps, admin, a?.id ?? '');
+    const events = (await readEvents(deps.store.read, 0, 100)).slice(-1);
+    const [told] = await framesOf(deps.store.read, events, true);
+    expect(told?.frames).toMatchObject([
+      { to: [a?.id, ...[b?.id, c?.id].sort()], data: { kind: 'machine', id: a?.id, reason: 'deleted' } },
     ]);
   });
 });
@@ -167,6 +193,39 @@ describeOnEachDialect('readSnapshot()', (dialect) => {
       },
     ]);
     expect(signingKeys).toMatchObject([{ state: 'active' }]);
+  });
+
+  it('knows of machine scopes that were deleted, or are there again, as long as a token for them may live', async () => {
+    const deps = await openTestDeps(dialect);
+    const [a, b, c, d] = await Promise.all(['a', 'b', 'c', 'd'].map((name) => newMachine(deps, name)));
+    if (!a || !b || !c || !d) throw new Error('There are four');
+    const ttlSeconds = 900 * 24 * 3_600;
+    await updateMachine(deps, admin, { id: a.id, maxTokenTtlSeconds: ttlSeconds });
+    for (const { id } of [b, c, d]) await allow(deps, a.id, id);
+    const { expiresAt } = await createM2mToken(deps, a.caller, createM2mTokenInput.parse({ ttlSeconds }));
+    for (const { id } of [b, c])
+      await deleteMachineScope(deps, admin, { fromMachineId: a.id, toMachineId: id });
+    deps.clock.now += 1_000;
+    const againAt = deps.clock.now;
+    await allow(deps, a.id, c.id);
+    deps.clock.now += 401 * 24 * 3_600_000;
+    await pruneAll(deps);
+    const deleted = (to: string, at: number) => ({
+      to: [to],
+      data: {
+        at,
+        kind: 'machine_scope',
+        reason: 'deleted',
+        selector: { fromMachineId: a.id, toMachineId: to },
+      },
+    });
+    const { items } = await readSnapshot(deps);
+    expect(items.sort((one, other) => one.data.at - other.data.at)).toEqual([
+      deleted(b.id, againAt - 1_000),
+      deleted(c.id, againAt),
+    ]);
+    deps.clock.now = expiresAt + 1;
+    expect((await readSnapshot(deps)).items).toEqual([]);
   });
 
   it('misses none of more revoked tokens than one window holds, at the same instant or not', async () => {
