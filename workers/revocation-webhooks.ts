@@ -1,7 +1,8 @@
 /** The job that sends events to webhook endpoints, revocations first. */
 import type { Deps } from '../server/deps.ts';
-import { claimDeliveries, expandEvents, Turns } from '../server/domain/deliveries.ts';
+import { claimDeliveries, Turns } from '../server/domain/deliveries.ts';
 import { type Attempted, attemptDelivery } from '../server/domain/delivery-attempts.ts';
+import { expandEvents } from '../server/domain/delivery-expansion.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
 import type { Job, JobRef } from './transport.ts';

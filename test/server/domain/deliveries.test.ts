@@ -1,10 +1,9 @@
-import { eq } from 'drizzle-orm';
+import { eq, sql } from 'drizzle-orm';
 import { expect, it } from 'vitest';
 import { createApiKey, createApiKeyInput, revokeApiKey } from '../../../server/domain/api-keys.ts';
 import {
   ATTEMPTS_AT_ONCE_MAX,
   claimDeliveries,
-  expandEvents,
   GRACE_MS,
   getDelivery,
   listDeliveries,
@@ -18,9 +17,11 @@ import {
   attemptDelivery,
   BUSY_WAIT_MS,
   FAILING_MS_MAX,
+  FAILURES_MIN,
   JITTER,
   SCHEDULES_MS,
 } from '../../../server/domain/delivery-attempts.ts';
+import { expandEvents, expandUntilNow } from '../../../server/domain/delivery-expansion.ts';
 import { listEvents } from '../../../server/domain/events.ts';
 import { createMachine, createMachineInput, setMachineEnabled } from '../../../server/domain/machines.ts';
 import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
@@ -31,6 +32,8 @@ import {
   getWebhookEndpoint,
   setWebhookEndpointEnabled,
   testWebhookEndpoint,
+  updateWebhookEndpoint,
+  updateWebhookEndpointInput,
 } from '../../../server/domain/webhook-endpoints.ts';
 import { BODY_BYTES_MAX } from '../../../server/domain/webhook-messages.ts';
 import { OutboundError, type OutboundResponse } from '../../../server/outbound.ts';
@@ -508,20 +511,54 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(await claimDeliveries(deps, 10)).toMatchObject([{ id: deliveryId, attempt: 2 }]);
   });
 
+  /** An endpoint that failed for the first time five days ago less a moment, and a delivery that failed all but once too often. */
+  async function failing() {
+    const setting = await attempted({ status: 500 });
+    const since = setting.deps.clock.now;
+    for (let failures = 2; failures < FAILURES_MIN; failures++) {
+      setting.deps.clock.now += FAILING_MS_MAX / FAILURES_MIN;
+      expect(await setting.attempt()).toMatchObject({ disabled: null });
+    }
+    setting.deps.clock.now = since + FAILING_MS_MAX - 1;
+    return { ...setting, since };
+  }
+
   it('an endpoint that only fails for five days is disabled, and not a moment before', async () => {
-    const { deps, endpointId, endpoint, attempt } = await attempted({ status: 500 });
-    const since = deps.clock.now;
-    deps.clock.now = since + FAILING_MS_MAX - 1;
+    const { deps, endpointId, endpoint, attempt, since } = await failing();
     expect(await attempt()).toMatchObject({ disabled: null });
     expect(await endpoint()).toMatchObject({ enabled: true, failingSince: since });
-    await happen(deps);
-    await expandAll(deps);
-    deps.clock.now += 1;
+    deps.clock.now = since + 10 * FAILING_MS_MAX;
     expect(await attempt()).toMatchObject({ disabled: 'failing' });
     expect(await endpoint()).toMatchObject({ enabled: false, disabledReason: 'failing' });
     await setWebhookEndpointEnabled(deps, admin, { id: endpointId }, true);
-    deps.clock.now += 3_600_000;
+    await happen(deps);
+    await expandAll(deps);
     expect(await attempt()).toMatchObject({ disabled: null });
+  });
+
+  it('two failures with five days between, in which nothing was tried, disable nobody', async () => {
+    const { deps, attempt, endpoint } = await attempted({ status: 500 });
+    deps.clock.now += 2 * FAILING_MS_MAX;
+    expect(await attempt()).toMatchObject({ outcome: 'failed', disabled: null });
+    expect(await endpoint()).toMatchObject({ enabled: true });
+  });
+
+  it('an endpoint is not disabled for what another attempt, or another URL, has made untrue meanwhile', async () => {
+    for (const meanwhile of ['success', 'url'] as const) {
+      for (const status of meanwhile === 'url' ? [500, 410, 429] : [500]) {
+        const { deps, endpointId, attempt, endpoint } = await failing();
+        deps.clock.now += 1;
+        const { webhookEndpoints: w } = deps.store.read.tables;
+        deps.answer = async () => {
+          if (meanwhile === 'success')
+            await deps.store.tx(({ db }) => db.update(w).set({ failing_since: null }));
+          else await updateWebhookEndpoint(deps, admin, { id: endpointId, url: 'https://example.com/new' });
+          return { status };
+        };
+        expect(await attempt()).toMatchObject({ outcome: 'failed' });
+        expect(await endpoint()).toMatchObject({ enabled: true, failingSince: null, throttledUntil: null });
+      }
+    }
   });
 
   it('one success within five days begins them anew', async () => {
@@ -542,6 +579,105 @@ describeOnEachDialect('deliveries', (dialect) => {
     await expandAll(deps);
     expect(await attempt()).toMatchObject({ outcome: 'failed', cause: expect.any(Error) });
     expect(await endpoint()).toMatchObject({ failingSince: null });
+  });
+
+  it('a row that cannot be read is a failed attempt, and dies by the schedule', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    await happen(deps);
+    await expandAll(deps);
+    await deps.store.tx(async ({ db, tables: { webhookEndpoints: w } }) => {
+      await db.update(w).set({ subjects: sql`'not JSON'` });
+    });
+    const outcomes: unknown[] = [];
+    for (let i = 0; i < (SCHEDULES_MS[1]?.length ?? 0); i++) {
+      const [claim] = await claimDeliveries(deps, 1);
+      const attempted = claim && (await attemptDelivery(deps, claim));
+      expect(attempted).toMatchObject({ disabled: null, status: null, cause: expect.any(Error) });
+      outcomes.push(attempted?.outcome);
+      deps.clock.now += 2 * 86_400_000;
+    }
+    expect(outcomes).toEqual([...Array(outcomes.length - 1).fill('failed'), 'dead']);
+    expect(await list(deps)).toMatchObject([
+      { state: 'dead', lastError: 'The webhook could not be made or sent' },
+    ]);
+    expect(deps.posts).toEqual([]);
+  });
+
+  it.each(['delivered', 'failed', 'waiting'] as const)(
+    'what is sent once more after it was %s is not counted among how long deliveries take',
+    async (before) => {
+      const { deps, deliveryId, attempt } = await attempted({ status: before === 'delivered' ? 200 : 500 });
+      if (before === 'failed') {
+        const { deliveries } = deps.store.read.tables;
+        await deps.store.tx(({ db }) => db.update(deliveries).set({ state: 'dead' }));
+      }
+      deps.clock.now += 86_400_000;
+      await resendDelivery(deps, admin, { id: deliveryId });
+      deps.answer = async () => ({ status: 500 });
+      await attempt();
+      deps.clock.now += 10_000;
+      deps.answer = async () => ({ status: 200 });
+      expect(await attempt()).toMatchObject({
+        outcome: 'delivered',
+        firstAttemptMs: undefined,
+        deliveredMs: undefined,
+      });
+    },
+  );
+
+  it('what happened before an endpoint was disabled or changed is owed by what it wanted then', async () => {
+    const deps = await open(dialect);
+    const disabled = await subscribe(deps, 'machine.created');
+    const narrowed = await subscribe(deps, 'machine.created');
+    const disable = (enabled: boolean) => setWebhookEndpointEnabled(deps, admin, { id: disabled }, enabled);
+    const want = (...eventTypes: string[]) =>
+      updateWebhookEndpoint(deps, admin, updateWebhookEndpointInput.parse({ id: narrowed, eventTypes }));
+    await happen(deps);
+    await disable(false);
+    await want('machine.deleted');
+    await happen(deps);
+    await disable(true);
+    await want('machine.created');
+    await expandAll(deps);
+    // Sequences: 1 installation, 2 and 3 endpoints, 4 machine, 5 and 6 changes, 7 machine.
+    const owed = async (endpointId: string) => (await list(deps, { endpointId })).map((one) => one.eventSeq);
+    expect([await owed(disabled), await owed(narrowed)]).toEqual([[4], [4]]);
+  });
+
+  it('what happens in the moment of disabling is owed too, and nothing happens between that and its event', async () => {
+    const deps = await open(dialect);
+    const id = await subscribe(deps, 'machine.created');
+    await expandAll(deps);
+    /** As if a machine were created after all was written out, and before the transaction. */
+    const lateDeps = (): TestDeps => {
+      let isFirst = true;
+      const tx: TestDeps['store']['tx'] = async (work, lane) => {
+        if (isFirst) await happen(deps);
+        isFirst = false;
+        return deps.store.tx(work, lane);
+      };
+      return { ...deps, store: { ...deps.store, tx } };
+    };
+    await updateWebhookEndpoint(lateDeps(), admin, { id, subjects: ['user_1'] });
+    expect((await list(deps)).map((one) => one.eventSeq)).toEqual([3]);
+    await updateWebhookEndpoint(deps, admin, { id, subjects: null });
+    await expandAll(deps);
+    await setWebhookEndpointEnabled(lateDeps(), admin, { id }, false);
+    expect((await list(deps)).map((one) => one.eventSeq)).toEqual([6, 3]);
+    // SQLite has one writer anyhow.
+    if (dialect === 'sqlite') return;
+
+    const last = async () => (await listEvents(deps, { after: 0, limit: 100 })).data.at(-1)?.type;
+    let happening: Promise<unknown> | undefined;
+    await deps.store.tx(async (tx) => {
+      await expandUntilNow(tx, deps);
+      happening = happen(deps);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      expect(await last()).toBe('webhook_endpoint.disabled');
+    });
+    await happening;
+    expect(await last()).toBe('machine.created');
   });
 
   it('getDelivery() answers the attempts with what the receiver said, the latest first', async () => {
@@ -605,15 +741,82 @@ describeOnEachDialect('deliveries', (dialect) => {
     const replay = (input: Record<string, unknown>) =>
       replayDeliveries(deps, admin, replayDeliveriesInput.parse(input));
     await end('dead');
-    expect(await replay({ endpointId: one })).toEqual({ count: 4, isComplete: true });
-    expect(await replay({ endpointId: one })).toEqual({ count: 0, isComplete: true });
+    expect(await replay({ endpointId: one })).toMatchObject({ count: 4, isComplete: true });
+    expect(await replay({ endpointId: one })).toMatchObject({ count: 0, isComplete: true });
     const from = deps.clock.now - 3_000;
-    expect(await replay({ from, to: from + 1_000 })).toEqual({ count: 1, isComplete: true });
+    expect(await replay({ from, to: from + 1_000 })).toMatchObject({ count: 1, isComplete: true });
     expect(await list(deps, { state: 'pending' })).toHaveLength(5);
     await end('delivered');
     expect(await replay({ from })).toMatchObject({ count: 0 });
     expect(await replay({ from, which: 'all' })).toMatchObject({ count: 6 });
     await expect(replay({})).rejects.toMatchObject({ code: 'invalid_input' });
+  });
+
+  /** Rows of deliveries that ended, as if of events long ago; one a second. */
+  const endedRows = (deps: TestDeps, endpointId: string, count: number) =>
+    Array.from({ length: count }, (_, i) => ({
+      id: `dlv_${String(i).padStart(27, '0')}`,
+      event_seq: 1_000 + i,
+      endpoint_id: endpointId,
+      state: 'delivered' as const,
+      priority: 1,
+      attempt: 1,
+      next_at: deps.clock.now + i * 1_000,
+      created_at: deps.clock.now + i * 1_000,
+    }));
+
+  async function insertRows(deps: TestDeps, rows: ReturnType<typeof endedRows>) {
+    const { deliveries } = deps.store.read.tables;
+    await deps.store.tx(async ({ db }) => {
+      for (let i = 0; i < rows.length; i += 500) await db.insert(deliveries).values(rows.slice(i, i + 500));
+    });
+  }
+
+  it('replayDeliveries() of all sends each once more and ends, though what it put back is delivered meanwhile', async () => {
+    const deps = await open(dialect);
+    const endpointId = await subscribe(deps);
+    await insertRows(deps, endedRows(deps, endpointId, 2_300));
+    const { deliveries } = deps.store.read.tables;
+    const counts: number[] = [];
+    for (let cursor: string | null | undefined; cursor !== null && counts.length < 10; ) {
+      const input = { endpointId, which: 'all', ...(cursor && { cursor }) };
+      const replayed = await replayDeliveries(deps, admin, replayDeliveriesInput.parse(input));
+      counts.push(replayed.count);
+      expect(replayed.isComplete).toBe(replayed.nextCursor === null);
+      cursor = replayed.nextCursor;
+      await deps.store.tx(async ({ db }) => {
+        await db.update(deliveries).set({ state: 'delivered' }).where(eq(deliveries.state, 'pending'));
+      });
+    }
+    expect(counts).toEqual([1_000, 1_000, 300]);
+  });
+
+  it('replayDeliveries() of a time looks at that time alone, however much there is besides', async () => {
+    const deps = await open(dialect);
+    const endpointId = await subscribe(deps);
+    await insertRows(deps, endedRows(deps, endpointId, 30_000));
+    const from = deps.clock.now + 25_000_000;
+    const input = replayDeliveriesInput.parse({ from, to: from + 5_000, which: 'all' });
+    expect(await replayDeliveries(deps, admin, input)).toEqual({
+      count: 5,
+      isComplete: true,
+      nextCursor: null,
+    });
+    // The first 10,000 are looked at, and hold none.
+    const dead = { endpointId, which: 'dead' };
+    const replayed = await replayDeliveries(deps, admin, replayDeliveriesInput.parse(dead));
+    expect(replayed).toMatchObject({ count: 0, isComplete: false, nextCursor: expect.any(String) });
+  });
+
+  it('what was owed to an endpoint that was deleted is not sent once more', async () => {
+    const { deps, endpointId, deliveryId } = await attempted({ status: 200 });
+    await deleteWebhookEndpoint(deps, admin, { id: endpointId });
+    await expect(resendDelivery(deps, admin, { id: deliveryId })).rejects.toMatchObject({
+      code: 'not_found',
+    });
+    const input = replayDeliveriesInput.parse({ endpointId, which: 'all' });
+    expect(await replayDeliveries(deps, admin, input)).toMatchObject({ count: 0, isComplete: true });
+    expect(await getDelivery(deps, { id: deliveryId })).toMatchObject({ state: 'delivered' });
   });
 
   it('a test goes to its endpoint whatever that wants, and to no other; not to a disabled one', async () => {
