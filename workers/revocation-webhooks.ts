@@ -9,18 +9,21 @@ import type { Job, JobRef } from './transport.ts';
 
 export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics): Job {
   const turns = new Turns();
+  let writtenOut = -1;
   return {
     name: 'revocation-webhooks',
     async claim(limit) {
       // All of the log first: a revocation may be its last event, and goes ahead of everything before it.
-      while (await expandEvents(deps)) turns.forget();
+      const upTo = await expandEvents(deps);
+      if (upTo !== writtenOut) turns.forget();
+      writtenOut = upTo;
       return claimDeliveries(deps, limit, turns);
     },
     async run(ref) {
       const attempted = await attemptDelivery(deps, ref);
-      // What waited because as many attempts at this endpoint were under way as may be.
-      deps.wake('revocation-webhooks');
       if (!attempted) return;
+      // What waited because as many attempts at this endpoint were under way as may be.
+      if (turns.ended(attempted.endpointId)) deps.wake('revocation-webhooks');
       metrics.delivery(attempted.outcome, attempted);
       report(logger, ref, attempted);
     },

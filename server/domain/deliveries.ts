@@ -74,29 +74,46 @@ interface Turn {
   room: number;
 }
 
-/** With many endpoints looking costs milliseconds, so what was seen is used for as long as this. */
+/** With many endpoints looking costs milliseconds, so what was seen, also that nothing was, is used for as long as this. */
 const TURNS_MS_MAX = 50;
 
 /** Whose turn it is: revocations first, and among endpoints who has waited longest. What it knows belongs to one process. */
 export class Turns {
+  readonly #clock: () => number;
   #ahead: Turn[] = [];
-  /** By endpoint, what was claimed since it was looked. */
+  /** By endpoint, the turns that wait until an attempt there ends: as many as may be are under way. */
+  readonly #full = new Map<string, Turn[]>();
+  /** By endpoint, what was claimed since it was looked, less what ended. */
   readonly #taken = new Map<string, number>();
   #readAt = Number.NEGATIVE_INFINITY;
+  /** When something falls due that was not when it was looked. */
+  #nextAt = Number.NEGATIVE_INFINITY;
+
+  constructor(clock = () => performance.now()) {
+    this.#clock = clock;
+  }
 
   /** Something new may go ahead of what was seen. */
   forget(): void {
-    this.#ahead = [];
+    this.#readAt = Number.NEGATIVE_INFINITY;
   }
 
-  /** Looks, unless what was seen a moment ago is not used up; answers whether it did. */
+  /** Looks, unless what was seen a moment ago still holds; answers whether all of it that is due is ahead now. */
   async look(deps: Deps): Promise<boolean> {
     const now = deps.now();
-    if (this.#ahead.length > 0 && now - this.#readAt < TURNS_MS_MAX) return false;
-    this.#ahead = turnsOf(await readWaiting(deps.store.read, { now }), now);
+    if (this.#isFresh && now < this.#nextAt) return this.areOver;
+    const readAt = this.#clock();
+    const waiting = await readWaiting(deps.store.read, { now });
+    this.#ahead = turnsOf(waiting, now);
+    this.#nextAt = nextOf(waiting, now);
+    this.#full.clear();
     this.#taken.clear();
-    this.#readAt = now;
+    this.#readAt = readAt;
     return true;
+  }
+
+  get #isFresh(): boolean {
+    return this.#clock() - this.#readAt < TURNS_MS_MAX;
   }
 
   get areOver(): boolean {
@@ -106,17 +123,47 @@ export class Turns {
   /** The next one with room for more, where there is one. It has had its turn until it is looked again. */
   next(): Turn | undefined {
     for (let turn = this.#ahead.shift(); turn; turn = this.#ahead.shift()) {
-      const room = turn.room - (this.#taken.get(turn.endpointId) ?? 0);
+      const room = turn.room - this.#takenOf(turn.endpointId);
       if (room > 0) return { ...turn, room };
+      this.#awaitEnd(turn);
     }
     return undefined;
   }
 
-  /** Notes how many were claimed in a turn; one that was cut short goes on. */
-  take(turn: Turn, count: number, isCutShort: boolean): void {
-    const before = this.#taken.get(turn.endpointId) ?? 0;
+  /** Notes how many were claimed in a turn, of as many as were asked for; where it was all of them there may be more. */
+  take(turn: Turn, count: number, atMost: number): void {
+    const before = this.#takenOf(turn.endpointId);
     this.#taken.set(turn.endpointId, before + count);
-    if (isCutShort) this.#ahead.unshift({ ...turn, room: turn.room + before });
+    if (count < atMost) return;
+    const rest = { ...turn, room: turn.room + before };
+    if (atMost < turn.room) this.#ahead.unshift(rest);
+    else this.#awaitEnd(rest);
+  }
+
+  /**
+   * Notes that an attempt at an endpoint ended, and answers whether something may have waited for that alone. Where there
+   * are turns ahead it is not so: they wait for room in the process. What is not known any more may be so, since
+   * attempts are made that others have claimed.
+   */
+  ended(endpointId: string): boolean {
+    if (!this.#isFresh) return true;
+    const isFirst = this.areOver;
+    this.#taken.set(endpointId, this.#takenOf(endpointId) - 1);
+    const turns = this.#full.get(endpointId) ?? [];
+    this.#full.delete(endpointId);
+    for (const turn of turns) {
+      const place = this.#ahead.findIndex(({ priority }) => priority > turn.priority);
+      this.#ahead.splice(place < 0 ? this.#ahead.length : place, 0, turn);
+    }
+    return isFirst && turns.length > 0;
+  }
+
+  #takenOf(endpointId: string): number {
+    return this.#taken.get(endpointId) ?? 0;
+  }
+
+  #awaitEnd(turn: Turn): void {
+    this.#full.set(turn.endpointId, [...(this.#full.get(turn.endpointId) ?? []), turn]);
   }
 }
 
@@ -154,15 +201,23 @@ type Waiting = Awaited<ReturnType<typeof readWaiting>>[number];
 function turnsOf(waiting: readonly Waiting[], now: number): Turn[] {
   return PRIORITIES.flatMap((priority) =>
     waiting
-      .map(({ endpointId, underWay, revocationAt, ordinaryAt }) => ({
-        endpointId,
+      .map((one) => ({
+        endpointId: one.endpointId,
         priority,
-        room: ATTEMPTS_AT_ONCE_MAX - underWay,
-        dueAt: (priority === REVOCATION_PRIORITY ? revocationAt : ordinaryAt) ?? Number.POSITIVE_INFINITY,
+        room: ATTEMPTS_AT_ONCE_MAX - one.underWay,
+        dueAt: dueAtOf(one, priority),
       }))
-      .filter(({ room, dueAt }) => room > 0 && dueAt <= now)
+      .filter(({ dueAt }) => dueAt <= now)
       .sort((a, b) => a.dueAt - b.dueAt),
   );
+}
+
+const dueAtOf = ({ revocationAt, ordinaryAt }: Waiting, priority: number) =>
+  (priority === REVOCATION_PRIORITY ? revocationAt : ordinaryAt) ?? Number.POSITIVE_INFINITY;
+
+function nextOf(waiting: readonly Waiting[], now: number): number {
+  const all = waiting.flatMap((one) => PRIORITIES.map((priority) => dueAtOf(one, priority)));
+  return all.reduce((next, dueAt) => (dueAt > now && dueAt < next ? dueAt : next), Number.POSITIVE_INFINITY);
 }
 
 async function claimTurns(deps: Deps, limit: number, turns: Turns): Promise<Claim[]> {
@@ -173,7 +228,7 @@ async function claimTurns(deps: Deps, limit: number, turns: Turns): Promise<Clai
       const { endpointId, priority, room } = turn;
       const atMost = Math.min(room, limit - claimed.length);
       const rows = await claimOfEndpoint(tx, { endpointId, priority, now, lostAt: now + GRACE_MS, atMost });
-      turns.take(turn, rows.length, rows.length === atMost && atMost < room);
+      turns.take(turn, rows.length, atMost);
       const urgent = priority === REVOCATION_PRIORITY;
       rows.sort((a, b) => a.seq - b.seq);
       for (const { id, attempt } of rows) claimed.push({ id, attempt, urgent });

@@ -40,13 +40,22 @@ const INSERT_ROWS = 250;
 /** So few are written by a prepared statement each; of more it is faster to build one for all. */
 const SINGLE_ROWS_MAX = 16;
 
+/** Writes out all that has happened, step by step. Answers up to which sequence it is written out, by whoever did it. */
+export async function expandEvents(deps: Deps): Promise<number> {
+  for (;;) {
+    const { upTo, mayBeMore } = await expandSome(deps);
+    if (!mayBeMore) return upTo;
+  }
+}
+
 /**
- * Writes out which endpoints are owed the next events of the log. Of several processes that do so at once exactly one
- * moves the cursor. Answers whether there may be more.
+ * One step: writes out which endpoints are owed the next events of the log. Of several processes that do so at once
+ * exactly one moves the cursor.
  */
-export async function expandEvents(deps: Deps): Promise<boolean> {
+export async function expandSome(deps: Deps): Promise<{ upTo: number; mayBeMore: boolean }> {
   const [at] = await readCursor(deps.store.read, {});
-  if (!at || at.cursor >= at.head) return false;
+  if (!at) throw new Error('The log has no head: the database was never set up');
+  if (at.cursor >= at.head) return { upTo: at.cursor, mayBeMore: false };
   const [{ count } = { count: 0 }] = await countEndpoints(deps.store.read, {});
   const upTo = Math.min(at.head, at.cursor + eventsAtOnce(count));
   await deps.store.tx(async (tx) => {
@@ -54,13 +63,13 @@ export async function expandEvents(deps: Deps): Promise<boolean> {
     const moved = await moveCursor(tx, { from: at.cursor, to: upTo });
     if (moved.length > 0) await insertDeliveries(tx, deps, at.cursor, upTo);
   });
-  return true;
+  return { upTo, mayBeMore: true };
 }
 
 /**
  * Writes out all that has happened, in a transaction that is about to change what an endpoint is owed: what happened
  * before is judged by what it wanted then. Takes the lock of the log's head on PostgreSQL, so that nothing happens
- * between. Short where `expandEvents` was called until there was no more.
+ * between. Short where `expandEvents` was called just before.
  */
 export async function expandUntilNow(tx: Rows, deps: Deps): Promise<void> {
   await tx.db.update(tx.tables.eventHead).set({ id: 1 });

@@ -226,7 +226,8 @@ export async function updateWebhookEndpoint(
   caller: Caller,
   { id, ...changes }: z.output<typeof updateWebhookEndpointInput>,
 ): Promise<WebhookEndpoint> {
-  await expandAll(deps);
+  // Most of it before, in steps: the transaction below writes out only the rest.
+  await expandEvents(deps);
   return change(deps, caller, async (tx) => {
     const before = await lockWebhookEndpoint(tx, id);
     if (changes.url !== undefined) assertUrlAllowed(deps, 'update', changes.url);
@@ -255,11 +256,6 @@ export async function updateWebhookEndpoint(
       event: { type: 'webhook_endpoint.updated', objectId, data: { ...data, changed } },
     };
   });
-}
-
-/** Bit by bit, so that little is left to be written out in a transaction that changes what is owed. */
-async function expandAll(deps: Deps): Promise<void> {
-  while (await expandEvents(deps));
 }
 
 function signingKeyChanges(deps: Deps, before: WebhookEndpointRow, asymmetric: boolean | undefined) {
@@ -291,7 +287,8 @@ export async function setWebhookEndpointEnabled(
   { id }: WebhookEndpointIdInput,
   enabled: boolean,
 ): Promise<WebhookEndpoint> {
-  await expandAll(deps);
+  // Most of it before, in steps: the transaction below writes out only the rest.
+  await expandEvents(deps);
   return change(deps, caller, async (tx) => {
     const before = await lockWebhookEndpoint(tx, id);
     const now = deps.now();

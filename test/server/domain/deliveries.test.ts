@@ -21,7 +21,7 @@ import {
   JITTER,
   SCHEDULES_MS,
 } from '../../../server/domain/delivery-attempts.ts';
-import { expandEvents, expandUntilNow } from '../../../server/domain/delivery-expansion.ts';
+import { expandEvents, expandSome, expandUntilNow } from '../../../server/domain/delivery-expansion.ts';
 import { listEvents } from '../../../server/domain/events.ts';
 import { createMachine, createMachineInput, setMachineEnabled } from '../../../server/domain/machines.ts';
 import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
@@ -84,10 +84,6 @@ let machines = 0;
 const happen = async (deps: TestDeps) =>
   (await createMachine(deps, admin, createMachineInput.parse({ name: `machine-${++machines}` }))).id;
 
-async function expandAll(deps: TestDeps) {
-  while (await expandEvents(deps));
-}
-
 const list = async (deps: TestDeps, input: Record<string, unknown> = {}) =>
   (await listDeliveries(deps, listDeliveriesInput.parse(input))).data;
 
@@ -100,8 +96,8 @@ describeOnEachDialect('deliveries', (dialect) => {
     const machinesOnly = await subscribe(deps, 'machine.*');
     const scopesOnly = await subscribe(deps, 'machine_scope.created');
     await setMachineEnabled(deps, admin, id, false);
-    await expandAll(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
+    await expandEvents(deps);
     // Sequences: 1 installation, 2 machine, 3 endpoint, 4 machine, 5 and 6 endpoints, 7 disabled.
     const owed = async (endpointId: string) => (await list(deps, { endpointId })).map((one) => one.eventSeq);
     expect(await owed(all)).toEqual([7, 6, 5, 4]);
@@ -113,10 +109,10 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     for (let i = 0; i < 3; i++) await happen(deps);
     await subscribe(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await list(deps)).toEqual([]);
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await list(deps)).toHaveLength(1);
   });
 
@@ -127,7 +123,7 @@ describeOnEachDialect('deliveries', (dialect) => {
       await db.update(webhookEndpoints).set({ enabled: false }).where(eq(webhookEndpoints.id, id));
     });
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await list(deps)).toEqual([]);
   });
 
@@ -140,7 +136,7 @@ describeOnEachDialect('deliveries', (dialect) => {
         await expandEvents(deps);
       }),
     );
-    await Promise.all(Array.from({ length: 4 }, () => expandAll(deps)));
+    await Promise.all(Array.from({ length: 4 }, () => expandEvents(deps)));
     const owed = await list(deps, { limit: 500 });
     expect(owed).toHaveLength(120);
     expect(new Set(owed.map((one) => `${one.endpointId} ${one.eventSeq}`)).size).toBe(120);
@@ -150,10 +146,10 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     for (let i = 0; i < 20; i++) await subscribe(deps, 'machine.*');
     for (let i = 0; i < 120; i++) await happen(deps);
-    expect(await expandEvents(deps)).toBe(true);
+    expect(await expandSome(deps)).toMatchObject({ mayBeMore: true });
     const { read } = deps.store;
     expect(await read.db.$count(read.tables.deliveries)).toBeLessThanOrEqual(1_000);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await read.db.$count(read.tables.deliveries)).toBe(2_400);
   });
 
@@ -163,7 +159,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const ids: string[] = [];
     for (let i = 0; i < 3; i++) ids.push(await happen(deps));
     await setMachineEnabled(deps, admin, ids[0] ?? '', false);
-    await expandAll(deps);
+    await expandEvents(deps);
     const first = await claimDeliveries(deps, 10);
     expect(first).toHaveLength(10);
     expect(first.every((claim) => claim.urgent && claim.attempt === 1)).toBe(true);
@@ -185,7 +181,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const ids: string[] = [];
     for (let i = 0; i < 3; i++) ids.push(await happen(deps));
     for (const id of ids) await setMachineEnabled(deps, admin, id, false);
-    await expandAll(deps);
+    await expandEvents(deps);
     // Three revocations and three others of each of two endpoints, claimed one by one without looking again.
     const turns = new Turns();
     const claimed: { id: string; urgent: boolean }[] = [];
@@ -207,16 +203,92 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(new Set(all).size).toBe(all.length);
   });
 
+  it('claimDeliveries() finds nothing without looking for a moment, unless something new or due is to be seen', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    let at = 0;
+    const turns = new Turns(() => at);
+    const claim = async () => (await claimDeliveries(deps, 32, turns)).length;
+    expect(await claim()).toBe(0);
+    await happen(deps);
+    await expandEvents(deps);
+    at = 49;
+    expect(await claim()).toBe(0);
+    turns.forget();
+    expect(await claim()).toBe(1);
+
+    // The one that was claimed is due again after its grace, and that is known.
+    turns.forget();
+    expect(await claim()).toBe(0);
+    deps.clock.now += GRACE_MS;
+    expect(await claim()).toBe(1);
+    await happen(deps);
+    await expandEvents(deps);
+    expect(await claim()).toBe(0);
+    at += 50;
+    expect(await claim()).toBe(1);
+  });
+
+  it('an endpoint whose attempts are as many as may be goes on when one of them ends, without looking', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.created');
+    for (let i = 0; i < 10; i++) await happen(deps);
+    await expandEvents(deps);
+    let at = 0;
+    const turns = new Turns(() => at);
+    const [first, ...others] = await claimDeliveries(deps, 32, turns);
+    expect(others).toHaveLength(ATTEMPTS_AT_ONCE_MAX - 1);
+    expect(await claimDeliveries(deps, 32, turns)).toEqual([]);
+    if (first) await attemptDelivery(deps, first);
+    expect(turns.ended('ep_of_nothing')).toBe(false);
+    expect(await claimDeliveries(deps, 32, turns)).toEqual([]);
+    expect(turns.ended(one)).toBe(true);
+    expect(await claimDeliveries(deps, 32, turns)).toHaveLength(1);
+    expect(await claimDeliveries(deps, 32, turns)).toEqual([]);
+
+    // Somebody who finds them all under way hears of the end of one too.
+    const late = new Turns(() => at);
+    expect(await claimDeliveries(deps, 32, late)).toEqual([]);
+    if (others[0]) await attemptDelivery(deps, others[0]);
+    expect(late.ended(one)).toBe(true);
+    expect(await claimDeliveries(deps, 32, late)).toHaveLength(1);
+    at = 50;
+    expect(turns.ended('ep_of_nothing')).toBe(true);
+  });
+
+  it('while others wait for room in the process nothing waits for an end alone, and a revocation stays ahead', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.created');
+    const two = await subscribe(deps, 'machine.*');
+    const ids: string[] = [];
+    for (let i = 0; i < 10; i++) ids.push(await happen(deps));
+    for (const id of ids) await setMachineEnabled(deps, admin, id, false);
+    await expandEvents(deps);
+    const turns = new Turns(() => 0);
+    const claim = async (limit: number) => {
+      const claimed = await claimDeliveries(deps, limit, turns);
+      return Promise.all(
+        claimed.map(async (ref) => [(await getDelivery(deps, ref)).endpointId, ref.urgent] as const),
+      );
+    };
+    expect(await claim(6)).toEqual([...Array(4).fill([two, true]), ...Array(2).fill([one, false])]);
+    expect(turns.ended(two)).toBe(false);
+    expect(await claim(2)).toEqual([
+      [two, true],
+      [one, false],
+    ]);
+  });
+
   it('claimDeliveries() takes no more of one endpoint than may be under way, and of the others what is due', async () => {
     const deps = await open(dialect);
     const hanging = await subscribe(deps, 'machine.*');
     for (let i = 0; i < 100; i++) await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     deps.clock.now += 10;
     const other = await subscribe(deps, 'machine.*');
     const id = await happen(deps);
     await setMachineEnabled(deps, admin, id, false);
-    await expandAll(deps);
+    await expandEvents(deps);
     const claimed = await claimDeliveries(deps, 32);
     const endpointOf = async (ref: { id: string }) => (await getDelivery(deps, ref)).endpointId;
     const of = async (endpointId: string) =>
@@ -238,7 +310,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     await subscribe(deps, 'machine.*');
     for (let i = 0; i < 4; i++) {
       await happen(deps);
-      await expandAll(deps);
+      await expandEvents(deps);
       deps.clock.now += 10;
     }
     const claimed = (await claimDeliveries(deps, 4)).map((claim) => claim.id);
@@ -250,7 +322,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     const [lost] = await claimDeliveries(deps, 10);
     deps.clock.now += GRACE_MS - 1;
     expect(await claimDeliveries(deps, 10)).toEqual([]);
@@ -269,7 +341,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     const [slow] = await claimDeliveries(deps, 1);
     deps.answer = async () => {
       deps.clock.now += GRACE_MS;
@@ -284,7 +356,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     const id = await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     const [claim] = await claimDeliveries(deps, 1);
     await deleteWebhookEndpoint(deps, admin, { id });
     expect(claim && (await attemptDelivery(deps, claim))).toBeNull();
@@ -296,7 +368,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     deps.clock.now += 70;
     deps.answer = async () => {
       deps.clock.now += 30;
@@ -327,7 +399,7 @@ describeOnEachDialect('deliveries', (dialect) => {
       const deps = await open(dialect);
       await subscribe(deps, 'machine.*');
       await happen(deps);
-      await expandAll(deps);
+      await expandEvents(deps);
       deps.answer = async () => ({ status });
       const [claim] = await claimDeliveries(deps, 1);
       expect(claim && (await attemptDelivery(deps, claim))).toMatchObject({ outcome: 'failed', status });
@@ -338,7 +410,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     const lost = SCHEDULES_MS[1]?.length ?? 0;
     for (let i = 0; i < lost; i++) {
       expect(await claimDeliveries(deps, 1)).toHaveLength(1);
@@ -355,7 +427,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     await subscribe(deps, 'machine.*');
     const id = await happen(deps);
     await setMachineEnabled(deps, admin, id, false);
-    await expandAll(deps);
+    await expandEvents(deps);
     deps.answer = async () => ({ status: 500 });
     const waits = new Map<string, number[]>();
     for (;;) {
@@ -396,7 +468,7 @@ describeOnEachDialect('deliveries', (dialect) => {
         .set({ data: { eventId: 'evt_forged', sequence: 0, name: 'kept' } })
         .where(eq(events.type, 'machine.created'));
     });
-    await expandAll(deps);
+    await expandEvents(deps);
     const [claim] = await claimDeliveries(deps, 1);
     if (claim) await attemptDelivery(deps, claim);
     const { headers, body } = deps.posts[0] ?? {};
@@ -410,7 +482,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const one = await subscribe(deps, 'machine.*');
     await subscribe(deps, 'machine.*');
     for (let i = 0; i < 5; i++) await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     for (const claim of await claimDeliveries(deps, 4)) await attemptDelivery(deps, claim);
     const walk = async (input: Record<string, unknown>) => {
       const walked: string[] = [];
@@ -442,7 +514,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const endpointId = await subscribe(deps, isUrgent ? 'machine.disabled' : 'machine.created');
     const id = await happen(deps);
     if (isUrgent) await setMachineEnabled(deps, admin, id, false);
-    await expandAll(deps);
+    await expandEvents(deps);
     deps.answer = async () => answer;
     const attempt = async () => {
       const [claim] = await claimDeliveries(deps, 1);
@@ -479,7 +551,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(throttledUntil).toBeGreaterThanOrEqual(deps.clock.now + BUSY_WAIT_MS);
     await subscribe(deps, 'machine.deleted');
     await setMachineEnabled(deps, admin, await happen(deps), false);
-    await expandAll(deps);
+    await expandEvents(deps);
     deps.clock.now += BUSY_WAIT_MS - 1;
     expect(await claimDeliveries(deps, 10)).toEqual([]);
     deps.clock.now = Math.max(throttledUntil ?? 0, deps.clock.now + waitMs);
@@ -504,7 +576,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     deps.clock.now += 86_400_000;
     expect(await claimDeliveries(deps, 10)).toEqual([]);
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await list(deps)).toMatchObject([{ id: deliveryId, state: 'pending' }]);
     await setWebhookEndpointEnabled(deps, admin, { id: endpointId }, true);
     expect(await endpoint()).toMatchObject({ enabled: true, disabledReason: null, failingSince: null });
@@ -532,7 +604,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(await endpoint()).toMatchObject({ enabled: false, disabledReason: 'failing' });
     await setWebhookEndpointEnabled(deps, admin, { id: endpointId }, true);
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await attempt()).toMatchObject({ disabled: null });
   });
 
@@ -576,7 +648,7 @@ describeOnEachDialect('deliveries', (dialect) => {
       await db.update(webhookEndpoints).set(broken).where(eq(webhookEndpoints.id, endpointId));
     });
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await attempt()).toMatchObject({ outcome: 'failed', cause: expect.any(Error) });
     expect(await endpoint()).toMatchObject({ failingSince: null });
   });
@@ -585,7 +657,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     await deps.store.tx(async ({ db, tables: { webhookEndpoints: w } }) => {
       await db.update(w).set({ subjects: sql`'not JSON'` });
     });
@@ -639,7 +711,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     await happen(deps);
     await disable(true);
     await want('machine.created');
-    await expandAll(deps);
+    await expandEvents(deps);
     // Sequences: 1 installation, 2 and 3 endpoints, 4 machine, 5 and 6 changes, 7 machine.
     const owed = async (endpointId: string) => (await list(deps, { endpointId })).map((one) => one.eventSeq);
     expect([await owed(disabled), await owed(narrowed)]).toEqual([[4], [4]]);
@@ -648,7 +720,7 @@ describeOnEachDialect('deliveries', (dialect) => {
   it('what happens in the moment of disabling is owed too, and nothing happens between that and its event', async () => {
     const deps = await open(dialect);
     const id = await subscribe(deps, 'machine.created');
-    await expandAll(deps);
+    await expandEvents(deps);
     /** As if a machine were created after all was written out, and before the transaction. */
     const lateDeps = (): TestDeps => {
       let isFirst = true;
@@ -662,7 +734,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     await updateWebhookEndpoint(lateDeps(), admin, { id, subjects: ['user_1'] });
     expect((await list(deps)).map((one) => one.eventSeq)).toEqual([3]);
     await updateWebhookEndpoint(deps, admin, { id, subjects: null });
-    await expandAll(deps);
+    await expandEvents(deps);
     await setWebhookEndpointEnabled(lateDeps(), admin, { id }, false);
     expect((await list(deps)).map((one) => one.eventSeq)).toEqual([6, 3]);
     // SQLite has one writer anyhow.
@@ -732,7 +804,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     await subscribe(deps, 'machine.created');
     for (let i = 0; i < 4; i++) {
       await happen(deps);
-      await expandAll(deps);
+      await expandEvents(deps);
       deps.clock.now += 1_000;
     }
     const { deliveries } = deps.store.read.tables;
@@ -824,7 +896,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const id = await subscribe(deps, 'api_key.*');
     await subscribe(deps);
     await testWebhookEndpoint(deps, admin, { id });
-    await expandAll(deps);
+    await expandEvents(deps);
     const tests = (await list(deps)).filter((delivery) => delivery.eventSeq === 4);
     expect(tests).toMatchObject([{ endpointId: id }]);
     const [claim] = (await claimDeliveries(deps, 10)).filter((ref) => ref.id === tests[0]?.id);
@@ -843,7 +915,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     await createWebhookEndpoint(deps, admin, createWebhookEndpointInput.parse(input));
     await happen(deps);
     for (const id of ['user_1', 'user_3', 'user_2']) await setSubjectEnabled(deps, admin, { id }, false);
-    await expandAll(deps);
+    await expandEvents(deps);
     // Sequences: 1 installation, 2 endpoint, 3 machine, 4 to 6 subjects.
     expect((await list(deps)).map((delivery) => delivery.eventSeq)).toEqual([6, 4]);
   });
@@ -856,7 +928,7 @@ describeOnEachDialect('deliveries', (dialect) => {
       const data = { name: 'ä'.repeat(BODY_BYTES_MAX / 2) };
       await db.update(events).set({ data }).where(eq(events.type, 'machine.created'));
     });
-    await expandAll(deps);
+    await expandEvents(deps);
     const [claim] = await claimDeliveries(deps, 1);
     if (claim) await attemptDelivery(deps, claim);
     const body = deps.posts[0]?.body ?? '';
@@ -873,7 +945,7 @@ describeOnEachDialect('deliveries', (dialect) => {
       const { id } = await createApiKey(deps, admin, key);
       await revokeApiKey(deps, admin, { id, reason: 'unspecified' });
     }
-    await expandAll(deps);
+    await expandEvents(deps);
     for (const claim of await claimDeliveries(deps, 2)) await attemptDelivery(deps, claim);
     const denied = deps.posts.map(({ body }) => JSON.parse(body).data);
     expect(denied.map(({ name, denyUntil }) => [name, denyUntil])).toEqual([
