@@ -1,25 +1,29 @@
 /** The job that sends events to webhook endpoints, revocations first. */
 import type { Deps } from '../server/deps.ts';
-import { claimDeliveries, expandEvents, Turns } from '../server/domain/deliveries.ts';
+import { claimDeliveries, Turns } from '../server/domain/deliveries.ts';
 import { type Attempted, attemptDelivery } from '../server/domain/delivery-attempts.ts';
+import { expandEvents } from '../server/domain/delivery-expansion.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
 import type { Job, JobRef } from './transport.ts';
 
 export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics): Job {
   const turns = new Turns();
+  let writtenOut = -1;
   return {
     name: 'revocation-webhooks',
     async claim(limit) {
       // All of the log first: a revocation may be its last event, and goes ahead of everything before it.
-      while (await expandEvents(deps)) turns.forget();
+      const upTo = await expandEvents(deps);
+      if (upTo !== writtenOut) turns.forget();
+      writtenOut = upTo;
       return claimDeliveries(deps, limit, turns);
     },
     async run(ref) {
       const attempted = await attemptDelivery(deps, ref);
-      // What waited because as many attempts at this endpoint were under way as may be.
-      deps.wake('revocation-webhooks');
       if (!attempted) return;
+      // What waited because as many attempts at this endpoint were under way as may be.
+      if (turns.ended(attempted.endpointId)) deps.wake('revocation-webhooks');
       metrics.delivery(attempted.outcome, attempted);
       report(logger, ref, attempted);
     },

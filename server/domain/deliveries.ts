@@ -4,6 +4,7 @@ import {
   asc,
   desc,
   eq,
+  exists,
   gt,
   gte,
   inArray,
@@ -19,15 +20,19 @@ import { z } from 'zod';
 import { skipLocked } from '../../db/kit.ts';
 import { flatStatement, statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
-import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { attemptsOf, type DeliveryAttempt, type DeliveryRef } from './delivery-attempts.ts';
-import { type EventType, REVOCATIONS } from './event-types.ts';
+import {
+  isPending,
+  maySendTo,
+  ORDINARY_PRIORITY,
+  owedEndpoints,
+  REVOCATION_PRIORITY,
+} from './delivery-expansion.ts';
 import { change } from './events.ts';
 import { deliveryId, instant, webhookEndpointId } from './fields.ts';
 import { afterCursor, orderOf, type Page, pageInput, searchPage } from './pages.ts';
-import { isOwed } from './webhook-endpoints.ts';
 
 type DeliveryRow = Rows['tables']['deliveries']['$inferSelect'];
 
@@ -40,143 +45,7 @@ export const GRACE_MS = 60_000;
 /** Attempts under way at one endpoint: one that hangs must not hold up the others. Several processes may exceed it. */
 export const ATTEMPTS_AT_ONCE_MAX = 4;
 
-const REVOCATION_PRIORITY = 0;
-const ORDINARY_PRIORITY = 1;
 const PRIORITIES = [REVOCATION_PRIORITY, ORDINARY_PRIORITY] as const;
-
-/** Rows written in one transaction, and events read for them: SQLite's writer is held for no longer than that takes. */
-const EXPAND_ROWS_MAX = 1_000;
-const EXPAND_EVENTS_MAX = 500;
-const INSERT_ROWS = 250;
-/** So few are written by a prepared statement each; of more it is faster to build one for all. */
-const SINGLE_ROWS_MAX = 16;
-
-/**
- * Writes out which endpoints are owed the next events of the log. Of several processes that do so at once exactly one
- * moves the cursor. Answers whether there may be more.
- */
-export async function expandEvents(deps: Deps): Promise<boolean> {
-  const [at] = await readCursor(deps.store.read, {});
-  if (!at || at.cursor >= at.head) return false;
-  const [{ count } = { count: 0 }] = await countEndpoints(deps.store.read, {});
-  const upTo = Math.min(at.head, at.cursor + eventsAtOnce(count));
-  await deps.store.tx(async (tx) => {
-    // First, because it takes the lock on PostgreSQL: whoever comes second finds the cursor moved.
-    const moved = await moveCursor(tx, { from: at.cursor, to: upTo });
-    if (moved.length > 0) await insertDeliveries(tx, deps, at.cursor, upTo);
-  });
-  return true;
-}
-
-const readCursor = statement((db, { webhookCursor, eventHead }) =>
-  db
-    .select({ cursor: webhookCursor.event_seq, head: eventHead.seq })
-    .from(webhookCursor)
-    .innerJoin(eventHead, eq(eventHead.id, webhookCursor.id))
-    .prepare('webhook_cursor_read'),
-);
-
-const countEndpoints = statement((db, { webhookEndpoints }) =>
-  db
-    .select({ count: sql`count(*)`.mapWith(Number) })
-    .from(webhookEndpoints)
-    .prepare('webhook_endpoints_count'),
-);
-
-const moveCursor = statement((db, { webhookCursor: c }) =>
-  db
-    .update(c)
-    .set({ event_seq: sql`${placeholder('to')}` })
-    .where(eq(c.event_seq, placeholder('from')))
-    .returning()
-    .prepare('webhook_cursor_move'),
-);
-
-/** Without endpoints nothing is owed to anybody, however much happened. */
-function eventsAtOnce(endpointCount: number): number {
-  if (endpointCount === 0) return Number.MAX_SAFE_INTEGER;
-  return Math.min(EXPAND_EVENTS_MAX, Math.ceil(EXPAND_ROWS_MAX / endpointCount));
-}
-
-async function insertDeliveries(tx: Rows, deps: Deps, after: number, upTo: number): Promise<void> {
-  const endpoints = await readEnabled(tx, {});
-  if (endpoints.length === 0) return;
-  const begin = Math.max(after, Math.min(...endpoints.map((endpoint) => endpoint.created_seq)));
-  const happened = await readHappened(tx, { begin, upTo });
-  const now = deps.now();
-  const owed = happened.flatMap((event) =>
-    endpoints
-      .filter((endpoint) => isOwed(endpoint, event))
-      .map((endpoint) => newDelivery(event.seq, event.type, endpoint.id, now)),
-  );
-  if (owed.length <= SINGLE_ROWS_MAX) {
-    for (const row of owed) await insertDelivery(tx, row);
-    return;
-  }
-  for (let i = 0; i < owed.length; i += INSERT_ROWS) {
-    await tx.db
-      .insert(tx.tables.deliveries)
-      .values(owed.slice(i, i + INSERT_ROWS))
-      .onConflictDoNothing();
-  }
-}
-
-const readEnabled = statement((db, { webhookEndpoints: w }) =>
-  db
-    .select({ id: w.id, created_seq: w.created_seq, event_types: w.event_types, subjects: w.subjects })
-    .from(w)
-    .where(eq(w.enabled, true))
-    .prepare('webhook_endpoints_enabled'),
-);
-
-const readHappened = statement((db, { events: e }) =>
-  db
-    .select({ seq: e.seq, type: sql<EventType>`${e.type}`, object_id: e.object_id, subject: e.subject })
-    .from(e)
-    .where(and(gt(e.seq, placeholder('begin')), lte(e.seq, placeholder('upTo'))))
-    .orderBy(asc(e.seq))
-    .prepare('events_happened'),
-);
-
-const insertDelivery = flatStatement<DeliveryRow & Record<string, unknown>, object>(
-  'delivery_insert',
-  (db, { deliveries: d }) => ({
-    fields: {},
-    query: db
-      .insert(d)
-      .values({
-        id: placeholder('id'),
-        event_seq: placeholder('event_seq'),
-        endpoint_id: placeholder('endpoint_id'),
-        state: placeholder('state'),
-        priority: placeholder('priority'),
-        attempt: placeholder('attempt'),
-        failures: placeholder('failures'),
-        next_at: placeholder('next_at'),
-        created_at: placeholder('created_at'),
-      })
-      .onConflictDoNothing(),
-  }),
-);
-
-function newDelivery(seq: number, type: EventType, endpointId: string, now: number): DeliveryRow {
-  return {
-    id: sortableId('dlv_', now),
-    event_seq: seq,
-    endpoint_id: endpointId,
-    state: 'pending',
-    priority: REVOCATIONS.has(type) ? REVOCATION_PRIORITY : ORDINARY_PRIORITY,
-    attempt: 0,
-    failures: 0,
-    next_at: now,
-    claimed_at: null,
-    created_at: now,
-    first_attempt_at: null,
-    delivered_at: null,
-    last_status: null,
-    last_error: null,
-  };
-}
 
 interface Claim extends DeliveryRef {
   /** Whether it goes ahead of what waits already. */
@@ -205,29 +74,46 @@ interface Turn {
   room: number;
 }
 
-/** With many endpoints looking costs milliseconds, so what was seen is used for as long as this. */
+/** With many endpoints looking costs milliseconds, so what was seen, also that nothing was, is used for as long as this. */
 const TURNS_MS_MAX = 50;
 
 /** Whose turn it is: revocations first, and among endpoints who has waited longest. What it knows belongs to one process. */
 export class Turns {
+  readonly #clock: () => number;
   #ahead: Turn[] = [];
-  /** By endpoint, what was claimed since it was looked. */
+  /** By endpoint, the turns that wait until an attempt there ends: as many as may be are under way. */
+  readonly #full = new Map<string, Turn[]>();
+  /** By endpoint, what was claimed since it was looked, less what ended. */
   readonly #taken = new Map<string, number>();
   #readAt = Number.NEGATIVE_INFINITY;
+  /** When something falls due that was not when it was looked. */
+  #nextAt = Number.NEGATIVE_INFINITY;
+
+  constructor(clock = () => performance.now()) {
+    this.#clock = clock;
+  }
 
   /** Something new may go ahead of what was seen. */
   forget(): void {
-    this.#ahead = [];
+    this.#readAt = Number.NEGATIVE_INFINITY;
   }
 
-  /** Looks, unless what was seen a moment ago is not used up; answers whether it did. */
+  /** Looks, unless what was seen a moment ago still holds; answers whether all of it that is due is ahead now. */
   async look(deps: Deps): Promise<boolean> {
     const now = deps.now();
-    if (this.#ahead.length > 0 && now - this.#readAt < TURNS_MS_MAX) return false;
-    this.#ahead = turnsOf(await readWaiting(deps.store.read, { now }), now);
+    if (this.#isFresh && now < this.#nextAt) return this.areOver;
+    const readAt = this.#clock();
+    const waiting = await readWaiting(deps.store.read, { now });
+    this.#ahead = turnsOf(waiting, now);
+    this.#nextAt = nextOf(waiting, now);
+    this.#full.clear();
     this.#taken.clear();
-    this.#readAt = now;
+    this.#readAt = readAt;
     return true;
+  }
+
+  get #isFresh(): boolean {
+    return this.#clock() - this.#readAt < TURNS_MS_MAX;
   }
 
   get areOver(): boolean {
@@ -237,41 +123,56 @@ export class Turns {
   /** The next one with room for more, where there is one. It has had its turn until it is looked again. */
   next(): Turn | undefined {
     for (let turn = this.#ahead.shift(); turn; turn = this.#ahead.shift()) {
-      const room = turn.room - (this.#taken.get(turn.endpointId) ?? 0);
+      const room = turn.room - this.#takenOf(turn.endpointId);
       if (room > 0) return { ...turn, room };
+      this.#awaitEnd(turn);
     }
     return undefined;
   }
 
-  /** Notes how many were claimed in a turn; one that was cut short goes on. */
-  take(turn: Turn, count: number, isCutShort: boolean): void {
-    const before = this.#taken.get(turn.endpointId) ?? 0;
+  /** Notes how many were claimed in a turn, of as many as were asked for; where it was all of them there may be more. */
+  take(turn: Turn, count: number, atMost: number): void {
+    const before = this.#takenOf(turn.endpointId);
     this.#taken.set(turn.endpointId, before + count);
-    if (isCutShort) this.#ahead.unshift({ ...turn, room: turn.room + before });
+    if (count < atMost) return;
+    const rest = { ...turn, room: turn.room + before };
+    if (atMost < turn.room) this.#ahead.unshift(rest);
+    else this.#awaitEnd(rest);
+  }
+
+  /**
+   * Notes that an attempt at an endpoint ended, and answers whether something may have waited for that alone. Where there
+   * are turns ahead it is not so: they wait for room in the process. What is not known any more may be so, since
+   * attempts are made that others have claimed.
+   */
+  ended(endpointId: string): boolean {
+    if (!this.#isFresh) return true;
+    const isFirst = this.areOver;
+    this.#taken.set(endpointId, this.#takenOf(endpointId) - 1);
+    const turns = this.#full.get(endpointId) ?? [];
+    this.#full.delete(endpointId);
+    for (const turn of turns) {
+      const place = this.#ahead.findIndex(({ priority }) => priority > turn.priority);
+      this.#ahead.splice(place < 0 ? this.#ahead.length : place, 0, turn);
+    }
+    return isFirst && turns.length > 0;
+  }
+
+  #takenOf(endpointId: string): number {
+    return this.#taken.get(endpointId) ?? 0;
+  }
+
+  #awaitEnd(turn: Turn): void {
+    this.#full.set(turn.endpointId, [...(this.#full.get(turn.endpointId) ?? []), turn]);
   }
 }
 
-/** Written out, because a partial index serves only a query that repeats its condition to the letter. */
-const isPending = sql`state = 'pending'`;
 const isClaimed = sql`claimed_at is not null`;
 
-/**
- * Of each endpoint that is owed something and may be sent to: how much is under way, and since when something is due.
- * Walks from endpoint to endpoint along the index, past none of what each is owed.
- */
+/** Of each endpoint that is owed something and may be sent to: how much is under way, and since when something is due. */
 const readWaiting = statement((db, { deliveries: d, webhookEndpoints: w }) => {
   const ofEndpoint = eq(d.endpoint_id, w.id);
   const now = placeholder('now');
-  const next = (after?: SQL) =>
-    db
-      .select({ id: d.endpoint_id })
-      .from(d)
-      .where(and(isPending, after && gt(d.endpoint_id, after)))
-      .orderBy(asc(d.endpoint_id))
-      .limit(1);
-  const owed = sql`(with recursive owed(id) as (
-    select (${next()}) union all select (${next(sql`owed.id`)}) from owed where owed.id is not null
-  ) select id from owed where id is not null)`;
   const underWay = db
     .select({ count: sql`count(*)` })
     .from(d)
@@ -291,13 +192,7 @@ const readWaiting = statement((db, { deliveries: d, webhookEndpoints: w }) => {
       ordinaryAt: dueSince(ORDINARY_PRIORITY),
     })
     .from(w)
-    .where(
-      and(
-        sql`${w.id} in ${owed}`,
-        eq(w.enabled, true),
-        or(isNull(w.throttled_until), lte(w.throttled_until, now)),
-      ),
-    )
+    .where(and(sql`${w.id} in (${owedEndpoints(db, d)})`, maySendTo(w, now)))
     .prepare('deliveries_waiting');
 });
 
@@ -306,15 +201,23 @@ type Waiting = Awaited<ReturnType<typeof readWaiting>>[number];
 function turnsOf(waiting: readonly Waiting[], now: number): Turn[] {
   return PRIORITIES.flatMap((priority) =>
     waiting
-      .map(({ endpointId, underWay, revocationAt, ordinaryAt }) => ({
-        endpointId,
+      .map((one) => ({
+        endpointId: one.endpointId,
         priority,
-        room: ATTEMPTS_AT_ONCE_MAX - underWay,
-        dueAt: (priority === REVOCATION_PRIORITY ? revocationAt : ordinaryAt) ?? Number.POSITIVE_INFINITY,
+        room: ATTEMPTS_AT_ONCE_MAX - one.underWay,
+        dueAt: dueAtOf(one, priority),
       }))
-      .filter(({ room, dueAt }) => room > 0 && dueAt <= now)
+      .filter(({ dueAt }) => dueAt <= now)
       .sort((a, b) => a.dueAt - b.dueAt),
   );
+}
+
+const dueAtOf = ({ revocationAt, ordinaryAt }: Waiting, priority: number) =>
+  (priority === REVOCATION_PRIORITY ? revocationAt : ordinaryAt) ?? Number.POSITIVE_INFINITY;
+
+function nextOf(waiting: readonly Waiting[], now: number): number {
+  const all = waiting.flatMap((one) => PRIORITIES.map((priority) => dueAtOf(one, priority)));
+  return all.reduce((next, dueAt) => (dueAt > now && dueAt < next ? dueAt : next), Number.POSITIVE_INFINITY);
 }
 
 async function claimTurns(deps: Deps, limit: number, turns: Turns): Promise<Claim[]> {
@@ -325,7 +228,7 @@ async function claimTurns(deps: Deps, limit: number, turns: Turns): Promise<Clai
       const { endpointId, priority, room } = turn;
       const atMost = Math.min(room, limit - claimed.length);
       const rows = await claimOfEndpoint(tx, { endpointId, priority, now, lostAt: now + GRACE_MS, atMost });
-      turns.take(turn, rows.length, rows.length === atMost && atMost < room);
+      turns.take(turn, rows.length, atMost);
       const urgent = priority === REVOCATION_PRIORITY;
       rows.sort((a, b) => a.seq - b.seq);
       for (const { id, attempt } of rows) claimed.push({ id, attempt, urgent });
@@ -476,7 +379,7 @@ const dueAgain = (now: number) => ({
 
 /**
  * Sends a delivery once more, whatever became of it; one that waits for its next attempt need not wait longer. Throws
- * `not_found`, and `wrong_state` while an attempt is under way.
+ * `not_found`, also where its endpoint was deleted, and `wrong_state` while an attempt is under way.
  */
 export async function resendDelivery(deps: Deps, caller: Caller, { id }: DeliveryIdInput): Promise<Delivery> {
   return change(deps, caller, async (tx) => {
@@ -486,23 +389,43 @@ export async function resendDelivery(deps: Deps, caller: Caller, { id }: Deliver
     const [row] = await tx.db
       .update(d)
       .set(dueAgain(now))
-      .where(and(eq(d.id, id), isIdle))
+      .where(and(eq(d.id, id), isIdle, hasEndpoint(tx)))
       .returning();
-    if (!row) throw (await exists(tx, id)) ? underWay(id) : notFound(id);
+    if (!row) throw await refusalOf(tx, id);
     const data = { endpointId: row.endpoint_id, eventSeq: row.event_seq };
     return { result: toDelivery(row), event: { type: 'delivery.resent', objectId: id, data } };
   });
 }
 
-const underWay = (id: string) =>
-  new CountersignError('wrong_state', `Cannot resend: an attempt at the delivery '${id}' is under way`);
+/** To an endpoint that was deleted nothing is sent: put back, its deliveries would be owed for ever. */
+const hasEndpoint = ({ db, tables: { deliveries: d, webhookEndpoints: w } }: Rows) =>
+  exists(db.select({ id: w.id }).from(w).where(eq(w.id, d.endpoint_id)));
 
-async function exists({ db, tables: { deliveries: d } }: Rows, id: string): Promise<boolean> {
-  return (await db.select({ id: d.id }).from(d).where(eq(d.id, id))).length > 0;
+/** Why a delivery cannot be sent once more. */
+async function refusalOf(tx: Rows, id: string): Promise<CountersignError> {
+  const { deliveries: d } = tx.tables;
+  const [row] = await tx.db
+    .select({ hasEndpoint: hasEndpoint(tx).mapWith(Boolean) })
+    .from(d)
+    .where(eq(d.id, id));
+  if (!row) return notFound(id);
+  if (!row.hasEndpoint) {
+    return new CountersignError(
+      'not_found',
+      `Cannot resend: the endpoint of the delivery '${id}' was deleted`,
+    );
+  }
+  return new CountersignError(
+    'wrong_state',
+    `Cannot resend: an attempt at the delivery '${id}' is under way`,
+  );
 }
 
 /** Deliveries put back in one call: SQLite's writer is held for no longer than that takes. */
 const REPLAY_ROWS_MAX = 1_000;
+
+/** By how much the clocks of processes that write deliveries out may differ, at most. */
+const SKEW_MS_MAX = 3_600_000;
 
 export const replayDeliveriesInput = z.strictObject({
   endpointId: webhookEndpointId.optional(),
@@ -512,46 +435,131 @@ export const replayDeliveriesInput = z.strictObject({
   to: instant.optional(),
   /** Those given up alone, unless told; `all` takes what was delivered too. */
   which: z.enum(['dead', 'all']).default('dead'),
+  /** The `nextCursor` of the call before. */
+  cursor: pageInput.cursor,
 });
 
+type ReplayDeliveriesInput = z.output<typeof replayDeliveriesInput>;
+
+interface Replayed {
+  /** Deliveries put back by this call; perhaps none, and still not the last. */
+  count: number;
+  isComplete: boolean;
+  /** Pass it back as `cursor` for the next; null once complete. */
+  nextCursor: string | null;
+}
+
 /**
- * Sends once more what was given up, or all that is done, of an endpoint, a time, or both. Bounded: call it again until
- * `isComplete`, with the same `to`, so that what was made out meanwhile stays out of it. Throws `invalid_input` where
- * neither is given.
+ * Sends once more what was given up, or all that is done, of an endpoint, a time, or both, in the order of events.
+ * Bounded: call it again with `nextCursor` until `isComplete`, and the same filters. Throws `invalid_input` where
+ * neither is given, and for a cursor of something else.
  */
 export async function replayDeliveries(
   deps: Deps,
   caller: Caller,
-  input: z.output<typeof replayDeliveriesInput>,
-): Promise<{ count: number; isComplete: boolean }> {
-  const { endpointId, from, to, which } = input;
-  if (endpointId === undefined && from === undefined) {
+  input: ReplayDeliveriesInput,
+): Promise<Replayed> {
+  if (input.endpointId === undefined && input.from === undefined) {
     throw new CountersignError(
       'invalid_input',
       "Cannot replay: wanted 'endpointId' or 'from' or both, found neither",
       { field: 'endpointId' },
     );
   }
+  // Outside the transaction: many may be looked at for one that is found.
+  const { ids, nextCursor } = await findReplayed(deps.store.read, input);
+  const count = ids.length === 0 ? 0 : await putBack(deps, caller, input, ids);
+  return { count, isComplete: nextCursor === null, nextCursor };
+}
+
+async function putBack(
+  deps: Deps,
+  caller: Caller,
+  { endpointId, from, to, which }: ReplayDeliveriesInput,
+  ids: string[],
+): Promise<number> {
   return change(deps, caller, async (tx) => {
     const { deliveries: d } = tx.tables;
-    const now = deps.now();
-    const done = tx.db
-      .select({ id: d.id })
+    const rows = await tx.db
+      .update(d)
+      .set(dueAgain(deps.now()))
+      .where(and(inArray(d.id, ids), isDone(d, which), hasEndpoint(tx)))
+      .returning({ id: d.id });
+    const count = rows.length;
+    if (count === 0) return { result: 0, event: null };
+    const data = { endpointId, from, to, which, count };
+    return {
+      result: count,
+      event: { type: 'delivery.replayed', objectId: endpointId ?? 'deliveries', data },
+    };
+  });
+}
+
+type DeliveriesTable = Rows['tables']['deliveries'];
+
+const isDone = (d: DeliveriesTable, which: 'dead' | 'all') =>
+  inArray(d.state, which === 'dead' ? ['dead'] : ['dead', 'delivered']);
+
+/** The deliveries that the next call puts back, in the order of events, and where the one after begins. */
+async function findReplayed(
+  rows: Rows,
+  input: ReplayDeliveriesInput,
+): Promise<{ ids: string[]; nextCursor: string | null }> {
+  const { db, tables } = rows;
+  const { deliveries: d } = tables;
+  const { endpointId, from, to, which, cursor } = input;
+  const within = await seqsOf(rows, from, to);
+  const candidates = (limit: number, offset = 0) =>
+    db
+      .select({ id: d.id, event_seq: d.event_seq, endpoint_id: d.endpoint_id })
       .from(d)
       .where(
         and(
-          inArray(d.state, which === 'dead' ? ['dead'] : ['dead', 'delivered']),
           endpointId === undefined ? undefined : eq(d.endpoint_id, endpointId),
-          from === undefined ? undefined : gte(d.created_at, from),
-          to === undefined ? undefined : lt(d.created_at, to),
+          within,
+          afterCursor(cursor, d.event_seq, d.endpoint_id, false),
         ),
       )
-      .limit(REPLAY_ROWS_MAX);
-    const rows = await tx.db.update(d).set(dueAgain(now)).where(inArray(d.id, done)).returning({ id: d.id });
-    const count = rows.length;
-    const result = { count, isComplete: count < REPLAY_ROWS_MAX };
-    if (count === 0) return { result, event: null };
-    const data = { ...input, count };
-    return { result, event: { type: 'delivery.replayed', objectId: endpointId ?? 'deliveries', data } };
-  });
+      .orderBy(...orderOf(d.event_seq, d.endpoint_id, false))
+      .limit(limit)
+      .offset(offset);
+  const page = await searchPage(
+    { limit: REPLAY_ROWS_MAX, offset: 0 },
+    {
+      isFiltered: true,
+      rows(candidatesMax) {
+        const some = candidates(candidatesMax).as('candidates');
+        return db
+          .select({ id: d.id, event_seq: d.event_seq, endpoint_id: d.endpoint_id })
+          .from(d)
+          .where(
+            and(
+              inArray(d.id, db.select({ id: some.id }).from(some)),
+              isDone(d, which),
+              from === undefined ? undefined : gte(d.created_at, from),
+              to === undefined ? undefined : lt(d.created_at, to),
+            ),
+          )
+          .orderBy(...orderOf(d.event_seq, d.endpoint_id, false))
+          .limit(REPLAY_ROWS_MAX + 1);
+      },
+      candidate: (place) => candidates(1, place),
+      key: cursorKey,
+    },
+  );
+  return { ids: page.data.map(({ id }) => id), nextCursor: page.nextCursor };
+}
+
+/**
+ * Between which sequences the deliveries of a time are, so that nobody walks through all others to find them: they are
+ * written out in the order of events, by processes whose clocks differ a little.
+ */
+async function seqsOf({ db, tables }: Rows, from?: number, to?: number): Promise<SQL | undefined> {
+  const { deliveries: d } = tables;
+  const first = (condition: SQL, order: SQL) =>
+    db.select({ seq: d.event_seq }).from(d).where(condition).orderBy(order).limit(1);
+  const [before] =
+    from === undefined ? [] : await first(lt(d.created_at, from - SKEW_MS_MAX), desc(d.created_at));
+  const [after] = to === undefined ? [] : await first(gte(d.created_at, to + SKEW_MS_MAX), asc(d.created_at));
+  return and(before && gte(d.event_seq, before.seq), after && lte(d.event_seq, after.seq));
 }

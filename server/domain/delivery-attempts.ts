@@ -1,5 +1,5 @@
 /** Attempts at deliveries: what is sent, what came of it, and what that means for the delivery and its endpoint. */
-import { and, desc, eq, placeholder, sql } from 'drizzle-orm';
+import { and, desc, eq, lte, placeholder, sql } from 'drizzle-orm';
 import { flatStatement, statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -47,8 +47,12 @@ export const BUSY_WAIT_MS = MINUTE;
 /** The receiver says that it will never want webhooks again. */
 const GONE = 410;
 
-/** An endpoint that did nothing but fail for so long is disabled. */
+/**
+ * An endpoint that did nothing but fail for so long is disabled, by a delivery that failed so often itself: two failures
+ * with days between in which nothing was tried say little.
+ */
 export const FAILING_MS_MAX = 5 * DAY;
+export const FAILURES_MIN = 6;
 
 /** The instant of the last success is written down no more often: each would write the endpoint's row. */
 const SUCCESS_NOTED_MS = MINUTE;
@@ -75,7 +79,7 @@ export interface Attempted {
   disabled: 'gone' | 'failing' | null;
   /** How long after its event the first attempt began, if this was the first. */
   firstAttemptMs: number | undefined;
-  /** How long after its event it was delivered. */
+  /** How long after its event it was delivered; not told of what was put back, whose event may be of any age. */
   deliveredMs: number | undefined;
 }
 
@@ -84,25 +88,69 @@ export interface Attempted {
  * again, is done, or its endpoint was deleted or disabled.
  */
 export async function attemptDelivery(deps: Deps, ref: DeliveryRef): Promise<Attempted | null> {
-  const [owed] = await readOwed(deps.store.read, { id: ref.id, attempt: ref.attempt });
+  let owed: Owed | undefined;
+  try {
+    [owed] = await readOwed(deps.store.read, { id: ref.id, attempt: ref.attempt });
+  } catch (cause) {
+    return failUnread(deps, ref, cause);
+  }
   if (!owed?.endpoint.enabled) return null;
+  const { delivery, endpoint } = owed;
   const event = toEvent(owed.event);
   const beganAt = deps.now();
-  const sent = await send(deps, event, owed.endpoint, beganAt);
-  const outcome = outcomeOf(owed.delivery, sent, deps.now());
-  const verdict = verdictOf(owed.endpoint, sent, deps.now());
-  if (!(await record(deps, { ref, endpoint: owed.endpoint, sent, beganAt, outcome, verdict }))) return null;
+  const sent = await send(deps, event, endpoint, beganAt);
+  const outcome = outcomeOf(delivery, sent, deps.now());
+  const verdict = verdictOf(delivery, endpoint, sent, deps.now());
+  if (!(await record(deps, { ref, sent, beganAt, outcome, verdict }))) return null;
   return {
-    outcome: outcome.state === 'pending' ? 'failed' : outcome.state,
-    endpointId: owed.endpoint.id,
-    eventSeq: event.seq,
-    status: sent.status,
-    error: sent.error,
-    cause: sent.cause,
-    disabled: verdict.disable,
-    firstAttemptMs: owed.delivery.first_attempt_at === null ? beganAt - event.at : undefined,
-    deliveredMs: outcome.deliveredAt === null ? undefined : outcome.deliveredAt - event.at,
+    ...attemptedOf(delivery, sent, outcome),
+    disabled: verdict?.disable ?? null,
+    firstAttemptMs: delivery.first_attempt_at === null ? beganAt - event.at : undefined,
+    deliveredMs:
+      outcome.deliveredAt === null || isAgain(delivery) ? undefined : outcome.deliveredAt - event.at,
   };
+}
+
+/**
+ * A row that cannot be read is a failed attempt like any other, so that none is tried for ever. Throws where the
+ * database answers nothing at all.
+ */
+async function failUnread(deps: Deps, ref: DeliveryRef, cause: unknown): Promise<Attempted | null> {
+  const { db, tables } = deps.store.read;
+  const { deliveries: d } = tables;
+  const [delivery] = await db
+    .select()
+    .from(d)
+    .where(and(eq(d.id, ref.id), eq(d.attempt, ref.attempt), eq(d.state, 'pending')));
+  if (!delivery) return null;
+  const beganAt = deps.now();
+  const sent: Sent = { ...UNANSWERED, error: UNMADE, cause };
+  const outcome = outcomeOf(delivery, sent, beganAt);
+  if (!(await record(deps, { ref, sent, beganAt, outcome, verdict: null }))) return null;
+  return {
+    ...attemptedOf(delivery, sent, outcome),
+    disabled: null,
+    firstAttemptMs: undefined,
+    deliveredMs: undefined,
+  };
+}
+
+function attemptedOf(
+  delivery: DeliveryRow,
+  { status, error, cause }: Sent,
+  { state }: Outcome,
+): Omit<Attempted, 'disabled' | 'firstAttemptMs' | 'deliveredMs'> {
+  const outcome = state === 'pending' ? 'failed' : state;
+  return { outcome, endpointId: delivery.endpoint_id, eventSeq: delivery.event_seq, status, error, cause };
+}
+
+/** Whether it was put back since its first attempt, or one was lost on our side: either way not every attempt before failed. */
+const isAgain = ({ attempt, failures }: DeliveryRow) => failures !== attempt - 1;
+
+interface Owed {
+  delivery: DeliveryRow;
+  event: Rows['tables']['events']['$inferSelect'];
+  endpoint: WebhookEndpointRow;
 }
 
 const readOwed = statement((db, { deliveries, events, webhookEndpoints }) =>
@@ -130,6 +178,7 @@ interface Sent {
   retryAfter: string | null;
 }
 
+const UNMADE = 'The webhook could not be made or sent';
 const UNANSWERED = { status: null, response: null, retryAfter: null, cause: null };
 
 /** Never throws: whatever goes wrong is a failed attempt, so that no row is tried forever. */
@@ -143,7 +192,7 @@ async function send(deps: Deps, event: Event, endpoint: WebhookEndpointRow, now:
     return { status, error, cause: null, response, retryAfter };
   } catch (error) {
     if (error instanceof OutboundError) return { ...UNANSWERED, error: error.message };
-    return { ...UNANSWERED, error: 'The webhook could not be made or sent', cause: error };
+    return { ...UNANSWERED, error: UNMADE, cause: error };
   }
 }
 
@@ -181,21 +230,31 @@ function retryAfterMs(header: string | null, now: number): number | null {
 
 /** What an attempt means for its endpoint. */
 interface Verdict {
+  /** Whom it was sent to; what has another URL since is another receiver. */
+  endpoint: WebhookEndpointRow;
   /** What changes of its row; empty for nothing. */
   changes: Partial<Pick<WebhookEndpointRow, 'failing_since' | 'last_success_at' | 'throttled_until'>>;
   disable: 'gone' | 'failing' | null;
 }
 
-function verdictOf(endpoint: WebhookEndpointRow, sent: Sent, now: number): Verdict {
-  // Ours, and none of the receiver's doing.
-  if (sent.cause !== null) return { changes: {}, disable: null };
-  if (sent.error === null) return { changes: successOf(endpoint, now), disable: null };
-  const failingSince = endpoint.failing_since ?? now;
+/** Null for what is ours, and none of the receiver's doing. */
+function verdictOf(
+  delivery: DeliveryRow,
+  endpoint: WebhookEndpointRow,
+  sent: Sent,
+  now: number,
+): Verdict | null {
+  if (sent.cause !== null) return null;
+  if (sent.error === null) return { endpoint, changes: successOf(endpoint, now), disable: null };
   const changes: Verdict['changes'] = endpoint.failing_since === null ? { failing_since: now } : {};
   if (BUSY_STATUSES.has(sent.status)) changes.throttled_until = now + patience(BUSY_WAIT_MS, sent, now);
-  if (sent.status === GONE) return { changes, disable: 'gone' };
-  return { changes, disable: now - failingSince >= FAILING_MS_MAX ? 'failing' : null };
+  if (sent.status === GONE) return { endpoint, changes, disable: 'gone' };
+  const isFailing = hasFailedForLong(endpoint.failing_since, now) && delivery.failures + 1 >= FAILURES_MIN;
+  return { endpoint, changes, disable: isFailing ? 'failing' : null };
 }
+
+const hasFailedForLong = (since: number | null, now: number) =>
+  since !== null && now - since >= FAILING_MS_MAX;
 
 function successOf({ failing_since, last_success_at }: WebhookEndpointRow, now: number): Verdict['changes'] {
   const isKnown = failing_since === null && now - (last_success_at ?? 0) < SUCCESS_NOTED_MS;
@@ -204,11 +263,10 @@ function successOf({ failing_since, last_success_at }: WebhookEndpointRow, now: 
 
 interface Ended {
   ref: DeliveryRef;
-  endpoint: WebhookEndpointRow;
   sent: Sent;
   beganAt: number;
   outcome: Outcome;
-  verdict: Verdict;
+  verdict: Verdict | null;
 }
 
 /** Who disables an endpoint that is gone or failing. */
@@ -219,7 +277,7 @@ async function record(deps: Deps, ended: Ended): Promise<boolean> {
   return change(deps, WEBHOOKS, async (tx) => {
     if (!(await recordOutcome(tx, ended))) return { result: false, event: null };
     await recordAttempt(tx, ended, deps.now());
-    return { result: true, event: await recordVerdict(tx, ended, deps.now()) };
+    return { result: true, event: ended.verdict && (await recordVerdict(tx, ended.verdict, deps.now())) };
   });
 }
 
@@ -297,13 +355,17 @@ const insertAttempt = flatStatement<
   }),
 }));
 
-/** Of several attempts that find an endpoint gone or failing exactly one disables it, and appends the event. */
+/**
+ * Of several attempts that find an endpoint gone or failing exactly one disables it, and appends the event. Judged again
+ * by the row as it is: since the attempt began another may have succeeded, or somebody given it another URL.
+ */
 async function recordVerdict(
   { db, tables }: Rows,
-  { endpoint, verdict: { changes, disable } }: Ended,
+  { endpoint, changes, disable }: Verdict,
   now: number,
 ): Promise<NewEvent | null> {
   const { webhookEndpoints: w } = tables;
+  const isSame = and(eq(w.id, endpoint.id), eq(w.url, endpoint.url));
   if (Object.keys(changes).length > 0) {
     // Of failures at the same time the first counts.
     const failing = changes.failing_since && {
@@ -312,13 +374,14 @@ async function recordVerdict(
     await db
       .update(w)
       .set({ ...changes, ...failing })
-      .where(eq(w.id, endpoint.id));
+      .where(isSame);
   }
   if (disable === null) return null;
+  const stillFailing = disable === 'failing' ? lte(w.failing_since, now - FAILING_MS_MAX) : undefined;
   const [disabled] = await db
     .update(w)
     .set({ enabled: false, disabled_reason: disable, updated_at: now })
-    .where(and(eq(w.id, endpoint.id), eq(w.enabled, true)))
+    .where(and(isSame, eq(w.enabled, true), stillFailing))
     .returning();
   return disabled ? disabledEvent(disabled) : null;
 }

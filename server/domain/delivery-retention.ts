@@ -1,28 +1,50 @@
-/** Retention: what became of deliveries is kept for 30 days. What is still owed is never deleted. */
-import { and, asc, eq, gte, inArray, lte, ne, sql } from 'drizzle-orm';
+/** Retention: what became of deliveries is kept for 30 days. What is still owed to an endpoint that exists is never deleted. */
+import { and, asc, eq, gte, inArray, lte, ne, notExists, sql } from 'drizzle-orm';
 import type { Store } from '../../db/store.ts';
 import type { Deps } from '../deps.ts';
+import { owedEndpoints } from './delivery-expansion.ts';
 import type { JobCursor, JobStep } from './jobs.ts';
+import { removeOwed } from './webhook-endpoints.ts';
 
 const KEPT_MS = 30 * 24 * 3_600_000;
 
 /** Rows looked at in one step. */
 const BATCH = 100;
 
-/** How far a pass is: deliveries by their creation, then attempts. */
+/** How far a pass is: what is owed to nobody, then deliveries by their creation, then attempts. */
 interface Position {
-  stage: 'deliveries' | 'attempts';
+  stage: 'owed to nobody' | 'deliveries' | 'attempts';
   at: number;
   id: string;
 }
 
-const BEGINNING: Position = { stage: 'deliveries', at: 0, id: '' };
+const BEGINNING: Position = { stage: 'owed to nobody', at: 0, id: '' };
 
-/** One step: deliveries that ended over 30 days ago go with their attempts, and attempts as old of those still pending. */
+/**
+ * One step: what is owed to endpoints that were deleted goes, then deliveries that ended over 30 days ago with their
+ * attempts, and attempts as old of those still pending.
+ */
 export async function pruneDeliveries(deps: Deps, cursor: JobCursor | null): Promise<JobStep> {
   const position = (cursor as unknown as Position | null) ?? BEGINNING;
   const cutoff = deps.now() - KEPT_MS;
+  if (position.stage === 'owed to nobody') return pruneOwedToNobody(deps);
   return position.stage === 'deliveries' ? pruneEnded(deps, position, cutoff) : pruneAttempts(deps, cutoff);
+}
+
+/**
+ * A deletion that was cut short leaves such rows, and one that was overtaken by a process that had read the endpoint.
+ * They would hold up the pruning of events.
+ */
+async function pruneOwedToNobody(deps: Deps): Promise<JobStep> {
+  const { db, tables } = deps.store.read;
+  const { deliveries: d, webhookEndpoints: w } = tables;
+  const [deleted] = await db
+    .select({ id: sql<string>`owed_to.id` })
+    .from(sql`(${owedEndpoints(db, d)}) as owed_to`)
+    .where(notExists(db.select({ id: w.id }).from(w).where(sql`${w.id} = owed_to.id`)))
+    .limit(1);
+  if (!deleted) return { done: false, cursor: { ...BEGINNING, stage: 'deliveries' }, count: 0 };
+  return { done: false, cursor: { ...BEGINNING }, count: await removeOwed(deps, deleted.id) };
 }
 
 /** A cursor leads past those that are pending: they stay, and would be looked at again and again. */

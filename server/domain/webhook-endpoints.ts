@@ -7,6 +7,7 @@ import { generateWebhookKey, WEBHOOK_SECRET_PREFIX } from '../crypto/webhook-sig
 import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { URL_LENGTH_MAX } from '../outbound.ts';
+import { expandEvents, expandUntilNow, isPending } from './delivery-expansion.ts';
 import { EVENT_TYPES, type EventType } from './event-types.ts';
 import { change, type NewEvent } from './events.ts';
 import { description, subject, webhookEndpointId } from './fields.ts';
@@ -216,12 +217,17 @@ export const updateWebhookEndpointInput = z.strictObject({
 
 const UPDATABLE = ['url', 'description', 'eventTypes', 'subjects', 'publicKey'] as const;
 
-/** Changes what it is told to; what already is so leaves no event. Throws `not_found`, `url_not_allowed`. */
+/**
+ * Changes what it is told to; what already is so leaves no event. What happened before is owed by what it wanted then.
+ * Throws `not_found`, `url_not_allowed`.
+ */
 export async function updateWebhookEndpoint(
   deps: Deps,
   caller: Caller,
   { id, ...changes }: z.output<typeof updateWebhookEndpointInput>,
 ): Promise<WebhookEndpoint> {
+  // Most of it before, in steps: the transaction below writes out only the rest.
+  await expandEvents(deps);
   return change(deps, caller, async (tx) => {
     const before = await lockWebhookEndpoint(tx, id);
     if (changes.url !== undefined) assertUrlAllowed(deps, 'update', changes.url);
@@ -229,6 +235,8 @@ export async function updateWebhookEndpoint(
     const row: WebhookEndpointRow = {
       ...before,
       url: changes.url ?? before.url,
+      // At another URL nothing has failed yet, and nobody asked for patience.
+      ...((changes.url ?? before.url) !== before.url && { failing_since: null, throttled_until: null }),
       description: changes.description === undefined ? before.description : changes.description,
       event_types: changes.eventTypes ?? before.event_types,
       subjects: changes.subjects === undefined ? before.subjects : changes.subjects,
@@ -240,6 +248,7 @@ export async function updateWebhookEndpoint(
       (field) => JSON.stringify(views[0][field]) !== JSON.stringify(views[1][field]),
     );
     if (changed.length === 0) return { result: views[0], event: null };
+    await expandUntilNow(tx, deps);
     await save(tx, row);
     const { objectId, data } = eventOf(row);
     return {
@@ -269,8 +278,8 @@ async function save({ db, tables: { webhookEndpoints } }: Rows, row: WebhookEndp
 }
 
 /**
- * Enables or disables; one that already is as wanted is answered as it stands, without an event. While it is disabled
- * nothing new is owed to it, and what was owed waits. Throws `not_found`.
+ * Enables or disables; one that already is as wanted is answered as it stands, without an event. What happens while it is
+ * disabled is never owed to it; what happened before is, and waits. Throws `not_found`.
  */
 export async function setWebhookEndpointEnabled(
   deps: Deps,
@@ -278,10 +287,13 @@ export async function setWebhookEndpointEnabled(
   { id }: WebhookEndpointIdInput,
   enabled: boolean,
 ): Promise<WebhookEndpoint> {
+  // Most of it before, in steps: the transaction below writes out only the rest.
+  await expandEvents(deps);
   return change(deps, caller, async (tx) => {
     const before = await lockWebhookEndpoint(tx, id);
     const now = deps.now();
     if (before.enabled === enabled) return { result: toWebhookEndpoint(before, now), event: null };
+    await expandUntilNow(tx, deps);
     const row: WebhookEndpointRow = {
       ...before,
       enabled,
@@ -391,22 +403,22 @@ export async function deleteWebhookEndpoint(
       event: { type: 'webhook_endpoint.deleted', ...eventOf(row) } as const,
     };
   });
-  while (await removeOwed(deps, id));
+  while ((await removeOwed(deps, id)) > 0);
   return result;
 }
 
 const REMOVE_ROWS = 1_000;
 
-/** Bit by bit: a long backlog would hold the writer. What a crash leaves is claimed by nobody, and pruned by age. */
-async function removeOwed(deps: Deps, endpointId: string): Promise<boolean> {
+/** Removes some of what is owed to an endpoint that was deleted; a long backlog at once would hold the writer. Answers how many. What a crash leaves is claimed by nobody, and goes with `delivery-prune`. */
+export async function removeOwed(deps: Deps, endpointId: string): Promise<number> {
   return deps.store.tx(async ({ db, tables: { deliveries: d } }) => {
     const owed = db
       .select({ id: d.id })
       .from(d)
-      .where(and(sql`state = 'pending'`, eq(d.endpoint_id, endpointId)))
+      .where(and(isPending, eq(d.endpoint_id, endpointId)))
       .limit(REMOVE_ROWS);
     const removed = await db.delete(d).where(inArray(d.id, owed)).returning({ id: d.id });
-    return removed.length === REMOVE_ROWS;
+    return removed.length;
   });
 }
 
@@ -425,31 +437,6 @@ export function webhookKeysOf(
   }
   const sealedKey = row.sealed_signing_key;
   return { secrets, privateKey: sealedKey && unseal(deps, 'sealed_signing_key', row.id, sealedKey) };
-}
-
-/** What of an event decides to whom it is owed. */
-interface Happened {
-  seq: number;
-  type: EventType;
-  object_id: string;
-  subject: string | null;
-}
-
-/** Whether an endpoint is to be sent an event: one after its own creation, of a type and a subject that it wants. */
-export function isOwed(
-  endpoint: Pick<WebhookEndpointRow, 'id' | 'created_seq' | 'event_types' | 'subjects'>,
-  event: Happened,
-): boolean {
-  if (event.seq <= endpoint.created_seq) return false;
-  if (event.type === 'webhook_endpoint.test') return event.object_id === endpoint.id;
-  const { subjects: only } = endpoint;
-  if (only !== null && (event.subject === null || !only.includes(event.subject))) return false;
-  return wantsEvent(endpoint.event_types, event.type);
-}
-
-/** Whether a type is among those wanted. */
-export function wantsEvent(wanted: readonly string[], type: EventType): boolean {
-  return wanted.length === 0 || wanted.includes(type) || wanted.includes(`${type.split('.')[0]}.*`);
 }
 
 type SealedColumn = 'sealed_secret' | 'sealed_previous_secret' | 'sealed_signing_key';

@@ -171,6 +171,27 @@ describeOnEachTransport('revocation-webhooks', (mode) => {
     expect(place).toBeLessThan(64);
   });
 
+  it('what one endpoint is owed flows, also while seven others hang', async () => {
+    const house = await openHouse(mode);
+    let open = () => {};
+    const opened = new Promise<void>((resolve) => {
+      open = resolve;
+    });
+    const hanging = await startReceiver(() => opened.then(() => 200));
+    const receiver = await startReceiver();
+    for (let i = 0; i < 7; i++) await subscribe(house.deps, hanging.url, 'machine.created');
+    await subscribe(house.deps, receiver.url, 'machine.disabled');
+    const ids = await Promise.all(Array.from({ length: 100 }, () => somethingHappens(house.deps)));
+    await house.start();
+    await hanging.arrived(28);
+    await Promise.all(ids.map((id) => somethingIsRevoked(house.deps, id)));
+    const beganAt = performance.now();
+    await receiver.arrived(100);
+    // Four at every time the rows are asked anyway would take twelve seconds.
+    expect(performance.now() - beganAt).toBeLessThan(6_000);
+    open();
+  });
+
   it('close() lets an attempt under way end and records what became of it', async () => {
     const house = await openHouse(mode);
     let open = () => {};

@@ -202,7 +202,7 @@ describeOnEachDialect('secret-rotation', (dialect) => {
 });
 
 describeOnEachDialect('delivery-prune', (dialect) => {
-  it('deletes what ended over 30 days ago with its attempts, and nothing that is owed or was sent again', async () => {
+  it('deletes what ended over 30 days ago with its attempts, what is owed to nobody, and nothing that is owed or was sent again', async () => {
     const deps = await open(dialect);
     const { deliveries, deliveryAttempts } = deps.store.read.tables;
     const { now } = deps.clock;
@@ -223,7 +223,25 @@ describeOnEachDialect('delivery-prune', (dialect) => {
     });
     const old = now - 31 * DAY;
     const many = Array.from({ length: 150 }, (_, i) => row(`dlv_pending_${i}`, 'pending', old));
-    await deps.store.tx(async ({ db }) => {
+    const orphans = Array.from({ length: 1_200 }, (_, i) => ({
+      ...row(`dlv_orphan_${i}`, 'pending', now),
+      event_seq: i,
+      endpoint_id: `ep_deleted_${i % 2}`,
+    }));
+    await deps.store.tx(async ({ db, tables: { webhookEndpoints } }) => {
+      await db.insert(webhookEndpoints).values(
+        many.map(({ endpoint_id: id }) => ({
+          id,
+          url: 'https://example.com',
+          event_types: [],
+          enabled: false,
+          sealed_secret: Buffer.alloc(0),
+          created_seq: 0,
+          created_at: now,
+          updated_at: now,
+        })),
+      );
+      await db.insert(deliveries).values(orphans);
       await db
         .insert(deliveries)
         .values([
@@ -241,7 +259,7 @@ describeOnEachDialect('delivery-prune', (dialect) => {
     });
     expect(await runJobOnce(deps, 'delivery-prune', { ...options(), whenever: true })).toEqual({
       outcome: 'succeeded',
-      count: 3,
+      count: 1_203,
     });
     const ended = await deps.store.read.db.select().from(deliveries).where(eq(deliveries.state, 'delivered'));
     expect(ended.map(({ id }) => id).sort()).toEqual(['dlv_again', 'dlv_new']);

@@ -1,10 +1,9 @@
-import { eq } from 'drizzle-orm';
+import { eq, sql } from 'drizzle-orm';
 import { expect, it } from 'vitest';
 import { createApiKey, createApiKeyInput, revokeApiKey } from '../../../server/domain/api-keys.ts';
 import {
   ATTEMPTS_AT_ONCE_MAX,
   claimDeliveries,
-  expandEvents,
   GRACE_MS,
   getDelivery,
   listDeliveries,
@@ -18,9 +17,11 @@ import {
   attemptDelivery,
   BUSY_WAIT_MS,
   FAILING_MS_MAX,
+  FAILURES_MIN,
   JITTER,
   SCHEDULES_MS,
 } from '../../../server/domain/delivery-attempts.ts';
+import { expandEvents, expandSome, expandUntilNow } from '../../../server/domain/delivery-expansion.ts';
 import { listEvents } from '../../../server/domain/events.ts';
 import { createMachine, createMachineInput, setMachineEnabled } from '../../../server/domain/machines.ts';
 import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
@@ -31,6 +32,8 @@ import {
   getWebhookEndpoint,
   setWebhookEndpointEnabled,
   testWebhookEndpoint,
+  updateWebhookEndpoint,
+  updateWebhookEndpointInput,
 } from '../../../server/domain/webhook-endpoints.ts';
 import { BODY_BYTES_MAX } from '../../../server/domain/webhook-messages.ts';
 import { OutboundError, type OutboundResponse } from '../../../server/outbound.ts';
@@ -81,10 +84,6 @@ let machines = 0;
 const happen = async (deps: TestDeps) =>
   (await createMachine(deps, admin, createMachineInput.parse({ name: `machine-${++machines}` }))).id;
 
-async function expandAll(deps: TestDeps) {
-  while (await expandEvents(deps));
-}
-
 const list = async (deps: TestDeps, input: Record<string, unknown> = {}) =>
   (await listDeliveries(deps, listDeliveriesInput.parse(input))).data;
 
@@ -97,8 +96,8 @@ describeOnEachDialect('deliveries', (dialect) => {
     const machinesOnly = await subscribe(deps, 'machine.*');
     const scopesOnly = await subscribe(deps, 'machine_scope.created');
     await setMachineEnabled(deps, admin, id, false);
-    await expandAll(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
+    await expandEvents(deps);
     // Sequences: 1 installation, 2 machine, 3 endpoint, 4 machine, 5 and 6 endpoints, 7 disabled.
     const owed = async (endpointId: string) => (await list(deps, { endpointId })).map((one) => one.eventSeq);
     expect(await owed(all)).toEqual([7, 6, 5, 4]);
@@ -110,10 +109,10 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     for (let i = 0; i < 3; i++) await happen(deps);
     await subscribe(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await list(deps)).toEqual([]);
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await list(deps)).toHaveLength(1);
   });
 
@@ -124,7 +123,7 @@ describeOnEachDialect('deliveries', (dialect) => {
       await db.update(webhookEndpoints).set({ enabled: false }).where(eq(webhookEndpoints.id, id));
     });
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await list(deps)).toEqual([]);
   });
 
@@ -137,7 +136,7 @@ describeOnEachDialect('deliveries', (dialect) => {
         await expandEvents(deps);
       }),
     );
-    await Promise.all(Array.from({ length: 4 }, () => expandAll(deps)));
+    await Promise.all(Array.from({ length: 4 }, () => expandEvents(deps)));
     const owed = await list(deps, { limit: 500 });
     expect(owed).toHaveLength(120);
     expect(new Set(owed.map((one) => `${one.endpointId} ${one.eventSeq}`)).size).toBe(120);
@@ -147,10 +146,10 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     for (let i = 0; i < 20; i++) await subscribe(deps, 'machine.*');
     for (let i = 0; i < 120; i++) await happen(deps);
-    expect(await expandEvents(deps)).toBe(true);
+    expect(await expandSome(deps)).toMatchObject({ mayBeMore: true });
     const { read } = deps.store;
     expect(await read.db.$count(read.tables.deliveries)).toBeLessThanOrEqual(1_000);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await read.db.$count(read.tables.deliveries)).toBe(2_400);
   });
 
@@ -160,7 +159,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const ids: string[] = [];
     for (let i = 0; i < 3; i++) ids.push(await happen(deps));
     await setMachineEnabled(deps, admin, ids[0] ?? '', false);
-    await expandAll(deps);
+    await expandEvents(deps);
     const first = await claimDeliveries(deps, 10);
     expect(first).toHaveLength(10);
     expect(first.every((claim) => claim.urgent && claim.attempt === 1)).toBe(true);
@@ -182,7 +181,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const ids: string[] = [];
     for (let i = 0; i < 3; i++) ids.push(await happen(deps));
     for (const id of ids) await setMachineEnabled(deps, admin, id, false);
-    await expandAll(deps);
+    await expandEvents(deps);
     // Three revocations and three others of each of two endpoints, claimed one by one without looking again.
     const turns = new Turns();
     const claimed: { id: string; urgent: boolean }[] = [];
@@ -204,16 +203,92 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(new Set(all).size).toBe(all.length);
   });
 
+  it('claimDeliveries() finds nothing without looking for a moment, unless something new or due is to be seen', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    let at = 0;
+    const turns = new Turns(() => at);
+    const claim = async () => (await claimDeliveries(deps, 32, turns)).length;
+    expect(await claim()).toBe(0);
+    await happen(deps);
+    await expandEvents(deps);
+    at = 49;
+    expect(await claim()).toBe(0);
+    turns.forget();
+    expect(await claim()).toBe(1);
+
+    // The one that was claimed is due again after its grace, and that is known.
+    turns.forget();
+    expect(await claim()).toBe(0);
+    deps.clock.now += GRACE_MS;
+    expect(await claim()).toBe(1);
+    await happen(deps);
+    await expandEvents(deps);
+    expect(await claim()).toBe(0);
+    at += 50;
+    expect(await claim()).toBe(1);
+  });
+
+  it('an endpoint whose attempts are as many as may be goes on when one of them ends, without looking', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.created');
+    for (let i = 0; i < 10; i++) await happen(deps);
+    await expandEvents(deps);
+    let at = 0;
+    const turns = new Turns(() => at);
+    const [first, ...others] = await claimDeliveries(deps, 32, turns);
+    expect(others).toHaveLength(ATTEMPTS_AT_ONCE_MAX - 1);
+    expect(await claimDeliveries(deps, 32, turns)).toEqual([]);
+    if (first) await attemptDelivery(deps, first);
+    expect(turns.ended('ep_of_nothing')).toBe(false);
+    expect(await claimDeliveries(deps, 32, turns)).toEqual([]);
+    expect(turns.ended(one)).toBe(true);
+    expect(await claimDeliveries(deps, 32, turns)).toHaveLength(1);
+    expect(await claimDeliveries(deps, 32, turns)).toEqual([]);
+
+    // Somebody who finds them all under way hears of the end of one too.
+    const late = new Turns(() => at);
+    expect(await claimDeliveries(deps, 32, late)).toEqual([]);
+    if (others[0]) await attemptDelivery(deps, others[0]);
+    expect(late.ended(one)).toBe(true);
+    expect(await claimDeliveries(deps, 32, late)).toHaveLength(1);
+    at = 50;
+    expect(turns.ended('ep_of_nothing')).toBe(true);
+  });
+
+  it('while others wait for room in the process nothing waits for an end alone, and a revocation stays ahead', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.created');
+    const two = await subscribe(deps, 'machine.*');
+    const ids: string[] = [];
+    for (let i = 0; i < 10; i++) ids.push(await happen(deps));
+    for (const id of ids) await setMachineEnabled(deps, admin, id, false);
+    await expandEvents(deps);
+    const turns = new Turns(() => 0);
+    const claim = async (limit: number) => {
+      const claimed = await claimDeliveries(deps, limit, turns);
+      return Promise.all(
+        claimed.map(async (ref) => [(await getDelivery(deps, ref)).endpointId, ref.urgent] as const),
+      );
+    };
+    expect(await claim(6)).toEqual([...Array(4).fill([two, true]), ...Array(2).fill([one, false])]);
+    expect(turns.ended(two)).toBe(false);
+    expect(await claim(2)).toEqual([
+      [two, true],
+      [one, false],
+    ]);
+  });
+
   it('claimDeliveries() takes no more of one endpoint than may be under way, and of the others what is due', async () => {
     const deps = await open(dialect);
     const hanging = await subscribe(deps, 'machine.*');
     for (let i = 0; i < 100; i++) await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     deps.clock.now += 10;
     const other = await subscribe(deps, 'machine.*');
     const id = await happen(deps);
     await setMachineEnabled(deps, admin, id, false);
-    await expandAll(deps);
+    await expandEvents(deps);
     const claimed = await claimDeliveries(deps, 32);
     const endpointOf = async (ref: { id: string }) => (await getDelivery(deps, ref)).endpointId;
     const of = async (endpointId: string) =>
@@ -235,7 +310,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     await subscribe(deps, 'machine.*');
     for (let i = 0; i < 4; i++) {
       await happen(deps);
-      await expandAll(deps);
+      await expandEvents(deps);
       deps.clock.now += 10;
     }
     const claimed = (await claimDeliveries(deps, 4)).map((claim) => claim.id);
@@ -247,7 +322,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     const [lost] = await claimDeliveries(deps, 10);
     deps.clock.now += GRACE_MS - 1;
     expect(await claimDeliveries(deps, 10)).toEqual([]);
@@ -266,7 +341,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     const [slow] = await claimDeliveries(deps, 1);
     deps.answer = async () => {
       deps.clock.now += GRACE_MS;
@@ -281,7 +356,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     const id = await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     const [claim] = await claimDeliveries(deps, 1);
     await deleteWebhookEndpoint(deps, admin, { id });
     expect(claim && (await attemptDelivery(deps, claim))).toBeNull();
@@ -293,7 +368,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     deps.clock.now += 70;
     deps.answer = async () => {
       deps.clock.now += 30;
@@ -324,7 +399,7 @@ describeOnEachDialect('deliveries', (dialect) => {
       const deps = await open(dialect);
       await subscribe(deps, 'machine.*');
       await happen(deps);
-      await expandAll(deps);
+      await expandEvents(deps);
       deps.answer = async () => ({ status });
       const [claim] = await claimDeliveries(deps, 1);
       expect(claim && (await attemptDelivery(deps, claim))).toMatchObject({ outcome: 'failed', status });
@@ -335,7 +410,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     const lost = SCHEDULES_MS[1]?.length ?? 0;
     for (let i = 0; i < lost; i++) {
       expect(await claimDeliveries(deps, 1)).toHaveLength(1);
@@ -352,7 +427,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     await subscribe(deps, 'machine.*');
     const id = await happen(deps);
     await setMachineEnabled(deps, admin, id, false);
-    await expandAll(deps);
+    await expandEvents(deps);
     deps.answer = async () => ({ status: 500 });
     const waits = new Map<string, number[]>();
     for (;;) {
@@ -393,7 +468,7 @@ describeOnEachDialect('deliveries', (dialect) => {
         .set({ data: { eventId: 'evt_forged', sequence: 0, name: 'kept' } })
         .where(eq(events.type, 'machine.created'));
     });
-    await expandAll(deps);
+    await expandEvents(deps);
     const [claim] = await claimDeliveries(deps, 1);
     if (claim) await attemptDelivery(deps, claim);
     const { headers, body } = deps.posts[0] ?? {};
@@ -407,7 +482,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const one = await subscribe(deps, 'machine.*');
     await subscribe(deps, 'machine.*');
     for (let i = 0; i < 5; i++) await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     for (const claim of await claimDeliveries(deps, 4)) await attemptDelivery(deps, claim);
     const walk = async (input: Record<string, unknown>) => {
       const walked: string[] = [];
@@ -439,7 +514,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     const endpointId = await subscribe(deps, isUrgent ? 'machine.disabled' : 'machine.created');
     const id = await happen(deps);
     if (isUrgent) await setMachineEnabled(deps, admin, id, false);
-    await expandAll(deps);
+    await expandEvents(deps);
     deps.answer = async () => answer;
     const attempt = async () => {
       const [claim] = await claimDeliveries(deps, 1);
@@ -476,7 +551,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(throttledUntil).toBeGreaterThanOrEqual(deps.clock.now + BUSY_WAIT_MS);
     await subscribe(deps, 'machine.deleted');
     await setMachineEnabled(deps, admin, await happen(deps), false);
-    await expandAll(deps);
+    await expandEvents(deps);
     deps.clock.now += BUSY_WAIT_MS - 1;
     expect(await claimDeliveries(deps, 10)).toEqual([]);
     deps.clock.now = Math.max(throttledUntil ?? 0, deps.clock.now + waitMs);
@@ -501,27 +576,61 @@ describeOnEachDialect('deliveries', (dialect) => {
     deps.clock.now += 86_400_000;
     expect(await claimDeliveries(deps, 10)).toEqual([]);
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await list(deps)).toMatchObject([{ id: deliveryId, state: 'pending' }]);
     await setWebhookEndpointEnabled(deps, admin, { id: endpointId }, true);
     expect(await endpoint()).toMatchObject({ enabled: true, disabledReason: null, failingSince: null });
     expect(await claimDeliveries(deps, 10)).toMatchObject([{ id: deliveryId, attempt: 2 }]);
   });
 
+  /** An endpoint that failed for the first time five days ago less a moment, and a delivery that failed all but once too often. */
+  async function failing() {
+    const setting = await attempted({ status: 500 });
+    const since = setting.deps.clock.now;
+    for (let failures = 2; failures < FAILURES_MIN; failures++) {
+      setting.deps.clock.now += FAILING_MS_MAX / FAILURES_MIN;
+      expect(await setting.attempt()).toMatchObject({ disabled: null });
+    }
+    setting.deps.clock.now = since + FAILING_MS_MAX - 1;
+    return { ...setting, since };
+  }
+
   it('an endpoint that only fails for five days is disabled, and not a moment before', async () => {
-    const { deps, endpointId, endpoint, attempt } = await attempted({ status: 500 });
-    const since = deps.clock.now;
-    deps.clock.now = since + FAILING_MS_MAX - 1;
+    const { deps, endpointId, endpoint, attempt, since } = await failing();
     expect(await attempt()).toMatchObject({ disabled: null });
     expect(await endpoint()).toMatchObject({ enabled: true, failingSince: since });
-    await happen(deps);
-    await expandAll(deps);
-    deps.clock.now += 1;
+    deps.clock.now = since + 10 * FAILING_MS_MAX;
     expect(await attempt()).toMatchObject({ disabled: 'failing' });
     expect(await endpoint()).toMatchObject({ enabled: false, disabledReason: 'failing' });
     await setWebhookEndpointEnabled(deps, admin, { id: endpointId }, true);
-    deps.clock.now += 3_600_000;
+    await happen(deps);
+    await expandEvents(deps);
     expect(await attempt()).toMatchObject({ disabled: null });
+  });
+
+  it('two failures with five days between, in which nothing was tried, disable nobody', async () => {
+    const { deps, attempt, endpoint } = await attempted({ status: 500 });
+    deps.clock.now += 2 * FAILING_MS_MAX;
+    expect(await attempt()).toMatchObject({ outcome: 'failed', disabled: null });
+    expect(await endpoint()).toMatchObject({ enabled: true });
+  });
+
+  it('an endpoint is not disabled for what another attempt, or another URL, has made untrue meanwhile', async () => {
+    for (const meanwhile of ['success', 'url'] as const) {
+      for (const status of meanwhile === 'url' ? [500, 410, 429] : [500]) {
+        const { deps, endpointId, attempt, endpoint } = await failing();
+        deps.clock.now += 1;
+        const { webhookEndpoints: w } = deps.store.read.tables;
+        deps.answer = async () => {
+          if (meanwhile === 'success')
+            await deps.store.tx(({ db }) => db.update(w).set({ failing_since: null }));
+          else await updateWebhookEndpoint(deps, admin, { id: endpointId, url: 'https://example.com/new' });
+          return { status };
+        };
+        expect(await attempt()).toMatchObject({ outcome: 'failed' });
+        expect(await endpoint()).toMatchObject({ enabled: true, failingSince: null, throttledUntil: null });
+      }
+    }
   });
 
   it('one success within five days begins them anew', async () => {
@@ -539,9 +648,108 @@ describeOnEachDialect('deliveries', (dialect) => {
       await db.update(webhookEndpoints).set(broken).where(eq(webhookEndpoints.id, endpointId));
     });
     await happen(deps);
-    await expandAll(deps);
+    await expandEvents(deps);
     expect(await attempt()).toMatchObject({ outcome: 'failed', cause: expect.any(Error) });
     expect(await endpoint()).toMatchObject({ failingSince: null });
+  });
+
+  it('a row that cannot be read is a failed attempt, and dies by the schedule', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    await happen(deps);
+    await expandEvents(deps);
+    await deps.store.tx(async ({ db, tables: { webhookEndpoints: w } }) => {
+      await db.update(w).set({ subjects: sql`'not JSON'` });
+    });
+    const outcomes: unknown[] = [];
+    for (let i = 0; i < (SCHEDULES_MS[1]?.length ?? 0); i++) {
+      const [claim] = await claimDeliveries(deps, 1);
+      const attempted = claim && (await attemptDelivery(deps, claim));
+      expect(attempted).toMatchObject({ disabled: null, status: null, cause: expect.any(Error) });
+      outcomes.push(attempted?.outcome);
+      deps.clock.now += 2 * 86_400_000;
+    }
+    expect(outcomes).toEqual([...Array(outcomes.length - 1).fill('failed'), 'dead']);
+    expect(await list(deps)).toMatchObject([
+      { state: 'dead', lastError: 'The webhook could not be made or sent' },
+    ]);
+    expect(deps.posts).toEqual([]);
+  });
+
+  it.each(['delivered', 'failed', 'waiting'] as const)(
+    'what is sent once more after it was %s is not counted among how long deliveries take',
+    async (before) => {
+      const { deps, deliveryId, attempt } = await attempted({ status: before === 'delivered' ? 200 : 500 });
+      if (before === 'failed') {
+        const { deliveries } = deps.store.read.tables;
+        await deps.store.tx(({ db }) => db.update(deliveries).set({ state: 'dead' }));
+      }
+      deps.clock.now += 86_400_000;
+      await resendDelivery(deps, admin, { id: deliveryId });
+      deps.answer = async () => ({ status: 500 });
+      await attempt();
+      deps.clock.now += 10_000;
+      deps.answer = async () => ({ status: 200 });
+      expect(await attempt()).toMatchObject({
+        outcome: 'delivered',
+        firstAttemptMs: undefined,
+        deliveredMs: undefined,
+      });
+    },
+  );
+
+  it('what happened before an endpoint was disabled or changed is owed by what it wanted then', async () => {
+    const deps = await open(dialect);
+    const disabled = await subscribe(deps, 'machine.created');
+    const narrowed = await subscribe(deps, 'machine.created');
+    const disable = (enabled: boolean) => setWebhookEndpointEnabled(deps, admin, { id: disabled }, enabled);
+    const want = (...eventTypes: string[]) =>
+      updateWebhookEndpoint(deps, admin, updateWebhookEndpointInput.parse({ id: narrowed, eventTypes }));
+    await happen(deps);
+    await disable(false);
+    await want('machine.deleted');
+    await happen(deps);
+    await disable(true);
+    await want('machine.created');
+    await expandEvents(deps);
+    // Sequences: 1 installation, 2 and 3 endpoints, 4 machine, 5 and 6 changes, 7 machine.
+    const owed = async (endpointId: string) => (await list(deps, { endpointId })).map((one) => one.eventSeq);
+    expect([await owed(disabled), await owed(narrowed)]).toEqual([[4], [4]]);
+  });
+
+  it('what happens in the moment of disabling is owed too, and nothing happens between that and its event', async () => {
+    const deps = await open(dialect);
+    const id = await subscribe(deps, 'machine.created');
+    await expandEvents(deps);
+    /** As if a machine were created after all was written out, and before the transaction. */
+    const lateDeps = (): TestDeps => {
+      let isFirst = true;
+      const tx: TestDeps['store']['tx'] = async (work, lane) => {
+        if (isFirst) await happen(deps);
+        isFirst = false;
+        return deps.store.tx(work, lane);
+      };
+      return { ...deps, store: { ...deps.store, tx } };
+    };
+    await updateWebhookEndpoint(lateDeps(), admin, { id, subjects: ['user_1'] });
+    expect((await list(deps)).map((one) => one.eventSeq)).toEqual([3]);
+    await updateWebhookEndpoint(deps, admin, { id, subjects: null });
+    await expandEvents(deps);
+    await setWebhookEndpointEnabled(lateDeps(), admin, { id }, false);
+    expect((await list(deps)).map((one) => one.eventSeq)).toEqual([6, 3]);
+    // SQLite has one writer anyhow.
+    if (dialect === 'sqlite') return;
+
+    const last = async () => (await listEvents(deps, { after: 0, limit: 100 })).data.at(-1)?.type;
+    let happening: Promise<unknown> | undefined;
+    await deps.store.tx(async (tx) => {
+      await expandUntilNow(tx, deps);
+      happening = happen(deps);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      expect(await last()).toBe('webhook_endpoint.disabled');
+    });
+    await happening;
+    expect(await last()).toBe('machine.created');
   });
 
   it('getDelivery() answers the attempts with what the receiver said, the latest first', async () => {
@@ -596,7 +804,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     await subscribe(deps, 'machine.created');
     for (let i = 0; i < 4; i++) {
       await happen(deps);
-      await expandAll(deps);
+      await expandEvents(deps);
       deps.clock.now += 1_000;
     }
     const { deliveries } = deps.store.read.tables;
@@ -605,10 +813,10 @@ describeOnEachDialect('deliveries', (dialect) => {
     const replay = (input: Record<string, unknown>) =>
       replayDeliveries(deps, admin, replayDeliveriesInput.parse(input));
     await end('dead');
-    expect(await replay({ endpointId: one })).toEqual({ count: 4, isComplete: true });
-    expect(await replay({ endpointId: one })).toEqual({ count: 0, isComplete: true });
+    expect(await replay({ endpointId: one })).toMatchObject({ count: 4, isComplete: true });
+    expect(await replay({ endpointId: one })).toMatchObject({ count: 0, isComplete: true });
     const from = deps.clock.now - 3_000;
-    expect(await replay({ from, to: from + 1_000 })).toEqual({ count: 1, isComplete: true });
+    expect(await replay({ from, to: from + 1_000 })).toMatchObject({ count: 1, isComplete: true });
     expect(await list(deps, { state: 'pending' })).toHaveLength(5);
     await end('delivered');
     expect(await replay({ from })).toMatchObject({ count: 0 });
@@ -616,12 +824,79 @@ describeOnEachDialect('deliveries', (dialect) => {
     await expect(replay({})).rejects.toMatchObject({ code: 'invalid_input' });
   });
 
+  /** Rows of deliveries that ended, as if of events long ago; one a second. */
+  const endedRows = (deps: TestDeps, endpointId: string, count: number) =>
+    Array.from({ length: count }, (_, i) => ({
+      id: `dlv_${String(i).padStart(27, '0')}`,
+      event_seq: 1_000 + i,
+      endpoint_id: endpointId,
+      state: 'delivered' as const,
+      priority: 1,
+      attempt: 1,
+      next_at: deps.clock.now + i * 1_000,
+      created_at: deps.clock.now + i * 1_000,
+    }));
+
+  async function insertRows(deps: TestDeps, rows: ReturnType<typeof endedRows>) {
+    const { deliveries } = deps.store.read.tables;
+    await deps.store.tx(async ({ db }) => {
+      for (let i = 0; i < rows.length; i += 500) await db.insert(deliveries).values(rows.slice(i, i + 500));
+    });
+  }
+
+  it('replayDeliveries() of all sends each once more and ends, though what it put back is delivered meanwhile', async () => {
+    const deps = await open(dialect);
+    const endpointId = await subscribe(deps);
+    await insertRows(deps, endedRows(deps, endpointId, 2_300));
+    const { deliveries } = deps.store.read.tables;
+    const counts: number[] = [];
+    for (let cursor: string | null | undefined; cursor !== null && counts.length < 10; ) {
+      const input = { endpointId, which: 'all', ...(cursor && { cursor }) };
+      const replayed = await replayDeliveries(deps, admin, replayDeliveriesInput.parse(input));
+      counts.push(replayed.count);
+      expect(replayed.isComplete).toBe(replayed.nextCursor === null);
+      cursor = replayed.nextCursor;
+      await deps.store.tx(async ({ db }) => {
+        await db.update(deliveries).set({ state: 'delivered' }).where(eq(deliveries.state, 'pending'));
+      });
+    }
+    expect(counts).toEqual([1_000, 1_000, 300]);
+  });
+
+  it('replayDeliveries() of a time looks at that time alone, however much there is besides', async () => {
+    const deps = await open(dialect);
+    const endpointId = await subscribe(deps);
+    await insertRows(deps, endedRows(deps, endpointId, 30_000));
+    const from = deps.clock.now + 25_000_000;
+    const input = replayDeliveriesInput.parse({ from, to: from + 5_000, which: 'all' });
+    expect(await replayDeliveries(deps, admin, input)).toEqual({
+      count: 5,
+      isComplete: true,
+      nextCursor: null,
+    });
+    // The first 10,000 are looked at, and hold none.
+    const dead = { endpointId, which: 'dead' };
+    const replayed = await replayDeliveries(deps, admin, replayDeliveriesInput.parse(dead));
+    expect(replayed).toMatchObject({ count: 0, isComplete: false, nextCursor: expect.any(String) });
+  });
+
+  it('what was owed to an endpoint that was deleted is not sent once more', async () => {
+    const { deps, endpointId, deliveryId } = await attempted({ status: 200 });
+    await deleteWebhookEndpoint(deps, admin, { id: endpointId });
+    await expect(resendDelivery(deps, admin, { id: deliveryId })).rejects.toMatchObject({
+      code: 'not_found',
+    });
+    const input = replayDeliveriesInput.parse({ endpointId, which: 'all' });
+    expect(await replayDeliveries(deps, admin, input)).toMatchObject({ count: 0, isComplete: true });
+    expect(await getDelivery(deps, { id: deliveryId })).toMatchObject({ state: 'delivered' });
+  });
+
   it('a test goes to its endpoint whatever that wants, and to no other; not to a disabled one', async () => {
     const deps = await open(dialect);
     const id = await subscribe(deps, 'api_key.*');
     await subscribe(deps);
     await testWebhookEndpoint(deps, admin, { id });
-    await expandAll(deps);
+    await expandEvents(deps);
     const tests = (await list(deps)).filter((delivery) => delivery.eventSeq === 4);
     expect(tests).toMatchObject([{ endpointId: id }]);
     const [claim] = (await claimDeliveries(deps, 10)).filter((ref) => ref.id === tests[0]?.id);
@@ -640,7 +915,7 @@ describeOnEachDialect('deliveries', (dialect) => {
     await createWebhookEndpoint(deps, admin, createWebhookEndpointInput.parse(input));
     await happen(deps);
     for (const id of ['user_1', 'user_3', 'user_2']) await setSubjectEnabled(deps, admin, { id }, false);
-    await expandAll(deps);
+    await expandEvents(deps);
     // Sequences: 1 installation, 2 endpoint, 3 machine, 4 to 6 subjects.
     expect((await list(deps)).map((delivery) => delivery.eventSeq)).toEqual([6, 4]);
   });
@@ -653,7 +928,7 @@ describeOnEachDialect('deliveries', (dialect) => {
       const data = { name: 'ä'.repeat(BODY_BYTES_MAX / 2) };
       await db.update(events).set({ data }).where(eq(events.type, 'machine.created'));
     });
-    await expandAll(deps);
+    await expandEvents(deps);
     const [claim] = await claimDeliveries(deps, 1);
     if (claim) await attemptDelivery(deps, claim);
     const body = deps.posts[0]?.body ?? '';
@@ -670,7 +945,7 @@ describeOnEachDialect('deliveries', (dialect) => {
       const { id } = await createApiKey(deps, admin, key);
       await revokeApiKey(deps, admin, { id, reason: 'unspecified' });
     }
-    await expandAll(deps);
+    await expandEvents(deps);
     for (const claim of await claimDeliveries(deps, 2)) await attemptDelivery(deps, claim);
     const denied = deps.posts.map(({ body }) => JSON.parse(body).data);
     expect(denied.map(({ name, denyUntil }) => [name, denyUntil])).toEqual([

@@ -1,4 +1,5 @@
 import { expect, it } from 'vitest';
+import { wantsEvent } from '../../../server/domain/delivery-expansion.ts';
 import { listEvents } from '../../../server/domain/events.ts';
 import {
   createWebhookEndpoint,
@@ -13,7 +14,6 @@ import {
   updateWebhookEndpoint,
   updateWebhookEndpointInput,
   WEBHOOK_ENDPOINTS_MAX,
-  wantsEvent,
   webhookKeysOf,
 } from '../../../server/domain/webhook-endpoints.ts';
 import { createOutbound } from '../../../server/outbound.ts';
