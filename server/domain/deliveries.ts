@@ -441,7 +441,7 @@ export const replayDeliveriesInput = z.strictObject({
 
 type ReplayDeliveriesInput = z.output<typeof replayDeliveriesInput>;
 
-interface Replayed {
+export interface Replayed {
   /** Deliveries put back by this call; perhaps none, and still not the last. */
   count: number;
   isComplete: boolean;
