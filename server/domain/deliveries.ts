@@ -28,6 +28,7 @@ import {
   maySendTo,
   ORDINARY_PRIORITY,
   owedEndpoints,
+  PRIORITIES,
   REVOCATION_PRIORITY,
 } from './delivery-expansion.ts';
 import { change } from './events.ts';
@@ -44,8 +45,6 @@ export const GRACE_MS = 60_000;
 
 /** Attempts under way at one endpoint: one that hangs must not hold up the others. Several processes may exceed it. */
 export const ATTEMPTS_AT_ONCE_MAX = 4;
-
-const PRIORITIES = [REVOCATION_PRIORITY, ORDINARY_PRIORITY] as const;
 
 interface Claim extends DeliveryRef {
   /** Whether it goes ahead of what waits already. */

@@ -11,6 +11,7 @@ type WebhookEndpointRow = Rows['tables']['webhookEndpoints']['$inferSelect'];
 
 export const REVOCATION_PRIORITY = 0;
 export const ORDINARY_PRIORITY = 1;
+export const PRIORITIES = [REVOCATION_PRIORITY, ORDINARY_PRIORITY] as const;
 
 /** Written out, because a partial index serves only a query that repeats its condition to the letter. */
 export const isPending = sql`state = 'pending'`;

@@ -1,6 +1,7 @@
 /** How far behind the work is, as rows say: what operators watch. */
-import { and, asc, isNotNull, lte, sql } from 'drizzle-orm';
+import { and, eq, inArray, isNotNull, lte, sql } from 'drizzle-orm';
 import type { Deps } from '../deps.ts';
+import { isPending, maySendTo, PRIORITIES } from './delivery-expansion.ts';
 import { listJobs } from './jobs.ts';
 
 /** Counting more would take longer than anybody should wait for it. */
@@ -22,25 +23,43 @@ export async function readStanding(deps: Pick<Deps, 'store' | 'now'>) {
   };
 }
 
+/**
+ * Due is what could be sent now: not what is owed to an endpoint that is disabled or asked for patience. The oldest is
+ * that of an enabled endpoint, since what waits for a disabled one waits for somebody to enable it.
+ */
 async function readPending({ store }: Pick<Deps, 'store'>, now: number) {
-  const { deliveries: d } = store.read.tables;
-  // The index has this condition, and serves only a query that repeats it to the letter.
-  const pending = store.read.db
-    .select({ createdAt: d.created_at, nextAt: d.next_at })
+  const { db, tables } = store.read;
+  const { deliveries: d, webhookEndpoints: w } = tables;
+  const owed = db.select({ id: d.id }).from(d).where(isPending).limit(COUNTED_MAX).as('owed');
+  // By every column of the index, so that nothing is walked past that waits for later, or for another endpoint.
+  const sendable = db.select({ id: w.id }).from(w).where(maySendTo(w, now));
+  const due = db
+    .select({ id: d.id })
     .from(d)
-    .where(sql`state = 'pending'`)
-    .orderBy(asc(d.priority), asc(d.next_at))
+    .where(
+      and(isPending, inArray(d.endpoint_id, sendable), inArray(d.priority, PRIORITIES), lte(d.next_at, now)),
+    )
     .limit(COUNTED_MAX)
-    .as('pending');
-  const [row] = await store.read.db
+    .as('due');
+  const enabled = db.select({ id: w.id }).from(w).where(eq(w.enabled, true));
+  const old = db
+    .select({ createdAt: d.created_at })
+    .from(d)
+    .where(and(isPending, inArray(d.endpoint_id, enabled)))
+    .limit(COUNTED_MAX)
+    .as('old');
+  const [row] = await db
     .select({
       count: sql`count(*)`.mapWith(Number),
-      due: sql`coalesce(sum(case when ${pending.nextAt} <= ${now} then 1 else 0 end), 0)`.mapWith(Number),
-      oldest: sql`coalesce(min(${pending.createdAt}), ${now})`.mapWith(Number),
+      due: sql`(select count(*) from ${due})`.mapWith(Number),
+      oldest: sql`(select coalesce(min(${old.createdAt}), ${now}) from ${old})`.mapWith(Number),
     })
-    .from(pending);
-  const { count = 0, due = 0, oldest = now } = row ?? {};
-  return { pending: { due, waiting: count - due }, oldestPendingMs: Math.max(0, now - oldest) };
+    .from(owed);
+  const { count = 0, due: dueCount = 0, oldest = now } = row ?? {};
+  return {
+    pending: { due: dueCount, waiting: Math.max(0, count - dueCount) },
+    oldestPendingMs: Math.max(0, now - oldest),
+  };
 }
 
 async function countOverdueSecrets({ store }: Pick<Deps, 'store'>, now: number): Promise<number> {
