@@ -27,5 +27,5 @@ export interface Scratch {
 /** A folder of its own in the system's folder for temporary files. */
 export function makeScratch(): Scratch {
   const folder = mkdtempSync(join(tmpdir(), 'countersign-bench-'));
-  return { folder, remove: leave(() => rmSync(folder, { recursive: true, force: true })) };
+  return { folder, remove: leave(() => rmSync(folder, { recursive: true, force: true, maxRetries: 10 })) };
 }

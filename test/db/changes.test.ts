@@ -45,15 +45,16 @@ describeOnEachDialect('store.onChange()', (dialect) => {
   });
 
   // On PostgreSQL it takes a connection before anything is heard.
-  it.runIf(dialect === 'sqlite')('tells of what another appends from the first moment on', async () => {
-    const { one, other, append } = await setup();
-    let calls = 0;
-    one.onChange(() => {
-      calls++;
+  if (dialect === 'sqlite')
+    it('tells of what another appends from the first moment on', async () => {
+      const { one, other, append } = await setup();
+      let calls = 0;
+      one.onChange(() => {
+        calls++;
+      });
+      await append(other);
+      await expect.poll(() => calls).toBeGreaterThan(0);
     });
-    await append(other);
-    await expect.poll(() => calls).toBeGreaterThan(0);
-  });
 
   it('tells two who listen, and the one that stays when the other goes', async () => {
     const { one, append } = await setup();
