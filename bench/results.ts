@@ -164,13 +164,9 @@ export function missingResult(
 ): Result {
   const rates = ours.map(({ perSecond }) => perSecond);
   return {
-    name,
-    ...(rates.length > 0 ? described(rates, unit) : { value: null, unit, spread: null }),
+    ...unmeasured(name, unit, gateAtLeast(atLeast), missing),
+    ...(rates.length > 0 && described(rates, unit)),
     against,
-    ratio: null,
-    gate: gateAtLeast(atLeast),
-    pass: null,
-    missing,
   };
 }
 

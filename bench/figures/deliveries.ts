@@ -1,31 +1,30 @@
 /** Deliveries of webhooks: how many a second, and whether one receiver that hangs holds up the others. */
-import { startServices } from '../../test/support/services.ts';
 import { openConnections, p99 } from '../load.ts';
 import { type MeasuredServer, startCountersign } from '../processes.ts';
 import { type BenchReceiver, startBenchReceiver } from '../receiver.ts';
+import { overRedis } from '../redis.ts';
 import { floorResult, type Result, ratioCeiling, unmeasured } from '../results.ts';
 import { createEndpoints, revocations, TO_LOOPBACK } from '../revocable.ts';
 import { CONNECTIONS } from '../rounds.ts';
 
+const UNIT = 'deliveries/s';
 const PER_SECOND_MIN = 1_500;
 const ENDPOINTS = 50;
 const EVENTS_A_ROUND = 150;
 const ROUNDS = 3;
 
 export async function measureDeliveries(): Promise<Result[]> {
-  return [floorResult('deliveries', 'deliveries/s', PER_SECOND_MIN, await rates({}))];
+  return [await measureRates('deliveries', {})];
 }
 
 export async function measureDeliveriesBullmq(): Promise<Result[]> {
   const name = 'deliveries-bullmq';
-  const { redis, stop } = await startServices(['redis']);
-  try {
-    if (redis.url === null) return [unmeasured(name, 'deliveries/s', `≥ ${PER_SECOND_MIN}`, redis.missing)];
-    return [floorResult(name, 'deliveries/s', PER_SECOND_MIN, await rates({ REDIS_URL: redis.url }))];
-  } finally {
-    await stop();
-  }
+  const without = (missing: string) => unmeasured(name, UNIT, `≥ ${PER_SECOND_MIN}`, missing);
+  return [await overRedis((env) => measureRates(name, env), without)];
 }
+
+const measureRates = async (name: string, env: NodeJS.ProcessEnv) =>
+  floorResult(name, UNIT, PER_SECOND_MIN, await rates(env));
 
 /** Of rounds in which every endpoint is owed many events at once: from the first arrival to the last. */
 async function rates(env: NodeJS.ProcessEnv): Promise<number[]> {

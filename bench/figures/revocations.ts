@@ -4,12 +4,12 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { startServices } from '../../test/support/services.ts';
 import { leave } from '../leftovers.ts';
 import { arrive, p99, saturate } from '../load.ts';
 import { createMinter, mintRequest } from '../minter.ts';
 import { type MeasuredServer, startCountersign } from '../processes.ts';
 import { type BenchReceiver, startBenchReceiver } from '../receiver.ts';
+import { overRedis } from '../redis.ts';
 import { ceilingResult, type Result, unmeasured } from '../results.ts';
 import { createEndpoints, revocations, TO_LOOPBACK } from '../revocable.ts';
 
@@ -36,16 +36,13 @@ export async function measureRevocations(): Promise<Result[]> {
 
 export async function measureRevocationsBullmq(): Promise<Result[]> {
   const name = 'revocation-to-first-attempt-bullmq';
-  const { redis, stop } = await startServices(['redis']);
-  try {
-    if (redis.url === null) return [unmeasured(name, 'ms', `≤ ${BULLMQ_MS_MAX}`, redis.missing)];
-    const server = await startCountersign({ env: { ...TO_LOOPBACK, REDIS_URL: redis.url } });
+  const measure = async (env: NodeJS.ProcessEnv) => {
+    const server = await startCountersign({ env: { ...TO_LOOPBACK, ...env } });
     const attempts = await firstAttempts(server);
     await server.stop();
-    return [ceilingResult(name, 'ms', BULLMQ_MS_MAX, attempts)];
-  } finally {
-    await stop();
-  }
+    return ceilingResult(name, 'ms', BULLMQ_MS_MAX, attempts);
+  };
+  return [await overRedis(measure, (missing) => unmeasured(name, 'ms', `≤ ${BULLMQ_MS_MAX}`, missing))];
 }
 
 /** While a machine mints as fast as it can: revocations go ahead of minting. */

@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, describe, inject, onTestFinished } from 'vitest';
-import { openStore, type Store } from '../../db/store.ts';
+import { openStore, type Rows, type Store } from '../../db/store.ts';
 import type { Caller, Deps, Role } from '../../server/deps.ts';
 import { openInstallation } from '../../server/domain/installation.ts';
 import { createKeyShapes } from '../../server/domain/key-shapes.ts';
@@ -139,6 +139,20 @@ export async function openTestDeps(dialect: Dialect): Promise<TestDeps> {
     adminKey: firstSecretKey ?? '',
   };
 }
+
+/** The same, but that a transaction fails after which `isPoisoned` finds what it should not. */
+export const failingAfter = (deps: TestDeps, isPoisoned: (tx: Rows) => Promise<boolean>): TestDeps => ({
+  ...deps,
+  store: {
+    ...deps.store,
+    tx: (work, lane) =>
+      deps.store.tx(async (tx) => {
+        const result = await work(tx);
+        if (await isPoisoned(tx)) throw new Error('poisoned');
+        return result;
+      }, lane),
+  },
+});
 
 /** A caller with a role, as the authenticator would have made it. */
 export function callerWith(role: Role): Caller {

@@ -11,7 +11,13 @@ import { listEvents } from '../../../server/domain/events.ts';
 import { announceExpiries } from '../../../server/domain/expiry.ts';
 import type { JobCursor } from '../../../server/domain/jobs.ts';
 import { createSecretKey, createSecretKeyInput } from '../../../server/domain/secret-keys.ts';
-import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+import {
+  callerWith,
+  describeOnEachDialect,
+  failingAfter,
+  openTestDeps,
+  type TestDeps,
+} from '../../support/deps.ts';
 import { expectChained } from '../../support/event-log.ts';
 
 const admin = callerWith('admin');
@@ -117,20 +123,10 @@ describeOnEachDialect('announceExpiries()', (dialect: Store['dialect']) => {
     const other = await newKey(deps, 'other', 0.6);
     const { cursor } = await pass(deps);
     deps.clock.now += DAY;
-    const broken: TestDeps = {
-      ...deps,
-      store: {
-        ...deps.store,
-        tx: (work, lane) =>
-          deps.store.tx(async (tx) => {
-            const result = await work(tx);
-            const { expiryNotices: n } = tx.tables;
-            const [found] = await tx.db.select().from(n).where(sql`${n.owner_id} = ${poisoned.id}`);
-            if (found) throw new Error('poisoned');
-            return result;
-          }, lane),
-      },
-    };
+    const broken = failingAfter(deps, async ({ db, tables: { expiryNotices: n } }) => {
+      const [found] = await db.select().from(n).where(sql`${n.owner_id} = ${poisoned.id}`);
+      return found !== undefined;
+    });
     const failed = await pass(broken, cursor);
     expect(failed.errors).toHaveLength(1);
     expect(await announced(deps)).toEqual([['api_key.expired', other.id]]);

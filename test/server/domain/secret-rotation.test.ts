@@ -45,6 +45,7 @@ import {
   anywhere,
   callerWith,
   describeOnEachDialect,
+  failingAfter,
   openTestDeps,
   presented,
   type TestDeps,
@@ -453,20 +454,10 @@ describeOnEachDialect('enforceRotationPolicies()', (dialect) => {
     const others = [];
     for (let i = 0; i < 60; i++) others.push(await newKey(deps, rotation, { name: `key-${i}` }));
     deps.clock.now += DAY;
-    const broken: TestDeps = {
-      ...deps,
-      store: {
-        ...deps.store,
-        tx: (work, lane) =>
-          deps.store.tx(async (tx) => {
-            const result = await work(tx);
-            const { events: e } = tx.tables;
-            const [found] = await tx.db.select().from(e).where(eq(e.type, 'api_key.secret_expired'));
-            if (found?.object_id === poisoned.id) throw new Error('poisoned');
-            return result;
-          }, lane),
-      },
-    };
+    const broken = failingAfter(deps, async ({ db, tables: { events: e } }) => {
+      const [found] = await db.select().from(e).where(eq(e.type, 'api_key.secret_expired'));
+      return found?.object_id === poisoned.id;
+    });
     expect(await pass(broken)).toHaveLength(1);
     const ids = async () => (await told(deps)).map(({ objectId }) => objectId);
     expect((await ids()).sort()).toEqual(others.map(({ id }) => id).sort());
