@@ -20,9 +20,10 @@ export type PreparedText = (values: unknown[]) => unknown[][] | Promise<unknown[
 
 /**
  * Which transactions go first when several wait for the one writer of SQLite. Revocations overtake everything;
- * minting, which may come in floods, comes last.
+ * minting, which may come in floods, comes last. Nobody waits for what is unhurried, so it waits a few milliseconds to be
+ * committed together with something else.
  */
-export type Lane = 'revocation' | 'normal' | 'minting';
+export type Lane = 'revocation' | 'normal' | 'unhurried' | 'minting';
 
 export interface Store {
   readonly dialect: 'sqlite' | 'postgres';

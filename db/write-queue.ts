@@ -9,6 +9,10 @@ const BATCH_MS_MAX = 2;
 /** As long as each turn of the event loop brings more transactions, a batch waits for them, but no longer than this. */
 const GATHER_MS_MAX = 1;
 
+/** What is unhurried is committed after this long, or with so many of its kind, if nothing else is before. */
+const UNHURRIED_MS_MAX = 5;
+const UNHURRIED_MAX = 8;
+
 interface Waiting {
   lane: Lane;
   work: (tx: Rows) => Promise<unknown>;
@@ -43,11 +47,14 @@ export interface QueueOptions {
  * savepoint, are committed once, and only then answered: one fsync serves them all.
  */
 export class WriteQueue {
-  readonly #lanes: Record<Lane, Waiting[]> = { revocation: [], normal: [], minting: [] };
+  readonly #lanes: Record<Lane, Waiting[]> = { revocation: [], normal: [], unhurried: [], minting: [] };
   readonly #open: () => Writer;
   readonly #options: QueueOptions;
   #writer: Writer | undefined;
   #draining: Promise<void> | undefined;
+  /** Until when what is unhurried may wait. */
+  #patience: NodeJS.Timeout | undefined;
+  #isImpatient = false;
   #closed = false;
 
   constructor(open: () => Writer, options: QueueOptions) {
@@ -61,13 +68,24 @@ export class WriteQueue {
       return Promise.reject(new StoreError('unavailable', 'Cannot write: the store is closed'));
     return new Promise<T>((resolve, reject) => {
       this.#lanes[lane].push({ lane, work, resolve: resolve as (value: unknown) => void, reject });
-      this.#draining ??= this.#drain();
+      if (lane === 'unhurried') this.#patience ??= setTimeout(() => this.#losePatience(), UNHURRIED_MS_MAX);
+      this.#begin();
     });
+  }
+
+  #losePatience(): void {
+    this.#isImpatient = true;
+    this.#begin();
+  }
+
+  #begin(): void {
+    if (this.#isDue()) this.#draining ??= this.#drain();
   }
 
   /** Takes no more transactions, and waits for those it took. */
   async end(): Promise<void> {
     this.#closed = true;
+    this.#losePatience();
     await this.#draining;
   }
 
@@ -76,20 +94,28 @@ export class WriteQueue {
   }
 
   #next(): Waiting | undefined {
-    return this.#lanes.revocation.shift() ?? this.#lanes.normal.shift() ?? this.#lanes.minting.shift();
+    const { revocation, normal, unhurried, minting } = this.#lanes;
+    return revocation.shift() ?? normal.shift() ?? unhurried.shift() ?? minting.shift();
   }
 
   async #drain(): Promise<void> {
     for (;;) {
       await this.#gather();
-      if (this.#waiting() === 0) break;
+      if (!this.#isDue()) break;
       try {
-        await this.#batch(await this.#begin());
+        await this.#batch(await this.#lock());
       } catch (error) {
         for (let waiting = this.#next(); waiting; waiting = this.#next()) waiting.reject(error);
       }
+      if (this.#lanes.unhurried.length === 0) this.#calmDown();
     }
     this.#draining = undefined;
+  }
+
+  #calmDown(): void {
+    clearTimeout(this.#patience);
+    this.#patience = undefined;
+    this.#isImpatient = false;
   }
 
   /** Turns of the event loop: everything that arrives in them joins the batch. */
@@ -103,11 +129,16 @@ export class WriteQueue {
   }
 
   #waiting(): number {
-    return this.#lanes.revocation.length + this.#lanes.normal.length + this.#lanes.minting.length;
+    return Object.values(this.#lanes).reduce((sum, lane) => sum + lane.length, 0);
+  }
+
+  #isDue(): boolean {
+    const unhurried = this.#lanes.unhurried.length;
+    return this.#waiting() > unhurried || unhurried >= UNHURRIED_MAX || (this.#isImpatient && unhurried > 0);
   }
 
   /** Takes SQLite's write lock, waiting for another process to let go of it. */
-  async #begin(): Promise<Writer> {
+  async #lock(): Promise<Writer> {
     const { lockTimeoutMs, reserve } = this.#options;
     const deadline = performance.now() + lockTimeoutMs;
     for (;;) {
@@ -181,7 +212,7 @@ export class WriteQueue {
       'full',
       'Cannot write: the disk is full, and its reserve is for revocations',
     );
-    for (const lane of ['normal', 'minting'] as const)
+    for (const lane of ['normal', 'unhurried', 'minting'] as const)
       for (const waiting of this.#lanes[lane].splice(0)) waiting.reject(error);
   }
 

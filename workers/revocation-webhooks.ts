@@ -1,7 +1,7 @@
 /** The job that sends events to webhook endpoints, revocations first. */
 import type { Deps } from '../server/deps.ts';
-import { claimDeliveries, Turns } from '../server/domain/deliveries.ts';
 import { type Attempted, attemptDelivery } from '../server/domain/delivery-attempts.ts';
+import { claimDeliveries, Turns } from '../server/domain/delivery-claims.ts';
 import { expandEvents } from '../server/domain/delivery-expansion.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
@@ -13,21 +13,35 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
   return {
     name: 'revocation-webhooks',
     async claim(limit) {
+      // Half of the room is for what waits already, lest what is new always goes before it.
+      const claimMax = turns.areOver ? Math.ceil(limit / 2) : 0;
       // All of the log first: a revocation may be its last event, and goes ahead of everything before it.
-      const upTo = await expandEvents(deps);
-      if (upTo !== writtenOut) turns.forget();
+      const { from, upTo, claimed, isLeft } = await expandEvents(deps, { turns, claimMax });
+      if (isLeft || from !== writtenOut) turns.forget();
       writtenOut = upTo;
-      return claimDeliveries(deps, limit, turns);
+      for (const { endpointId } of claimed) turns.began(endpointId);
+      return [...claimed, ...(await claimDeliveries(deps, limit - claimed.length, turns))];
     },
     async run(ref) {
-      const attempted = await attemptDelivery(deps, ref);
+      const attempted = await attempt(ref);
       if (!attempted) return;
-      // What waited because as many attempts at this endpoint were under way as may be.
-      if (turns.ended(attempted.endpointId)) deps.wake('revocation-webhooks');
       metrics.delivery(attempted.outcome, attempted);
       report(logger, ref, attempted);
     },
   };
+
+  async function attempt(ref: JobRef): Promise<Attempted | null> {
+    let endedAt: string | undefined;
+    try {
+      return await attemptDelivery(deps, ref, (endpointId) => {
+        endedAt = endpointId;
+        // What waited because as many attempts at this endpoint were under way as may be.
+        if (turns.ended(endpointId)) deps.wake('revocation-webhooks');
+      });
+    } finally {
+      if (endedAt !== undefined) turns.recorded(endedAt);
+    }
+  }
 }
 
 function report(logger: Logger, { id, attempt }: JobRef, attempted: Attempted) {

@@ -703,7 +703,7 @@ export async function revokeApiKey(
       if (before.revoked_at !== null) return answer(tx, before, now);
       const revocation = revocationOf(input, now);
       const row = { ...before, ...revocation };
-      await tx.db.update(tx.tables.apiKeys).set(revocation).where(eq(tx.tables.apiKeys.id, row.id));
+      await writeRevocation(tx, { id: row.id, ...revocation });
       return answer(tx, row, now, {
         type: 'api_key.revoked',
         ...eventOf(row, { reason: input.reason, denyUntil: row.expires_at }),
@@ -712,6 +712,20 @@ export async function revokeApiKey(
     'revocation',
   );
 }
+
+const writeRevocation = statement((db, { apiKeys: k }) =>
+  db
+    .update(k)
+    .set({
+      live_name: null,
+      revoked_at: sql`${placeholder('revoked_at')}`,
+      revocation_reason: sql`${placeholder('revocation_reason')}`,
+      revocation_note: sql`${placeholder('revocation_note')}`,
+      updated_at: sql`${placeholder('updated_at')}`,
+    })
+    .where(eq(k.id, placeholder('id')))
+    .prepare('api_key_revoke'),
+);
 
 function revocationOf(
   { reason, note }: { reason: RevocationReason; note?: string | null | undefined },

@@ -85,9 +85,14 @@ export interface Attempted {
 
 /**
  * Makes the attempt and records what became of it. Answers null when there was nothing to do: the delivery was claimed
- * again, is done, or its endpoint was deleted or disabled.
+ * again, is done, or its endpoint was deleted or disabled. `onEnd` is told when nothing is under way at the endpoint any
+ * more on its account, which is before it is recorded.
  */
-export async function attemptDelivery(deps: Deps, ref: DeliveryRef): Promise<Attempted | null> {
+export async function attemptDelivery(
+  deps: Deps,
+  ref: DeliveryRef,
+  onEnd: (endpointId: string) => void = () => {},
+): Promise<Attempted | null> {
   let owed: Owed | undefined;
   try {
     [owed] = await readOwed(deps.store.read, { id: ref.id, attempt: ref.attempt });
@@ -99,6 +104,7 @@ export async function attemptDelivery(deps: Deps, ref: DeliveryRef): Promise<Att
   const event = toEvent(owed.event);
   const beganAt = deps.now();
   const sent = await send(deps, event, endpoint, beganAt);
+  onEnd(endpoint.id);
   const outcome = outcomeOf(delivery, sent, deps.now());
   const verdict = verdictOf(delivery, endpoint, sent, deps.now());
   if (!(await record(deps, { ref, sent, beganAt, outcome, verdict }))) return null;
@@ -274,11 +280,16 @@ const WEBHOOKS: Caller = { principal: { kind: 'system', id: 'webhooks' }, reques
 
 /** Writes down an attempt, unless the delivery was claimed again or is done; answers whether it did. */
 async function record(deps: Deps, ended: Ended): Promise<boolean> {
-  return change(deps, WEBHOOKS, async (tx) => {
-    if (!(await recordOutcome(tx, ended))) return { result: false, event: null };
-    await recordAttempt(tx, ended, deps.now());
-    return { result: true, event: ended.verdict && (await recordVerdict(tx, ended.verdict, deps.now())) };
-  });
+  return change(
+    deps,
+    WEBHOOKS,
+    async (tx) => {
+      if (!(await recordOutcome(tx, ended))) return { result: false, event: null };
+      await recordAttempt(tx, ended, deps.now());
+      return { result: true, event: ended.verdict && (await recordVerdict(tx, ended.verdict, deps.now())) };
+    },
+    'unhurried',
+  );
 }
 
 async function recordOutcome(tx: Rows, { ref, sent, beganAt, outcome }: Ended): Promise<boolean> {

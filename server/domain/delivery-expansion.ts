@@ -1,38 +1,21 @@
 /** Which webhook endpoints are owed which events: the log, written out as deliveries. */
-import { and, asc, eq, gt, isNull, lte, or, type Placeholder, placeholder, type SQL, sql } from 'drizzle-orm';
+import { and, asc, eq, gt, lte, placeholder, sql } from 'drizzle-orm';
 import { flatStatement, statement } from '../../db/statement.ts';
-import type { Db, Rows } from '../../db/store.ts';
+import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Deps } from '../deps.ts';
+import {
+  type Claim,
+  GRACE_MS,
+  mayBeClaimedAtOnce,
+  ORDINARY_PRIORITY,
+  REVOCATION_PRIORITY,
+  type Turns,
+} from './delivery-claims.ts';
 import { type EventType, REVOCATIONS } from './event-types.ts';
 
 type DeliveryRow = Rows['tables']['deliveries']['$inferSelect'];
 type WebhookEndpointRow = Rows['tables']['webhookEndpoints']['$inferSelect'];
-
-export const REVOCATION_PRIORITY = 0;
-export const ORDINARY_PRIORITY = 1;
-export const PRIORITIES = [REVOCATION_PRIORITY, ORDINARY_PRIORITY] as const;
-
-/** Written out, because a partial index serves only a query that repeats its condition to the letter. */
-export const isPending = sql`state = 'pending'`;
-
-/** A query of the ids that deliveries are owed to: it walks from one to the next along the index, past none of what each is owed. */
-export function owedEndpoints(db: Db, d: Rows['tables']['deliveries']): SQL {
-  const next = (after?: SQL) =>
-    db
-      .select({ id: d.endpoint_id })
-      .from(d)
-      .where(and(isPending, after && gt(d.endpoint_id, after)))
-      .orderBy(asc(d.endpoint_id))
-      .limit(1);
-  return sql`with recursive owed(id) as (
-    select (${next()}) union all select (${next(sql`owed.id`)}) from owed where owed.id is not null
-  ) select id from owed where id is not null`;
-}
-
-/** Whether something may be sent to an endpoint now: it is enabled, and did not ask for patience. */
-export const maySendTo = (w: Rows['tables']['webhookEndpoints'], now: number | Placeholder) =>
-  and(eq(w.enabled, true), or(isNull(w.throttled_until), lte(w.throttled_until, now)));
 
 /** Rows written in one transaction, and events read for them: SQLite's writer is held for no longer than that takes. */
 const EXPAND_ROWS_MAX = 1_000;
@@ -41,31 +24,66 @@ const INSERT_ROWS = 250;
 /** So few are written by a prepared statement each; of more it is faster to build one for all. */
 const SINGLE_ROWS_MAX = 16;
 
-/** Writes out all that has happened, step by step. Answers up to which sequence it is written out, by whoever did it. */
-export async function expandEvents(deps: Deps): Promise<number> {
-  for (;;) {
-    const { upTo, mayBeMore } = await expandSome(deps);
-    if (!mayBeMore) return upTo;
+/** What was written out, by whoever did it. */
+export interface Expanded {
+  /** From which sequence on there was something to write out. */
+  from: number;
+  /** Up to which sequence it is written out. */
+  upTo: number;
+  /** What was claimed as it was written out. */
+  claimed: Claim[];
+  /** Whether something else was. */
+  isLeft: boolean;
+}
+
+/** Who claims what can be sent at once: so many deliveries at most. */
+export interface Claimant {
+  turns: Turns;
+  claimMax: number;
+}
+
+/**
+ * Writes out all that has happened, step by step. What could be sent at once is claimed with that, where a claimant is
+ * given: then nobody need look for it.
+ */
+export async function expandEvents(deps: Deps, claimant?: Claimant): Promise<Expanded> {
+  const all = await expandSome(deps, claimant);
+  for (let step = all; step.mayBeMore; ) {
+    const rest = claimant && { ...claimant, claimMax: claimant.claimMax - all.claimed.length };
+    step = await expandSome(deps, rest);
+    all.upTo = step.upTo;
+    all.claimed.push(...step.claimed);
+    all.isLeft ||= step.isLeft;
   }
+  return all;
 }
 
 /**
  * One step: writes out which endpoints are owed the next events of the log. Of several processes that do so at once
  * exactly one moves the cursor.
  */
-export async function expandSome(deps: Deps): Promise<{ upTo: number; mayBeMore: boolean }> {
+export async function expandSome(
+  deps: Deps,
+  claimant?: Claimant,
+): Promise<Expanded & { mayBeMore: boolean }> {
   const [at] = await readCursor(deps.store.read, {});
   if (!at) throw new Error('The log has no head: the database was never set up');
-  if (at.cursor >= at.head) return { upTo: at.cursor, mayBeMore: false };
+  const { cursor: from, head } = at;
+  if (from >= head) return { from, upTo: from, claimed: [], isLeft: false, mayBeMore: false };
   const [{ count } = { count: 0 }] = await countEndpoints(deps.store.read, {});
-  const upTo = Math.min(at.head, at.cursor + eventsAtOnce(count));
-  await deps.store.tx(async (tx) => {
+  const upTo = Math.min(head, from + eventsAtOnce(count));
+  const written = await deps.store.tx(async (tx) => {
     // First, because it takes the lock on PostgreSQL: whoever comes second finds the cursor moved.
-    const moved = await moveCursor(tx, { from: at.cursor, to: upTo });
-    if (moved.length > 0) await insertDeliveries(tx, deps, at.cursor, upTo);
+    const moved = await moveCursor(tx, { from, to: upTo });
+    return moved.length > 0 ? insertDeliveries(tx, deps, { after: from, upTo }, claimant) : BY_OTHERS;
   });
-  return { upTo, mayBeMore: true };
+  return { from, upTo, ...written, mayBeMore: true };
 }
+
+type Written = Pick<Expanded, 'claimed' | 'isLeft'>;
+
+const NOTHING: Written = { claimed: [], isLeft: false };
+const BY_OTHERS: Written = { claimed: [], isLeft: true };
 
 /**
  * Writes out all that has happened, in a transaction that is about to change what an endpoint is owed: what happened
@@ -78,7 +96,7 @@ export async function expandUntilNow(tx: Rows, deps: Deps): Promise<void> {
     const [at] = await readCursor(tx, {});
     if (!at || at.cursor >= at.head) return;
     const moved = await moveCursor(tx, { from: at.cursor, to: at.head });
-    if (moved.length > 0) await insertDeliveries(tx, deps, at.cursor, at.head);
+    if (moved.length > 0) await insertDeliveries(tx, deps, { after: at.cursor, upTo: at.head });
   }
 }
 
@@ -112,9 +130,14 @@ function eventsAtOnce(endpointCount: number): number {
   return Math.min(EXPAND_EVENTS_MAX, Math.ceil(EXPAND_ROWS_MAX / endpointCount));
 }
 
-async function insertDeliveries(tx: Rows, deps: Deps, after: number, upTo: number): Promise<void> {
+async function insertDeliveries(
+  tx: Rows,
+  deps: Deps,
+  { after, upTo }: { after: number; upTo: number },
+  claimant?: Claimant,
+): Promise<Written> {
   const endpoints = await readEnabled(tx, {});
-  if (endpoints.length === 0) return;
+  if (endpoints.length === 0) return NOTHING;
   const begin = Math.max(after, Math.min(...endpoints.map((endpoint) => endpoint.created_seq)));
   const happened = await readHappened(tx, { begin, upTo });
   const now = deps.now();
@@ -123,16 +146,28 @@ async function insertDeliveries(tx: Rows, deps: Deps, after: number, upTo: numbe
       .filter((endpoint) => isOwed(endpoint, event))
       .map((endpoint) => newDelivery(event.seq, event.type, endpoint.id, now)),
   );
-  if (owed.length <= SINGLE_ROWS_MAX) {
-    for (const row of owed) await insertDelivery(tx, row);
-    return;
-  }
+  if (owed.length <= SINGLE_ROWS_MAX) return insertSingly(tx, owed, claimant);
   for (let i = 0; i < owed.length; i += INSERT_ROWS) {
     await tx.db
       .insert(tx.tables.deliveries)
       .values(owed.slice(i, i + INSERT_ROWS))
       .onConflictDoNothing();
   }
+  return { claimed: [], isLeft: true };
+}
+
+/** In the order of events, so that of one endpoint none is claimed before an earlier one of its kind. */
+async function insertSingly(tx: Rows, owed: readonly DeliveryRow[], claimant?: Claimant): Promise<Written> {
+  const claimed: Claim[] = [];
+  for (const row of owed) {
+    const { id, endpoint_id: endpointId, priority, next_at: now } = row;
+    const mayClaim = claimant !== undefined && claimed.length < claimant.claimMax;
+    const isClaimed = mayClaim && (await mayBeClaimedAtOnce(tx, row, claimant.turns));
+    if (isClaimed) claimed.push({ id, attempt: 1, endpointId, urgent: priority === REVOCATION_PRIORITY });
+    const claim = isClaimed && { attempt: 1, claimed_at: now, next_at: now + GRACE_MS };
+    await insertDelivery(tx, { ...row, ...claim });
+  }
+  return { claimed, isLeft: claimed.length < owed.length };
 }
 
 const readEnabled = statement((db, { webhookEndpoints: w }) =>
@@ -167,6 +202,7 @@ const insertDelivery = flatStatement<DeliveryRow & Record<string, unknown>, obje
         attempt: placeholder('attempt'),
         failures: placeholder('failures'),
         next_at: placeholder('next_at'),
+        claimed_at: placeholder('claimed_at'),
         created_at: placeholder('created_at'),
       })
       .onConflictDoNothing(),

@@ -2,7 +2,7 @@
 import { and, asc, eq, gte, inArray, lte, ne, notExists, sql } from 'drizzle-orm';
 import type { Store } from '../../db/store.ts';
 import type { Deps } from '../deps.ts';
-import { owedEndpoints } from './delivery-expansion.ts';
+import { owedEndpoints } from './delivery-claims.ts';
 import type { JobCursor, JobStep } from './jobs.ts';
 import { removeOwed } from './webhook-endpoints.ts';
 

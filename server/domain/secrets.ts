@@ -1,8 +1,20 @@
 /** Secrets: the hashes of values people hold, and who is calling when one is presented. */
-import { and, asc, eq, gt, inArray, isNull, or, placeholder, sql } from 'drizzle-orm';
+import {
+  and,
+  asc,
+  eq,
+  gt,
+  inArray,
+  isNull,
+  or,
+  type Placeholder,
+  placeholder,
+  type SQL,
+  sql,
+} from 'drizzle-orm';
 import { LRUCache } from 'lru-cache';
-import { flatStatement } from '../../db/statement.ts';
-import type { Rows } from '../../db/store.ts';
+import { flatStatement, statement } from '../../db/statement.ts';
+import type { Db, Rows } from '../../db/store.ts';
 import type { SecretOwnerKind } from '../../db/tables/secrets.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import { newValue, rowMac, startOf } from '../crypto/hashing.ts';
@@ -124,15 +136,25 @@ export async function findOwner(deps: Deps, value: string): Promise<NewSecret['o
 
 /** The first characters of each owner's newest value, by owner. One that was taken back is newest of nothing. */
 export async function startsOf(
-  { db, tables: { secrets } }: Rows,
+  rows: Rows,
   kind: SecretOwnerKind,
   ownerIds: readonly string[],
 ): Promise<Map<string, string>> {
-  if (ownerIds.length === 0) return new Map();
-  const rows = await db
+  const [ownerId, ...others] = ownerIds;
+  if (ownerId === undefined) return new Map();
+  const { db, tables } = rows;
+  const found =
+    others.length === 0
+      ? await readStarts(rows, { kind, ownerId })
+      : await startsIn(db, tables, kind, inArray(tables.secrets.owner_id, [...ownerIds]));
+  return new Map(found.map(({ ownerId, start }) => [ownerId, start]));
+}
+
+function startsIn(db: Db, { secrets }: Rows['tables'], kind: SecretOwnerKind | Placeholder, which: SQL) {
+  return db
     .select({ ownerId: secrets.owner_id, start: secrets.start })
     .from(secrets)
-    .where(and(eq(secrets.owner_kind, kind), inArray(secrets.owner_id, [...ownerIds])))
+    .where(and(eq(secrets.owner_kind, kind), which))
     .orderBy(
       sql`case when ${secrets.expires_at} is null then 1 else 0 end`,
       sql`case when ${secrets.revoked_at} is null then 1 else 0 end`,
@@ -140,8 +162,13 @@ export async function startsOf(
       asc(secrets.created_at),
       asc(secrets.id),
     );
-  return new Map(rows.map(({ ownerId, start }) => [ownerId, start]));
 }
+
+const readStarts = statement((db, tables) =>
+  startsIn(db, tables, placeholder('kind'), eq(tables.secrets.owner_id, placeholder('ownerId'))).prepare(
+    'secret_starts_of_owner',
+  ),
+);
 
 type MacColumns = Pick<SecretRow, 'id' | 'owner_kind' | 'owner_id' | 'hash' | 'expires_at' | 'revoked_at'>;
 

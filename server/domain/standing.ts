@@ -1,7 +1,7 @@
 /** How far behind the work is, as rows say: what operators watch. */
 import { and, eq, inArray, isNotNull, lte, sql } from 'drizzle-orm';
 import type { Deps } from '../deps.ts';
-import { isPending, maySendTo, PRIORITIES } from './delivery-expansion.ts';
+import { isPending, maySendTo, PRIORITIES } from './delivery-claims.ts';
 import { listJobs } from './jobs.ts';
 
 /** Counting more would take longer than anybody should wait for it. */

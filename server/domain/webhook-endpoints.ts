@@ -7,7 +7,8 @@ import { generateWebhookKey, WEBHOOK_SECRET_PREFIX } from '../crypto/webhook-sig
 import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { URL_LENGTH_MAX } from '../outbound.ts';
-import { expandEvents, expandUntilNow, isPending } from './delivery-expansion.ts';
+import { isPending } from './delivery-claims.ts';
+import { expandEvents, expandUntilNow } from './delivery-expansion.ts';
 import { EVENT_TYPES, type EventType } from './event-types.ts';
 import { change, type NewEvent } from './events.ts';
 import { description, subject, webhookEndpointId } from './fields.ts';

@@ -81,6 +81,46 @@ describe('group commit', () => {
     expect(carried).toEqual(expected);
   });
 
+  it('commits what is unhurried with the next that is not, and by itself when nothing else comes or many wait', async () => {
+    const location = await freshDatabase('sqlite');
+    const carried: number[] = [];
+    const store = await openStore({ location, onCommit: (transactions) => carried.push(transactions) });
+    onTestFinished(() => store.close());
+    await store.migrate();
+    const unhurried = (count: number) =>
+      Array.from({ length: count }, (_, i) =>
+        store.tx((tx) => addRow(tx, `${carried.length} ${i}`), 'unhurried'),
+      );
+
+    const accompanied = unhurried(2);
+    await new Promise(setImmediate);
+    await new Promise(setImmediate);
+    expect(carried).toEqual([]);
+    await Promise.all([...accompanied, store.tx((tx) => addRow(tx, 'hurried'))]);
+    expect(carried).toEqual([3]);
+
+    await Promise.all(unhurried(1));
+    expect(carried).toEqual([3, 1]);
+
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    await Promise.all(unhurried(8));
+    expect(carried).toEqual([3, 1, 8]);
+  });
+
+  it('commits what is unhurried before it closes', async () => {
+    const location = await freshDatabase('sqlite');
+    const store = await openStore({ location });
+    await store.migrate();
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    onTestFinished(() => void vi.useRealTimers());
+    const waiting = store.tx((tx) => addRow(tx, 'last'), 'unhurried');
+    await store.close();
+    await waiting;
+    vi.useRealTimers();
+    expect(await rowIds(await openAt(location))).toEqual(['last']);
+  });
+
   it('runs revocations before all else and minting last, each in the order they came', async () => {
     const store = await openTestStore('sqlite');
     const order: string[] = [];
@@ -88,12 +128,13 @@ describe('group commit', () => {
     await Promise.all([
       store.tx(note('mint 1'), 'minting'),
       store.tx(note('mint 2'), 'minting'),
+      store.tx(note('record 1'), 'unhurried'),
       store.tx(note('change 1')),
       store.tx(note('revoke 1'), 'revocation'),
       store.tx(note('change 2')),
       store.tx(note('revoke 2'), 'revocation'),
     ]);
-    expect(order).toEqual(['revoke 1', 'revoke 2', 'change 1', 'change 2', 'mint 1', 'mint 2']);
+    expect(order).toEqual(['revoke 1', 'revoke 2', 'change 1', 'change 2', 'record 1', 'mint 1', 'mint 2']);
   });
 });
 

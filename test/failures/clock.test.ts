@@ -9,7 +9,7 @@ import {
   revokeApiKey,
   revokeApiKeyInput,
 } from '../../server/domain/api-keys.ts';
-import { claimDeliveries } from '../../server/domain/deliveries.ts';
+import { claimDeliveries } from '../../server/domain/delivery-claims.ts';
 import { expandEvents } from '../../server/domain/delivery-expansion.ts';
 import { ensureJobs, takeLease } from '../../server/domain/jobs.ts';
 import { createLogger } from '../../server/logger.ts';

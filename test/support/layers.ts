@@ -243,7 +243,7 @@ export const CLOCKS: Record<string, string> = {
   'server/audit-verify': 'a main',
   'server/app': 'how long a request has taken',
   'server/domain/signing-keys': 'the age of a set of keys in memory; a test gives another clock',
-  'server/domain/deliveries': 'the age of what was seen to be due; a test gives another clock',
+  'server/domain/delivery-claims': 'the age of what was seen to be due; a test gives another clock',
   'server/domain/key-shapes': 'the age of a set of shapes in memory; a test gives another clock',
   'db/sqlite': 'how long a lock has been waited for',
   'db/write-queue': 'how long a lock has been waited for, and a batch has lasted',

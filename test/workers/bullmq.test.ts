@@ -1,12 +1,8 @@
 import { Queue } from 'bullmq';
 import type { Redis } from 'ioredis';
 import { expect, inject, it, onTestFinished, vi } from 'vitest';
-import {
-  ATTEMPTS_AT_ONCE_MAX,
-  GRACE_MS,
-  listDeliveries,
-  listDeliveriesInput,
-} from '../../server/domain/deliveries.ts';
+import { listDeliveries, listDeliveriesInput } from '../../server/domain/deliveries.ts';
+import { ATTEMPTS_AT_ONCE_MAX, GRACE_MS } from '../../server/domain/delivery-claims.ts';
 import { parseJobId } from '../../workers/bullmq.ts';
 import { RUNS_MAX } from '../../workers/transport.ts';
 import { startReceiver } from '../support/receiver.ts';

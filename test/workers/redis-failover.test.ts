@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, it, onTestFinished, vi } from 'vitest';
-import { GRACE_MS, listDeliveries, listDeliveriesInput } from '../../server/domain/deliveries.ts';
+import { listDeliveries, listDeliveriesInput } from '../../server/domain/deliveries.ts';
+import { GRACE_MS } from '../../server/domain/delivery-claims.ts';
 import { createLimits } from '../../server/limits.ts';
 import { connectRedis } from '../../server/redis.ts';
 import { startReceiver } from '../support/receiver.ts';

@@ -2,25 +2,28 @@ import { eq, sql } from 'drizzle-orm';
 import { expect, it } from 'vitest';
 import { createApiKey, createApiKeyInput, revokeApiKey } from '../../../server/domain/api-keys.ts';
 import {
-  ATTEMPTS_AT_ONCE_MAX,
-  claimDeliveries,
-  GRACE_MS,
   getDelivery,
   listDeliveries,
   listDeliveriesInput,
   replayDeliveries,
   replayDeliveriesInput,
   resendDelivery,
-  Turns,
 } from '../../../server/domain/deliveries.ts';
 import {
   attemptDelivery,
   BUSY_WAIT_MS,
+  type DeliveryRef,
   FAILING_MS_MAX,
   FAILURES_MIN,
   JITTER,
   SCHEDULES_MS,
 } from '../../../server/domain/delivery-attempts.ts';
+import {
+  ATTEMPTS_AT_ONCE_MAX,
+  claimDeliveries,
+  GRACE_MS,
+  Turns,
+} from '../../../server/domain/delivery-claims.ts';
 import { expandEvents, expandSome, expandUntilNow } from '../../../server/domain/delivery-expansion.ts';
 import { listEvents } from '../../../server/domain/events.ts';
 import { createMachine, createMachineInput, setMachineEnabled } from '../../../server/domain/machines.ts';
@@ -151,6 +154,90 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(await read.db.$count(read.tables.deliveries)).toBeLessThanOrEqual(1_000);
     await expandEvents(deps);
     expect(await read.db.$count(read.tables.deliveries)).toBe(2_400);
+  });
+
+  it('expandEvents() claims with the writing out what can be sent at once, and nothing that something goes before', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.*');
+    const turns = new Turns();
+    const expand = (claimMax: number) => expandEvents(deps, { turns, claimMax });
+    const id = await happen(deps);
+    expect(await expand(0)).toMatchObject({ claimed: [], isLeft: true });
+    // The one before it is due.
+    await happen(deps);
+    expect(await expand(8)).toMatchObject({ claimed: [], isLeft: true });
+    // A revocation goes before both.
+    await setMachineEnabled(deps, admin, id, false);
+    const { claimed, isLeft } = await expand(8);
+    expect(claimed).toEqual([{ id: expect.any(String), attempt: 1, endpointId: one, urgent: true }]);
+    expect(isLeft).toBe(false);
+    const rest = await claimDeliveries(deps, 32);
+    expect(rest.map((claim) => claim.id)).not.toContain(claimed[0]?.id);
+    expect(rest).toHaveLength(2);
+    expect(await attemptDelivery(deps, claimed[0] as DeliveryRef)).toMatchObject({ outcome: 'delivered' });
+  });
+
+  it('expandEvents() claims no more than it is told, nor than may be under way at an endpoint', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.*');
+    const turns = new Turns();
+    for (let i = 0; i < 3; i++) await happen(deps);
+    const few = await expandEvents(deps, { turns, claimMax: 2 });
+    expect(few).toMatchObject({ claimed: [{ attempt: 1 }, { attempt: 1 }], isLeft: true });
+    expect(await claimDeliveries(deps, 1)).toHaveLength(1);
+
+    for (let i = 0; i < 3; i++) await happen(deps);
+    const more = await expandEvents(deps, { turns, claimMax: 32 });
+    expect(more).toMatchObject({ claimed: [{ endpointId: one }], isLeft: true });
+    expect(await claimDeliveries(deps, 32)).toEqual([]);
+  });
+
+  it('expandEvents() claims nothing for an endpoint that asked for patience', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    deps.answer = async () => ({ status: 429 });
+    await happen(deps);
+    const turns = new Turns();
+    const { claimed } = await expandEvents(deps, { turns, claimMax: 8 });
+    await attemptDelivery(deps, claimed[0] as DeliveryRef);
+    await happen(deps);
+    expect(await expandEvents(deps, { turns, claimMax: 8 })).toMatchObject({ claimed: [], isLeft: true });
+  });
+
+  it('an attempt that ended takes no room, also before its row says so', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.*');
+    for (let i = 0; i < ATTEMPTS_AT_ONCE_MAX + 2; i++) await happen(deps);
+    await expandEvents(deps);
+    const turns = new Turns();
+    expect(await claimDeliveries(deps, 32, turns)).toHaveLength(ATTEMPTS_AT_ONCE_MAX);
+    const claimAnew = () => {
+      turns.forget();
+      return claimDeliveries(deps, 32, turns);
+    };
+    expect(await claimAnew()).toEqual([]);
+    turns.ended(one);
+    expect(await claimAnew()).toHaveLength(1);
+    expect(await claimAnew()).toEqual([]);
+    // As if it was written down: had it been, one more could begin.
+    turns.recorded(one);
+    expect(await claimAnew()).toEqual([]);
+  });
+
+  it('attemptDelivery() says that an attempt ended before it is recorded', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.*');
+    await happen(deps);
+    await expandEvents(deps);
+    const [claim] = await claimDeliveries(deps, 1);
+    const states: string[] = [];
+    let read: Promise<unknown> | undefined;
+    await attemptDelivery(deps, claim as DeliveryRef, (endpointId) => {
+      states.push(endpointId);
+      read = list(deps).then(([delivery]) => states.push(delivery?.state ?? 'none'));
+    });
+    await read;
+    expect(states).toEqual([one, 'pending']);
   });
 
   it('claimDeliveries() gives each to exactly one of many, revocations first', async () => {
