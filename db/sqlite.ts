@@ -3,6 +3,7 @@ import Database from 'better-sqlite3';
 import { drizzle } from 'drizzle-orm/better-sqlite3';
 import { migrate } from 'drizzle-orm/better-sqlite3/migrator';
 import { Changes } from './changes.ts';
+import { Checkpoints } from './checkpoints.ts';
 import { holdForHost } from './host.ts';
 import { sqliteKit } from './kit.ts';
 import { migrationsFolder } from './migrations.ts';
@@ -40,10 +41,12 @@ function open(
     reserve,
     onCommit(transactions) {
       onCommit?.(transactions);
+      checkpoints.committed();
       if (hasAppended) changes.tell();
       hasAppended = false;
     },
   });
+  const checkpoints = new Checkpoints(location, (pages) => queue.limitLog(pages));
   const reader = tuned(new Database(location, { readonly: true, timeout: lockTimeoutMs }));
   const reads = new ReadGroup(reader);
   const changes = new Changes((changed) => watchOtherConnections(reader, changed));
@@ -60,6 +63,7 @@ function open(
     async close() {
       changes.close();
       await queue.end();
+      await checkpoints.close();
       // Who closes last brings the write-ahead log into the file, and a connection that only reads cannot.
       reader.close();
       queue.closeWriter();

@@ -89,6 +89,11 @@ export class WriteQueue {
     await this.#draining;
   }
 
+  /** After how many pages of the write-ahead log COMMIT copies them into the file; a connection opened later does so after 1,000. */
+  limitLog(pages: number): void {
+    if (this.#writer?.connection.open) this.#writer.connection.pragma(`wal_autocheckpoint = ${pages}`);
+  }
+
   closeWriter(): void {
     this.#discardWriter();
   }

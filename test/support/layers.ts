@@ -245,6 +245,7 @@ export const CLOCKS: Record<string, string> = {
   'server/domain/signing-keys': 'the age of a set of keys in memory; a test gives another clock',
   'server/domain/delivery-claims': 'the age of what was seen to be due; a test gives another clock',
   'server/domain/key-shapes': 'the age of a set of shapes in memory; a test gives another clock',
+  'db/checkpoints': 'how often commits come, and since when none did',
   'db/sqlite': 'how long a lock has been waited for',
   'db/write-queue': 'how long a lock has been waited for, and a batch has lasted',
   'server/listen': 'when a webhook is sent, by the clock of whoever listens',
