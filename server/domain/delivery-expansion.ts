@@ -1,7 +1,7 @@
 /** Which webhook endpoints are owed which events: the log, written out as deliveries. */
-import { and, asc, eq, gt, lte, placeholder, sql } from 'drizzle-orm';
+import { and, asc, eq, gt, lte, placeholder, type SQL, sql } from 'drizzle-orm';
 import { flatStatement, statement } from '../../db/statement.ts';
-import type { Rows } from '../../db/store.ts';
+import type { Db, Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Deps } from '../deps.ts';
 import {
@@ -136,7 +136,7 @@ async function insertDeliveries(
   { after, upTo }: { after: number; upTo: number },
   claimant?: Claimant,
 ): Promise<Written> {
-  const endpoints = await readEnabled(tx, {});
+  const endpoints = await enabledEndpoints(tx);
   if (endpoints.length === 0) return NOTHING;
   const begin = Math.max(after, Math.min(...endpoints.map((endpoint) => endpoint.created_seq)));
   const happened = await readHappened(tx, { begin, upTo });
@@ -170,12 +170,39 @@ async function insertSingly(tx: Rows, owed: readonly DeliveryRow[], claimant?: C
   return { claimed, isLeft: claimed.length < owed.length };
 }
 
-const readEnabled = statement((db, { webhookEndpoints: w }) =>
+/** Without those whose row cannot be read: what they want is not known, and they must not stop the others. */
+async function enabledEndpoints(tx: Rows): Promise<Subscriber[]> {
+  const all = await unlessUnreadable(readEnabled(tx, {}));
+  if (all) return all;
+  const { db, tables } = tx;
+  const { webhookEndpoints: w } = tables;
+  const readable: Subscriber[] = [];
+  for (const { id } of await db.select({ id: w.id }).from(w).where(eq(w.enabled, true)))
+    readable.push(...((await unlessUnreadable(readEnabledOne(tx, { id }))) ?? []));
+  return readable;
+}
+
+/** Null where a column holds no JSON. */
+const unlessUnreadable = <T>(reading: Promise<T>): Promise<T | null> =>
+  reading.catch((error: unknown) => {
+    if (error instanceof SyntaxError) return null;
+    throw error;
+  });
+
+type Subscriber = Pick<WebhookEndpointRow, 'id' | 'created_seq' | 'event_types' | 'subjects'>;
+
+const subscribers = (db: Db, w: Rows['tables']['webhookEndpoints'], which?: SQL) =>
   db
     .select({ id: w.id, created_seq: w.created_seq, event_types: w.event_types, subjects: w.subjects })
     .from(w)
-    .where(eq(w.enabled, true))
-    .prepare('webhook_endpoints_enabled'),
+    .where(and(eq(w.enabled, true), which));
+
+const readEnabled = statement((db, { webhookEndpoints: w }) =>
+  subscribers(db, w).prepare('webhook_endpoints_enabled'),
+);
+
+const readEnabledOne = statement((db, { webhookEndpoints: w }) =>
+  subscribers(db, w, eq(w.id, placeholder('id'))).prepare('webhook_endpoint_enabled'),
 );
 
 const readHappened = statement((db, { events: e }) =>
@@ -237,10 +264,7 @@ interface Happened {
 }
 
 /** Whether an endpoint is to be sent an event: one after its own creation, of a type and a subject that it wants. */
-function isOwed(
-  endpoint: Pick<WebhookEndpointRow, 'id' | 'created_seq' | 'event_types' | 'subjects'>,
-  event: Happened,
-): boolean {
+function isOwed(endpoint: Subscriber, event: Happened): boolean {
   if (event.seq <= endpoint.created_seq) return false;
   if (event.type === 'webhook_endpoint.test') return event.object_id === endpoint.id;
   const { subjects: only } = endpoint;

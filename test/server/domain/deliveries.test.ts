@@ -130,6 +130,23 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(await list(deps)).toEqual([]);
   });
 
+  if (dialect === 'sqlite') {
+    it('expandEvents() passes over an endpoint whose filter is no JSON, and owes the others', async () => {
+      const deps = await open(dialect);
+      const spoilt = await subscribe(deps, 'machine.*');
+      const good = await subscribe(deps, 'machine.*');
+      await deps.store.tx(async ({ db, tables: { webhookEndpoints: w } }) => {
+        await db.update(w).set({ event_types: sql`'["machine.'` }).where(eq(w.id, spoilt));
+      });
+      await happen(deps);
+      await expandEvents(deps);
+      const owed = await deps.store.read.db
+        .select({ endpointId: deps.store.read.tables.deliveries.endpoint_id })
+        .from(deps.store.read.tables.deliveries);
+      expect(owed).toEqual([{ endpointId: good }]);
+    });
+  }
+
   it('expandEvents() by many at once writes out every event exactly once', async () => {
     const deps = await open(dialect);
     for (let i = 0; i < 3; i++) await subscribe(deps, 'machine.*');
