@@ -52,6 +52,12 @@ export const maySendTo = (w: Rows['tables']['webhookEndpoints'], now: number | P
  */
 export const GRACE_MS = 60_000;
 
+/**
+ * How long after it was claimed an attempt counts as under way: a request takes 15 s at most. The process that claimed it
+ * may have been killed, and then what happens next must not wait for its endpoint for as long as the attempt itself.
+ */
+export const UNDER_WAY_MS = 20_000;
+
 /** Attempts under way at one endpoint: one that hangs must not hold up the others. Several processes may exceed it. */
 export const ATTEMPTS_AT_ONCE_MAX = 4;
 
@@ -114,7 +120,7 @@ export class Turns {
     const now = deps.now();
     if (this.#isFresh && now < this.#nextAt) return this.areOver;
     const readAt = this.#clock();
-    const all = await readWaiting(deps.store.read, { now });
+    const all = await readWaiting(deps.store.read, { now, lostAt: lostAt(now) });
     this.#ahead = turnsOf(all, now, (one) => this.roomAt(one));
     this.#nextAt = nextOf(all, now);
     this.#full.clear();
@@ -210,6 +216,9 @@ class Counts {
 
 const isClaimed = sql`claimed_at is not null`;
 
+/** What was claimed longer ago than an attempt takes falls due again at this instant or before. */
+const lostAt = (now: number) => now + GRACE_MS - UNDER_WAY_MS;
+
 /** Of endpoints that may be sent to: how much is under way, and since when something is due. */
 function waiting(db: Db, { deliveries: d, webhookEndpoints: w }: Rows['tables'], which: SQL) {
   const ofEndpoint = eq(d.endpoint_id, w.id);
@@ -217,7 +226,7 @@ function waiting(db: Db, { deliveries: d, webhookEndpoints: w }: Rows['tables'],
   const underWay = db
     .select({ count: sql`count(*)` })
     .from(d)
-    .where(and(isClaimed, isPending, ofEndpoint, gt(d.next_at, now)));
+    .where(and(isClaimed, isPending, ofEndpoint, gt(d.next_at, placeholder('lostAt'))));
   const dueSince = (priority: number) =>
     sql<number | null>`(${db
       .select({ next_at: d.next_at })
@@ -258,7 +267,7 @@ export async function mayBeClaimedAtOnce(
   { endpoint_id: endpointId, priority, next_at: now }: DeliveryRow,
   turns: Turns,
 ): Promise<boolean> {
-  const [waits] = await readWaitingOf(tx, { endpointId, now });
+  const [waits] = await readWaitingOf(tx, { endpointId, now, lostAt: lostAt(now) });
   if (!waits || turns.roomAt(waits) <= 0) return false;
   return PRIORITIES.every((other) => other > priority || dueAtOf(waits, other) > now);
 }
@@ -297,7 +306,8 @@ async function claimTurns(deps: Deps, limit: number, turns: Turns): Promise<Clai
     for (let turn = turns.next(); turn; turn = claimed.length < limit ? turns.next() : undefined) {
       const { endpointId, priority, room } = turn;
       const atMost = Math.min(room, limit - claimed.length);
-      const rows = await claimOfEndpoint(tx, { endpointId, priority, now, lostAt: now + GRACE_MS, atMost });
+      const nextAt = now + GRACE_MS;
+      const rows = await claimOfEndpoint(tx, { endpointId, priority, now, nextAt, atMost });
       turns.take(turn, rows.length, atMost);
       const urgent = priority === REVOCATION_PRIORITY;
       rows.sort((a, b) => a.seq - b.seq);
@@ -308,7 +318,7 @@ async function claimTurns(deps: Deps, limit: number, turns: Turns): Promise<Clai
 }
 
 const claimOfEndpoint = flatStatement<
-  { endpointId: string; priority: number; now: number; lostAt: number; atMost: number },
+  { endpointId: string; priority: number; now: number; nextAt: number; atMost: number },
   { id: string; attempt: number; seq: number }
 >('deliveries_claim', (db, { deliveries: d }) => {
   const due = skipLocked(
@@ -331,7 +341,7 @@ const claimOfEndpoint = flatStatement<
     .update(d)
     .set({
       attempt: sql`${d.attempt} + 1`,
-      next_at: sql`${placeholder('lostAt')}`,
+      next_at: sql`${placeholder('nextAt')}`,
       claimed_at: sql`${placeholder('now')}`,
     })
     .where(inArray(d.id, due))

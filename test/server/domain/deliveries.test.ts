@@ -23,6 +23,7 @@ import {
   claimDeliveries,
   GRACE_MS,
   Turns,
+  UNDER_WAY_MS,
 } from '../../../server/domain/delivery-claims.ts';
 import { expandEvents, expandSome, expandUntilNow } from '../../../server/domain/delivery-expansion.ts';
 import { listEvents } from '../../../server/domain/events.ts';
@@ -219,6 +220,26 @@ describeOnEachDialect('deliveries', (dialect) => {
     await attemptDelivery(deps, claimed[0] as DeliveryRef);
     await happen(deps);
     expect(await expandEvents(deps, { turns, claimMax: 8 })).toMatchObject({ claimed: [], isLeft: true });
+  });
+
+  it('attempts that were lost take room no longer than an attempt may last', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    for (let i = 0; i < ATTEMPTS_AT_ONCE_MAX + 1; i++) await happen(deps);
+    await expandEvents(deps);
+    const lost = (await claimDeliveries(deps, 32)).map(({ id }) => id);
+    expect(lost).toHaveLength(ATTEMPTS_AT_ONCE_MAX);
+    deps.clock.now += UNDER_WAY_MS - 1;
+    expect(await claimDeliveries(deps, 32)).toEqual([]);
+    deps.clock.now += 1;
+    const [next] = await claimDeliveries(deps, 32);
+    expect(lost).not.toContain(next?.id);
+    await happen(deps);
+    const { claimed } = await expandEvents(deps, { turns: new Turns(), claimMax: 8 });
+    expect(claimed).toHaveLength(1);
+    deps.clock.now += GRACE_MS - UNDER_WAY_MS;
+    const again = await claimDeliveries(deps, 2);
+    expect(lost).toEqual(expect.arrayContaining(again.map(({ id }) => id)));
   });
 
   it('an attempt that ended takes no room, also before its row says so', async () => {
