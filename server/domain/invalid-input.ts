@@ -99,8 +99,7 @@ function shown(key: PropertyKey): string {
   return /^[\x20-\x7e]*$/.test(text) ? text.slice(0, KEY_LENGTH_MAX) : '(unprintable)';
 }
 
-/** A name of the caller's choosing, as a message may repeat it. */
-export const quoted = (key: string) => `'${shown(key)}'`;
+const quoted = (key: string) => `'${shown(key)}'`;
 
 function unknownField(issue: z.core.$ZodIssueUnrecognizedKeys): string {
   return [...issue.path, issue.keys[0] ?? ''].map(shown).join('.');
