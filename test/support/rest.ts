@@ -52,8 +52,7 @@ export async function serveRest(deps: Deps): Promise<ServedRest> {
   });
   onTestFinished(() => {
     feeds.close();
-    expect(outside).toEqual([]);
-    expect(failures).toEqual([]);
+    expect({ outside, failures }).toEqual({ outside: [], failures: [] });
   });
   return {
     url,

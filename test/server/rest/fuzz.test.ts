@@ -1,6 +1,7 @@
 /** Inputs made from the document, and hostile ones, to every route: no failure of ours, and no answer outside the document. */
 import fc from 'fast-check';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
+import { createOutbound } from '../../../server/outbound.ts';
 import type { Operation, Parameter } from '../../../server/rest/openapi.ts';
 import type { JsonSchema } from '../../../server/rest/wire.ts';
 import { openTestDeps } from '../../support/deps.ts';
@@ -138,7 +139,10 @@ function askOf(path: string, operation: Operation, known: readonly string[]): fc
 }
 
 it('every route answers within the document to whatever is sent', { timeout: 90_000 }, async () => {
-  const deps = await openTestDeps('sqlite');
+  const outbound = createOutbound({ allowLoopbackHttp: false });
+  onTestFinished(() => outbound.close());
+  // The server's own, because it is what refuses URLs.
+  const deps = { ...(await openTestDeps('sqlite')), outbound };
   const { ask } = await serveRest(deps);
   const admin = { credential: deps.adminKey };
   const machine = await ask('POST', '/v1/machines', { ...admin, body: { name: 'billing' } });
