@@ -34,7 +34,7 @@ export function serverUrl(given: string | undefined): URL {
 }
 
 /** URL parsing has already brought IPv4 addresses to their one form. */
-const isLoopback = (host: string) =>
+export const isLoopback = (host: string) =>
   host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
 
 /** The `Authorization` header. Keys that are given win over the environment. */

@@ -19,6 +19,7 @@ const FOLLOWERS: readonly Who[] = ['admin', 'read', 'verify', 'machine'];
 export const ACCESS = {
   'machines.create': ADMIN,
   'machines.get': READERS,
+  'machines.getOwn': ['machine'],
   'machines.list': READERS,
   'machines.update': ADMIN,
   'machines.enable': ADMIN,

@@ -143,6 +143,14 @@ export async function getMachine(deps: Deps, { id }: z.output<typeof machineIdIn
   return shown(deps.store.read, row);
 }
 
+export const getOwnMachineInput = z.strictObject({});
+
+/** The calling machine, which so learns when its secret is due. Throws `forbidden` for who is none. */
+export async function getOwnMachine(deps: Deps, { principal }: Caller): Promise<Machine> {
+  if (principal.kind === 'machine') return getMachine(deps, { id: principal.id });
+  throw new CountersignError('forbidden', 'Only a machine may be shown itself');
+}
+
 export const listMachinesInput = z.strictObject({
   /** An exact id, or a part of a name in any case. */
   query: z.string().min(1).max(255).optional(),

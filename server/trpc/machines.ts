@@ -5,6 +5,8 @@ import {
   createMachineInput,
   deleteMachine,
   getMachine,
+  getOwnMachine,
+  getOwnMachineInput,
   listMachines,
   listMachinesInput,
   machineIdInput,
@@ -27,6 +29,10 @@ export const machinesRouter = router({
     .meta({ description: 'Show a machine' })
     .input(machineIdInput)
     .query(({ ctx, input }) => getMachine(ctx.deps, input)),
+  getOwn: procedure
+    .meta({ description: 'Show the calling machine' })
+    .input(getOwnMachineInput)
+    .query(({ ctx }) => getOwnMachine(ctx.deps, ctx.caller)),
   list: procedure
     .meta({ description: 'List machines' })
     .input(listMachinesInput)

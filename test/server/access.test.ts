@@ -72,6 +72,7 @@ const EDGE = { fromMachineId: MACHINE_ID, toMachineId: `mch_${'1'.repeat(27)}` }
 const INPUTS: Record<string, unknown> = {
   'machines.create': { name: 'made by the test of access' },
   'machines.get': { id: MACHINE_ID },
+  'machines.getOwn': {},
   'machines.list': {},
   'machines.update': { id: MACHINE_ID, name: 'renamed' },
   'machines.enable': { id: MACHINE_ID },
