@@ -6,6 +6,7 @@
  */
 export const PROCEDURES = {
   'machines.create': { type: 'mutation', repeatable: false },
+  'machines.import': { type: 'mutation', repeatable: true },
   'machines.get': { type: 'query', repeatable: true },
   'machines.getOwn': { type: 'query', repeatable: true },
   'machines.list': { type: 'query', repeatable: true },

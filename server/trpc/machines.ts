@@ -1,3 +1,4 @@
+import { importMachine, importMachineInput } from '../domain/machine-imports.ts';
 import {
   cancelMachineRotation,
   completeMachineRotation,
@@ -25,6 +26,13 @@ export const machinesRouter = router({
     .meta({ description: 'Create a machine; its secret is answered this once' })
     .input(createMachineInput)
     .mutation(({ ctx, input }) => createMachine(ctx.deps, ctx.caller, input)),
+  import: procedure
+    .meta({
+      description: 'Import a machine by the SHA-256 of the secret it has, which is accepted from then on',
+      idempotent: true,
+    })
+    .input(importMachineInput)
+    .mutation(({ ctx, input }) => importMachine(ctx.deps, ctx.caller, input)),
   get: procedure
     .meta({ description: 'Show a machine' })
     .input(machineIdInput)

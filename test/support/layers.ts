@@ -93,12 +93,14 @@ export const LAYERS: Record<string, Layer> = {
       'server/commands',
       'server/crypto/format',
       'server/export-events',
+      'server/import-clerk',
       'server/import-keys',
       'server/listen',
       'server/table',
     ],
   },
   'server/client-address': { imports: [] },
+  'server/clerk-api': { imports: ['server/errors'] },
   'server/commands': { imports: ['server/trpc', 'server/crypto/format'] },
   'server/config': { imports: [] },
   'server/deps': {
@@ -114,6 +116,10 @@ export const LAYERS: Record<string, Layer> = {
   'server/hot': {
     imports: ['server/authenticate', 'server/domain', 'server/errors', 'server/rest', 'server/translate'],
     types: ['server/deps', 'server/feed'],
+  },
+  'server/import-clerk': {
+    imports: ['server/clerk-api', 'server/crypto/format', 'server/errors', 'server/import-keys'],
+    types: ['client'],
   },
   'server/import-keys': {
     imports: ['server/crypto/format', 'server/domain', 'server/errors', 'server/key-records'],
@@ -196,7 +202,7 @@ const PACKAGES: Record<string, Layer> = {
   '@bull-board/api': { imports: ['workers/queue-board'] },
   '@bull-board/express': { imports: ['workers/queue-board'] },
   ioredis: { imports: ['server/redis'] },
-  express: { imports: ['server/app'], types: ['server/queue-board'] },
+  express: { imports: ['server/app', 'examples/beside-clerk'], types: ['server/queue-board'] },
   helmet: { imports: ['server/app'] },
   '@trpc/server': {
     imports: ['server/trpc', 'server/app', 'server/translate'],
@@ -221,6 +227,7 @@ const PACKAGES: Record<string, Layer> = {
   'rate-limiter-flexible': { imports: ['server/limits'] },
   'prom-client': { imports: ['server/metrics'] },
   undici: { imports: ['server/outbound'] },
+  '@clerk/express': { imports: ['examples/beside-clerk'] },
   standardwebhooks: { imports: ['examples'] },
 };
 
@@ -247,6 +254,7 @@ export const CLOCKS: Record<string, string> = {
   'server/domain/key-shapes': 'the age of a set of shapes in memory; a test gives another clock',
   'db/sqlite': 'how long a lock has been waited for',
   'db/write-queue': 'how long a lock has been waited for, and a batch has lasted',
+  'server/clerk-api': 'how long a source has asked to be left alone',
   'server/listen': 'when a webhook is sent, by the clock of whoever listens',
   client: 'how long an answer has been waited for, and how old a webhook is',
   examples: 'programs of their own',
