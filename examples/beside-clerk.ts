@@ -19,15 +19,15 @@ export function createApi(
   const machine = protect({ verifier, header: 'x-api-key', isOurs: isMachineCredential, optional: true });
   const app = express();
   app.use(machine);
-  app.use((request, response, next) =>
-    machine.authOf(request) ? next() : person(request, response, next),
-  );
+  app.use((request, response, next) => (machine.authOf(request) ? next() : person(request, response, next)));
   app.get('/whoami', (request, response) => {
     const caller = machine.authOf(request);
     if (caller) return void response.json({ kind: caller.kind, subject: caller.subject });
     const { userId } = getAuth(request);
     if (userId) return void response.json({ kind: 'session', subject: userId });
-    response.status(401).json({ code: 'unauthenticated', message: 'Wanted a credential or a session, found none' });
+    response
+      .status(401)
+      .json({ code: 'unauthenticated', message: 'Wanted a credential or a session, found none' });
   });
   return app;
 }

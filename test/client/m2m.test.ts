@@ -359,7 +359,7 @@ describe('countersign/m2m against a server', () => {
     });
     const first = await (await call(service.url)).text();
     expect(await (await call(service.url)).text()).toBe(first);
-    await revokeM2mToken(deps, admin, { id: first, reason: 'compromised' } as never);
+    await revokeM2mToken(deps, admin, { id: first, reason: 'compromised' });
     vi.advanceTimersByTime(5000);
     const second = await call(service.url).finally(() => vi.useRealTimers());
     expect(second.status).toBe(200);

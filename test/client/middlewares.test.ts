@@ -303,7 +303,7 @@ describe.each(Object.entries(SERVES))('countersign/%s', (_, serve) => {
       body: { auth: { machineId: billing.id } },
     });
     expect(await ask(bearer(key.secret ?? ''))).toMatchObject({ body: { auth: { subject: 'user_1' } } });
-    await revokeApiKey(deps, admin, { id: key.id, reason: 'compromised' } as never);
+    await revokeApiKey(deps, admin, { id: key.id, reason: 'compromised' });
     expect(await ask(bearer(key.secret ?? ''))).toMatchObject({ status: 401, body: { reason: 'revoked' } });
   });
 });
