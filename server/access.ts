@@ -111,9 +111,11 @@ const HTTP_ACCESS = {
 
 const ALL = new Map<string, readonly Who[]>(Object.entries({ ...ACCESS, ...HTTP_ACCESS }));
 
+/** Whom a procedure, or what is reached over HTTP, lets in. */
+export const whoMayCall = (path: string): readonly Who[] => ALL.get(path) ?? [];
+
 export function mayCall(principal: Principal, path: string): boolean {
-  const who = ALL.get(path);
-  if (!who) return false;
+  const who = whoMayCall(path);
   switch (principal.kind) {
     case 'secret_key':
       return who.includes(principal.role);

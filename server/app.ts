@@ -14,6 +14,7 @@ import { TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
 import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler } from 'express';
 import helmet from 'helmet';
 import { ACCESS } from './access.ts';
+import { API_REFERENCE_FILES, API_REFERENCE_POLICY, readReferenceFile } from './api-reference.ts';
 import { authenticate, type RequestContext } from './authenticate.ts';
 import { clientAddress, createProxyList } from './client-address.ts';
 import type { Config } from './config.ts';
@@ -27,8 +28,9 @@ import { renderPage, STYLE_SOURCE } from './page.ts';
 import { createQueueBoard, QUEUE_BOARD_PATH } from './queue-board.ts';
 import { createReadiness, type Readiness } from './readiness.ts';
 import { toErrorEnvelope } from './rest/errors.ts';
+import { openApiDocument } from './rest/openapi.ts';
 import { translate } from './translate.ts';
-import type { ErrorData } from './trpc/base.ts';
+import type { ErrorData, ProcedureMeta } from './trpc/base.ts';
 import { appRouter } from './trpc/router.ts';
 
 export interface AppOptions {
@@ -226,7 +228,7 @@ function createCors(origins: readonly string[]): Cors {
     response.setHeader('Access-Control-Expose-Headers', 'X-Request-Id, Retry-After');
     const wanted = request.headers['access-control-request-method'];
     if (request.method !== 'OPTIONS' || wanted === undefined) return false;
-    response.setHeader('Access-Control-Allow-Methods', 'GET, POST');
+    response.setHeader('Access-Control-Allow-Methods', 'GET, POST, PUT, PATCH, DELETE');
     response.setHeader('Access-Control-Allow-Headers', 'Authorization, Content-Type, Idempotency-Key');
     response.setHeader('Access-Control-Max-Age', '600');
     return true;
@@ -263,6 +265,8 @@ function createApp(options: AppOptions, addressOf: AddressOf): Express {
   });
   get(app, '/healthz', (_request, response) => sendJson(response, 200, { status: 'ok' }));
   get(app, '/readyz', async (_request, response) => sendReadiness(response, await readiness()));
+  get(app, '/openapi.json', createDocument(config.publicUrl));
+  for (const path of API_REFERENCE_FILES) get(app, path, sendReferenceFile);
   get(app, '/metrics', async (request, response) => {
     await authenticate(contextOf(request, response), 'metrics.read');
     response.type(metrics.contentType).send(await metrics.text());
@@ -273,6 +277,30 @@ function createApp(options: AppOptions, addressOf: AddressOf): Express {
   app.use(createErrorHandler(logger));
   return app;
 }
+
+/** Made once: it is the same for as long as the process lives. */
+function createDocument(publicUrl: string): RequestHandler {
+  const text = JSON.stringify(openApiDocument({ publicUrl, descriptionOf }));
+  return (_request, response) => {
+    response.setHeader('Access-Control-Allow-Origin', '*');
+    sendText(response, 200, text);
+  };
+}
+
+/** At run time a flat record by path, whatever its type says. */
+const PROCEDURES = appRouter._def.procedures as unknown as Readonly<
+  Record<string, { _def: { meta?: ProcedureMeta } }>
+>;
+
+const descriptionOf = (path: string) => PROCEDURES[path]?._def.meta?.description ?? '';
+
+const sendReferenceFile: RequestHandler = async (request, response) => {
+  const file = await readReferenceFile(request.path);
+  if (!file) throw new CountersignError('not_found', 'Nothing has this path');
+  response.setHeader('Content-Security-Policy', API_REFERENCE_POLICY);
+  response.setHeader('Content-Type', file.type);
+  response.end(file.body);
+};
 
 function createHelmet(publicUrl: string): RequestHandler {
   return helmet({
@@ -416,8 +444,10 @@ function createErrorHandler(logger: Logger): ErrorRequestHandler {
   };
 }
 
-function sendJson(response: ServerResponse, status: number, body: unknown) {
-  const text = JSON.stringify(body);
+const sendJson = (response: ServerResponse, status: number, body: unknown) =>
+  sendText(response, status, JSON.stringify(body));
+
+function sendText(response: ServerResponse, status: number, text: string) {
   response.writeHead(status, {
     'Content-Type': 'application/json',
     'Content-Length': Buffer.byteLength(text),

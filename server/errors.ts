@@ -40,6 +40,11 @@ export const ERRORS = {
     retryable: false,
     meaning: 'There is no such thing, or the caller may not know of it',
   },
+  secret_not_retrievable: {
+    status: 410,
+    retryable: false,
+    meaning: 'Secrets are answered once, when they are made, and kept as hashes only: rotate instead',
+  },
   method_not_allowed: { status: 405, retryable: false, meaning: 'The path exists and takes another method' },
   name_taken: { status: 409, retryable: false, meaning: 'Another live thing of this kind has that name' },
   already_exists: { status: 409, retryable: false, meaning: 'That is already there' },

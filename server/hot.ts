@@ -1,4 +1,7 @@
-/** The few routes that carry the load: plain handlers that `node:http` asks before Express sees the request. */
+/**
+ * Plain handlers that `node:http` asks before Express sees the request: the few routes that carry the load, and those
+ * of the table of `server/rest`.
+ */
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import type { z } from 'zod';
@@ -10,8 +13,17 @@ import { JWKS_MAX_AGE_SECONDS } from './domain/signing-keys.ts';
 import { STATUS_LIST_MAX_AGE_SECONDS, STATUS_LISTS_PATH } from './domain/status-lists.ts';
 import { CountersignError, secondsToRetry } from './errors.ts';
 import type { Feeds } from './feed.ts';
+import { answerRoute } from './rest/answer.ts';
+import { presentVerifiedKey, verifyApiKeyRequest } from './rest/api-keys.ts';
 import { toErrorEnvelope } from './rest/errors.ts';
-import { createM2mTokenRequest, postM2mToken } from './rest/m2m-tokens.ts';
+import {
+  createM2mTokenRequest,
+  postM2mToken,
+  presentVerifiedToken,
+  verifyM2mTokenRequest,
+} from './rest/m2m-tokens.ts';
+import type { Route as TableRoute, UnknownCallerCode } from './rest/route.ts';
+import { type FoundPath, findPath } from './rest/routes.ts';
 import { getStatusList, getStatusLists } from './rest/status-lists.ts';
 import { translate } from './translate.ts';
 
@@ -60,11 +72,19 @@ interface Answer {
   etag?: string;
 }
 
-type Route = AnsweredRoute | { method: 'GET'; isFeed: true };
+type Route = HotRoute | { found: FoundPath };
 
-type AnsweredRoute =
-  | { method: 'POST'; bytesMax: number; answer: (call: HotCall, body: Body) => Promise<Answer> }
-  | PublicRoute;
+type HotRoute = AnsweredRoute | { method: 'GET'; isFeed: true };
+
+type AnsweredRoute = PostRoute | PublicRoute;
+
+interface PostRoute {
+  method: 'POST';
+  bytesMax: number;
+  /** What a route of Clerk's calls a caller who is not known. */
+  clerk?: UnknownCallerCode;
+  answer: (call: HotCall, body: Body) => Promise<Answer>;
+}
 
 /** What everybody may read, without a credential and in pages of every origin, and keep for a while. */
 interface PublicRoute {
@@ -75,19 +95,43 @@ interface PublicRoute {
 
 const BODY_BYTES_MAX = 16 * 1024;
 const BATCH_BYTES_MAX = 1024 * 1024;
+/** A value of the greatest length, and what is written around it. */
+const VALUE_BYTES_MAX = 17 * 1024;
 
-const MINT: Route = { method: 'POST', bytesMax: BODY_BYTES_MAX, answer: answerMint };
+const MINT: HotRoute = {
+  method: 'POST',
+  bytesMax: BODY_BYTES_MAX,
+  clerk: 'machine_secret_key_invalid',
+  answer: answerMint,
+};
+const VERIFY_API_KEY: HotRoute = {
+  method: 'POST',
+  bytesMax: VALUE_BYTES_MAX,
+  clerk: 'clerk_key_invalid',
+  answer: answerVerifyApiKey,
+};
+const VERIFY_M2M_TOKEN: HotRoute = {
+  method: 'POST',
+  bytesMax: VALUE_BYTES_MAX,
+  clerk: 'machine_secret_key_invalid',
+  answer: answerVerifyM2mToken,
+};
 /** Keys are published long before they sign; its age bounds how long others accept one that leaked. */
-const JWKS: Route = { method: 'GET', maxAgeSeconds: JWKS_MAX_AGE_SECONDS, answer: answerJwks };
+const JWKS: HotRoute = { method: 'GET', maxAgeSeconds: JWKS_MAX_AGE_SECONDS, answer: answerJwks };
 
 const STATUS_LIST = `${STATUS_LISTS_PATH}/`;
 
-const ROUTES: ReadonlyMap<string, Route> = new Map<string, Route>([
+const ROUTES: ReadonlyMap<string, HotRoute> = new Map<string, HotRoute>([
   ['/v1/verify', { method: 'POST', bytesMax: BODY_BYTES_MAX, answer: answerVerify }],
   ['/v1/verify/batch', { method: 'POST', bytesMax: BATCH_BYTES_MAX, answer: answerVerifyBatch }],
   ['/v1/m2m_tokens', MINT],
   ['/m2m_tokens', MINT],
+  ['/v1/api_keys/verify', VERIFY_API_KEY],
+  ['/api_keys/verify', VERIFY_API_KEY],
+  ['/v1/m2m_tokens/verify', VERIFY_M2M_TOKEN],
+  ['/m2m_tokens/verify', VERIFY_M2M_TOKEN],
   ['/v1/jwks', JWKS],
+  ['/jwks', JWKS],
   ['/.well-known/jwks.json', JWKS],
   [
     STATUS_LISTS_PATH,
@@ -104,9 +148,9 @@ export const isHotRoute = (name: string) => ROUTES.has(name);
 
 export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOptions): HotRoutes {
   return (request, response, requestId, startedAt) => {
-    const name = nameOf(pathOf(request.url ?? ''));
-    const route = ROUTES.get(name);
-    if (!route) return false;
+    const taken = findRoute(pathOf(request.url ?? ''), request.method ?? '');
+    if (!taken) return false;
+    const { name, route } = taken;
     const call: HotCall = {
       deps,
       authorization: request.headers.authorization,
@@ -117,13 +161,7 @@ export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOp
       requestId,
     };
     const body = new Body(request);
-    const answered =
-      'isFeed' in route
-        ? follow(feeds, call, request, response)
-        : run(route, call, request.method ?? '', body).then((answer) =>
-            send(response, requestId, answer, route),
-          );
-    answered
+    begin(route, { call, body, feeds, request, response })
       .catch((error: unknown) => {
         // The client went away in the middle of its body: there is nobody to answer, and nothing failed.
         if (request.errored) return;
@@ -135,6 +173,54 @@ export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOp
     return true;
   };
 }
+
+/** What takes a request, and what that is called. A path of the table may be hot for one method and not for others. */
+function findRoute(path: string, method: string): { name: string; route: Route } | null {
+  const name = nameOf(path);
+  const hot = ROUTES.get(name);
+  if (hot && ('isFeed' in hot || hot.method === method)) return { name, route: hot };
+  const found = findPath(path);
+  const isSame = found !== null && (found.path === name || found.path === `/v1${name}`);
+  if (hot && !isSame) return { name, route: hot };
+  return found && { name: found.path, route: { found } };
+}
+
+interface Exchange {
+  call: HotCall;
+  body: Body;
+  feeds: HotOptions['feeds'];
+  request: IncomingMessage;
+  response: ServerResponse;
+}
+
+async function begin(route: Route, { call, body, feeds, request, response }: Exchange): Promise<void> {
+  if ('isFeed' in route) return follow(feeds, call, request, response);
+  const method = request.method ?? '';
+  const answer =
+    'found' in route
+      ? await answerFound(route.found, call, method, body)
+      : await run(route, call, method, body);
+  send(response, call.requestId, answer, route);
+}
+
+/** A row of the table. Its caller is known before its input is looked at. */
+async function answerFound(found: FoundPath, call: HotCall, method: string, body: Body): Promise<Answer> {
+  const row = rowFor(found, method);
+  if (!row) throw new CountersignError('method_not_allowed', `Wanted the method ${allowedAt(found.path)}`);
+  const takesBody = row.method !== 'GET' && row.method !== 'DELETE';
+  if (takesBody) await body.readIfAny(row.bytesMax);
+  const { params } = found;
+  const { idempotencyKey, url } = call;
+  const query = url.slice(pathOf(url).length);
+  const readBody = takesBody ? () => body.parse() : null;
+  return {
+    status: row.status,
+    body: await answerRoute(row, call, { params, query, idempotencyKey, readBody }),
+  };
+}
+
+const rowFor = ({ routes }: FoundPath, method: string): TableRoute | undefined =>
+  routes.find((row) => row.method === (method === 'HEAD' ? 'GET' : method));
 
 function pathOf(url: string): string {
   const query = url.indexOf('?');
@@ -187,6 +273,35 @@ async function answerMint(call: HotCall, body: Body): Promise<Answer> {
   return { status: 201, body: await postM2mToken(call.deps, caller, request, call.idempotencyKey) };
 }
 
+async function answerVerifyApiKey(call: HotCall, body: Body): Promise<Answer> {
+  const request = await parseBeforeCaller(call, 'credentials.verify', verifyApiKeyRequest, body);
+  const input = { credential: request.secret, kinds: ['api_key' as const] };
+  const presented = presentedBy(call);
+  const outcome = await verify(call.deps, presented, input, authorizing(presented, 'credentials.verify'));
+  const isKey = outcome.valid && outcome.kind === 'api_key';
+  return answerValid('API key', isKey ? await presentVerifiedKey(call.deps, outcome) : null);
+}
+
+async function answerVerifyM2mToken(call: HotCall, body: Body): Promise<Answer> {
+  const { token, secret } = await parseBeforeCaller(call, 'credentials.verify', verifyM2mTokenRequest, body);
+  const input = { credential: token ?? secret ?? '', kinds: ['m2m_token' as const] };
+  const presented = presentedBy(call);
+  const outcome = await verify(
+    call.deps,
+    presented,
+    input,
+    authorizing(presented, 'credentials.verify'),
+    'anybody',
+  );
+  return answerValid('M2M token', outcome.valid ? await presentVerifiedToken(call.deps, outcome.id) : null);
+}
+
+/** Clerk's SDK takes every 200 for a valid credential, and looks at nothing in it. */
+function answerValid(what: string, object: object | null): Answer {
+  if (object) return { status: 200, body: object };
+  throw new CountersignError('not_found', `No valid ${what} has this value`);
+}
+
 async function answerJwks({ deps }: RequestContext): Promise<Answer> {
   return { status: 200, body: await deps.signer.jwks() };
 }
@@ -234,6 +349,7 @@ class Body {
   json: unknown;
   readonly #request: IncomingMessage;
   #bytes: Buffer = Buffer.alloc(0);
+  #isAbsent = false;
 
   constructor(request: IncomingMessage) {
     this.#request = request;
@@ -250,7 +366,16 @@ class Body {
     this.#bytes = await collect(this.#request, bytesMax);
   }
 
+  /** The same where a request may do without one. */
+  async readIfAny(bytesMax: number): Promise<void> {
+    const { headers } = this.#request;
+    this.#isAbsent =
+      headers['transfer-encoding'] === undefined && Number(headers['content-length'] ?? 0) === 0;
+    if (!this.#isAbsent) await this.read(bytesMax);
+  }
+
   parse(): unknown {
+    if (this.#isAbsent) return {};
     try {
       if (!isUtf8(this.#bytes)) throw new SyntaxError('Not UTF-8');
       this.json = JSON.parse(this.#bytes.toString());
@@ -285,11 +410,11 @@ function send(
   response: ServerResponse,
   requestId: string,
   { status, body, type, etag }: Answer,
-  route: AnsweredRoute,
+  route: Route,
 ): void {
   const text = type === undefined ? JSON.stringify(body) : String(body);
   const headers = ['Cache-Control', cacheControl(route), 'X-Request-Id', requestId];
-  if (route.method === 'GET') headers.push('Access-Control-Allow-Origin', '*');
+  if ('maxAgeSeconds' in route) headers.push('Access-Control-Allow-Origin', '*');
   if (etag !== undefined) headers.push('ETag', etag);
   if (status === 304) {
     response.writeHead(status, headers);
@@ -302,8 +427,8 @@ function send(
 }
 
 /** Credentials and what they may do are nobody's to cache. */
-const cacheControl = (route: AnsweredRoute) =>
-  route.method === 'GET' ? `public, max-age=${route.maxAgeSeconds}` : 'no-store';
+const cacheControl = (route: Route) =>
+  'maxAgeSeconds' in route ? `public, max-age=${route.maxAgeSeconds}` : 'no-store';
 
 function refuse(
   request: IncomingMessage,
@@ -311,7 +436,7 @@ function refuse(
   route: Route,
   told: CountersignError,
 ): void {
-  const text = JSON.stringify(toErrorEnvelope(told, told.requestId ?? ''));
+  const text = JSON.stringify(toErrorEnvelope(told, told.requestId ?? '', clerkOf(route, request)));
   const headers: OutgoingHttpHeaders = {
     'Content-Type': 'application/json',
     'Content-Length': Buffer.byteLength(text),
@@ -320,7 +445,7 @@ function refuse(
   };
   if ('maxAgeSeconds' in route) headers['Access-Control-Allow-Origin'] = '*';
   if (told.code === 'unauthenticated') headers['WWW-Authenticate'] = 'Bearer';
-  if (told.code === 'method_not_allowed') headers['Allow'] = allowedMethods(route);
+  if (told.code === 'method_not_allowed') headers['Allow'] = allowedMethods(route, request);
   if (told.code === 'payload_too_large') headers['Connection'] = 'close';
   const retryAfterSeconds = secondsToRetry(told);
   if (retryAfterSeconds !== undefined) headers['Retry-After'] = retryAfterSeconds;
@@ -329,10 +454,26 @@ function refuse(
   else response.end(text);
 }
 
-function allowedMethods(route: Route): string {
-  if ('isFeed' in route) return 'GET';
-  return route.method === 'GET' ? 'GET, HEAD' : 'POST';
+/** What a route of Clerk's calls a caller who is not known. */
+function clerkOf(route: Route, { method = '' }: IncomingMessage): UnknownCallerCode | null {
+  if ('found' in route) return (rowFor(route.found, method) ?? route.found.routes[0])?.clerk ?? null;
+  return 'clerk' in route ? (route.clerk ?? null) : null;
 }
+
+function allowedMethods(route: Route, { url = '' }: IncomingMessage): string {
+  if ('isFeed' in route) return 'GET';
+  if ('found' in route) return allowedAt(pathOf(url));
+  return route.method === 'GET' ? 'GET, HEAD' : route.method;
+}
+
+/** All methods that the table has at a path, those of hot routes too. */
+const allowedAt = (path: string) => {
+  const hot = ROUTES.get(nameOf(path));
+  const methods = (findPath(path)?.routes ?? []).flatMap(({ method }) =>
+    method === 'GET' ? ['GET', 'HEAD'] : [method],
+  );
+  return [...methods, ...(hot ? [hot.method] : [])].join(', ');
+};
 
 const LINGER_MS = 500;
 

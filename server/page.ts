@@ -41,7 +41,7 @@ export function renderPage({ publicUrl, ready, degraded }: PageState): string {
 <dt>Next</dt>
 <dd><code>npm run demo</code> where this server was started: machines, a token, an API key, a webhook</dd>
 <dt>Links</dt>
-<dd><a href="/healthz">Health</a>, <a href="/readyz">readiness</a>, <a href="/.well-known/jwks.json">signing keys</a></dd>
+<dd><a href="/docs">API reference</a>, <a href="/openapi.json">OpenAPI document</a>, <a href="/healthz">health</a>, <a href="/readyz">readiness</a>, <a href="/.well-known/jwks.json">signing keys</a></dd>
 </dl>
 </body>
 </html>

@@ -33,7 +33,8 @@ const sha256 = z.string().transform((text, context) => {
   return z.NEVER;
 });
 
-const importedApiKey = z.strictObject({
+/** One key of an import. */
+export const importedApiKey = z.strictObject({
   /** SHA-256 of the value. */
   hash: sha256,
   subject,

@@ -69,6 +69,7 @@ import {
 } from './key-policies.ts';
 import {
   afterCursor,
+  COUNT_MAX,
   containsText,
   orderOf,
   type Page,
@@ -318,6 +319,32 @@ export async function getApiKey(
   return { ...key, remainingCredits: credits?.remaining ?? null };
 }
 
+/** What verifying a key does not read of it, and Clerk's wire answers all the same. */
+export type ApiKeyDescription = Pick<
+  ApiKey,
+  'description' | 'createdBy' | 'lastUsedAt' | 'createdAt' | 'updatedAt'
+>;
+
+const readDescription = statement((db, { apiKeys: k }) =>
+  db
+    .select({
+      description: k.description,
+      createdBy: k.created_by,
+      lastUsedAt: k.last_used_at,
+      createdAt: k.created_at,
+      updatedAt: k.updated_at,
+    })
+    .from(k)
+    .where(eq(k.id, placeholder('id')))
+    .prepare('api_key_description'),
+);
+
+/** Of a key that was just verified; null if it went meanwhile. */
+export async function describeApiKey(deps: Deps, id: string): Promise<ApiKeyDescription | null> {
+  const [found] = await readDescription(deps.store.read, { id });
+  return found ?? null;
+}
+
 export const listApiKeysInput = z.strictObject({
   subject: subject.optional(),
   /** The exact name. */
@@ -358,6 +385,25 @@ export async function listApiKeys(deps: Deps, input: ListApiKeysInput): Promise<
     key: cursorKey,
   });
   return { ...page, data: await withStarts(deps, rows, page.data) };
+}
+
+/** How many API keys such a list has, at most `COUNT_MAX`. */
+export async function countApiKeys(deps: Deps, input: ListApiKeysInput): Promise<number> {
+  const rows = deps.store.read;
+  const { apiKeys } = rows.tables;
+  const candidates = candidatesOf(rows, { ...input, cursor: undefined })
+    .limit(COUNT_MAX)
+    .as('candidates');
+  const [row] = await rows.db
+    .select({ count: sql`count(*)`.mapWith(Number) })
+    .from(apiKeys)
+    .where(
+      and(
+        inArray(apiKeys.id, rows.db.select({ id: candidates.id }).from(candidates)),
+        filterOf(rows, input, deps.now()),
+      ),
+    );
+  return row?.count ?? 0;
 }
 
 const cursorKey = (row: Pick<ApiKeyRow, 'created_at' | 'id'>): [number, string] => [row.created_at, row.id];

@@ -134,12 +134,15 @@ export type Authorize = (principal: Principal | null) => Principal;
  * Verifies one credential for the caller who presents `presented`. One statement reads caller and credential together,
  * and the caller is judged before anything is said of the credential. A value that is refused by its format is never
  * looked up; every other costs the same work whether it is known or not. Writes to no row but that of its credits.
+ *
+ * @param forWhom `anybody` has an M2M token be for whichever machine, where the caller is none: Clerk's rule, on Clerk's path.
  */
 export async function verify(
   deps: Deps,
   presented: Presented,
   input: VerifyInput,
   authorize: Authorize,
+  forWhom: 'its audience' | 'anybody' = 'its audience',
 ): Promise<Verification> {
   let candidate = recognise(input.credential);
   if (candidate === null) candidate = await recogniseShaped(deps, input.credential);
@@ -147,7 +150,14 @@ export async function verify(
   const { principal, found } = await read(deps, presented, input, candidate);
   const caller = authorize(principal);
   const now = deps.now();
-  let outcome = judge(caller, input, candidate, found, now);
+  const isForAnybody = forWhom === 'anybody' && caller.kind !== 'machine';
+  let outcome = judge(
+    caller,
+    input,
+    candidate,
+    isForAnybody && found ? { ...found, reaches: null } : found,
+    now,
+  );
   if (outcome.valid && found && (found.limits.length > 0 || found.credits.length > 0))
     outcome = await charge(deps, found, input);
   count(deps, caller, found, outcome, now);

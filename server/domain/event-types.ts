@@ -37,8 +37,8 @@ export const EVENT_TYPES = {
     example: { objectId: '7b1f0c9e4d2a', subject: null, retiredVersion: 1, version: 2 },
   },
   'machine.created': {
-    when: 'A machine was created, with its first secret',
-    payload: { name: 'string' },
+    when: 'A machine was created, with its first secret; perhaps with machines it may call',
+    payload: { name: 'string', 'toMachineIds?': 'string[]' },
     example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'billing' },
   },
   'machine.updated': {

@@ -4,7 +4,7 @@ import { schemaVersion } from '../../db/migrations.ts';
 import { isMissingTable, type Rows, type Store } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
 import { newValue } from '../crypto/hashing.ts';
-import { hexId, sortableId } from '../crypto/ids.ts';
+import { derivedId, hexId, sortableId } from '../crypto/ids.ts';
 import { generateSigningKey, type SigningAlg } from '../crypto/jwt.ts';
 import {
   createKeyring,
@@ -130,6 +130,10 @@ function assertFits(masterKey: Buffer, row: OpeningCheck) {
     'The master key is not the one this database was set up with. Nothing was changed. Give the right one in COUNTERSIGN_MASTER_KEY, COUNTERSIGN_MASTER_KEY_FILE or the data directory',
   );
 }
+
+/** What Clerk's wire calls the instance: the same for as long as the installation lives, whatever was restored. */
+export const instanceId = ({ keyring }: { keyring: Pick<Keyring, 'log'> }): string =>
+  derivedId('ins_', keyring.log);
 
 async function setUp(store: Store, options: InstallationOptions): Promise<Installation> {
   const now = options.now();

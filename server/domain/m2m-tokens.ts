@@ -25,7 +25,7 @@ import {
 import { answeredBefore, idempotencyInput, keepAnswer, replay } from './idempotency.ts';
 import { poolKey } from './m2m-token-pool.ts';
 import { machineNotFound, revokeTokensIssued } from './machines.ts';
-import { afterCursor, orderOf, type Page, pageInput, searchPage } from './pages.ts';
+import { afterCursor, COUNT_MAX, orderOf, type Page, pageInput, searchPage } from './pages.ts';
 import { type Address, hasExpired } from './secrets.ts';
 import { isStillActive } from './signing-keys.ts';
 import type { StatusIndex } from './status-indexes.ts';
@@ -490,6 +490,12 @@ export async function getM2mToken(
   return toM2mToken(found.token, found.machine, deps.now());
 }
 
+/** A token that was just verified, as its row has it; null if it went meanwhile. */
+export async function describeM2mToken(deps: Deps, id: string): Promise<M2mToken | null> {
+  const [found] = await readToken(deps.store.read, { id });
+  return found ? toM2mToken(found.token, found.machine, deps.now()) : null;
+}
+
 const mayTouch = ({ principal }: Caller, token: Pick<TokenRow, 'machine_id'>) =>
   principal.kind !== 'machine' || principal.id === token.machine_id;
 
@@ -503,19 +509,27 @@ export const listM2mTokensInput = z.strictObject({
   ...pageInput,
 });
 
+/** Which tokens are listed beside live ones: instead of a single state, as Clerk's wire has it. */
+export interface Included {
+  revoked: boolean;
+  expired: boolean;
+}
+
 /** The tokens of one machine, the newest first. No index answers a state: see `searchPage`. */
 export async function listM2mTokens(
   deps: Deps,
   caller: Caller,
   input: z.output<typeof listM2mTokensInput>,
+  included?: Included,
 ): Promise<Page<M2mToken>> {
   const rows = deps.store.read;
-  const { m2mTokens: t, machines: m } = rows.tables;
+  const { m2mTokens: t } = rows.tables;
   const owner = machineAsked(caller, input.machineId);
   const now = deps.now();
-  const [machine] = await rows.db.select(generationColumns(m)).from(m).where(eq(m.id, owner));
-  if (!machine) throw machineNotFound(owner);
-  const filter = input.state && inState(t, input.state, machine, now);
+  const machine = await readGeneration(rows, owner);
+  const filter = included
+    ? isIncluded(t, included, machine, now)
+    : input.state && inState(t, input.state, machine, now);
   const page = await searchPage(input, {
     isFiltered: filter !== undefined,
     rows(candidatesMax) {
@@ -542,6 +556,43 @@ function candidatesOf({ db, tables: { m2mTokens: t } }: Rows, owner: string, cur
     .from(t)
     .where(and(eq(t.machine_id, owner), afterCursor(cursor, t.created_at, t.id, true)))
     .orderBy(...orderOf(t.created_at, t.id, true));
+}
+
+/** How many tokens such a list has, at most `COUNT_MAX`. */
+export async function countM2mTokens(
+  deps: Deps,
+  caller: Caller,
+  { machineId: asked }: Pick<z.output<typeof listM2mTokensInput>, 'machineId'>,
+  included: Included,
+): Promise<number> {
+  const rows = deps.store.read;
+  const { m2mTokens: t } = rows.tables;
+  const owner = machineAsked(caller, asked);
+  const filter = isIncluded(t, included, await readGeneration(rows, owner), deps.now());
+  const candidates = candidatesOf(rows, owner, undefined).limit(COUNT_MAX).as('candidates');
+  const [row] = await rows.db
+    .select({ count: sql`count(*)`.mapWith(Number) })
+    .from(t)
+    .where(and(inArray(t.id, rows.db.select({ id: candidates.id }).from(candidates)), filter));
+  return row?.count ?? 0;
+}
+
+async function readGeneration({ db, tables: { machines: m } }: Rows, id: string): Promise<Generation> {
+  const [machine] = await db.select(generationColumns(m)).from(m).where(eq(m.id, id));
+  if (!machine) throw machineNotFound(id);
+  return machine;
+}
+
+function isIncluded(
+  t: Rows['tables']['m2mTokens'],
+  { revoked, expired }: Included,
+  { generation }: Generation,
+  now: number,
+): SQL | undefined {
+  return and(
+    revoked ? undefined : and(isNull(t.revoked_at), gte(t.generation, generation)),
+    expired ? undefined : gt(t.expires_at, now),
+  );
 }
 
 /** The states of `toM2mToken`, in SQL. */

@@ -1,5 +1,5 @@
 /** Machine scopes: the edge from → to, whom a machine may call, and the scopes an admin put on it. */
-import { and, eq } from 'drizzle-orm';
+import { and, asc, eq, inArray } from 'drizzle-orm';
 import { z } from 'zod';
 import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -7,7 +7,7 @@ import { CountersignError } from '../errors.ts';
 import { change } from './events.ts';
 import { machineId, scopes } from './fields.ts';
 import { create, idempotencyInput } from './idempotency.ts';
-import { lockMachine } from './machines.ts';
+import { lockMachine, MACHINE_SCOPES_MAX } from './machines.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
 
 export interface MachineScope {
@@ -20,9 +20,6 @@ export interface MachineScope {
 }
 
 type MachineScopeRow = Rows['tables']['machineScopes']['$inferSelect'];
-
-/** Edges that may leave one machine, as Clerk has it. */
-export const MACHINE_SCOPES_MAX = 150;
 
 /** Clerk's wire puts machine ids among a token's scopes, so no scope of an admin's may look like one. */
 export const edgeScopes = scopes.refine(
@@ -122,6 +119,39 @@ export async function listMachineScopes(
     .limit(input.limit + 1)
     .offset(input.offset);
   return toPage(rows, input.limit, (row) => [row.from_machine_id, row.to_machine_id], toMachineScope);
+}
+
+/** What Clerk's wire shows of a machine that another may call. */
+export interface ReachableMachine {
+  id: string;
+  name: string;
+  defaultTokenTtlSeconds: number;
+  createdAt: number;
+  updatedAt: number;
+}
+
+/** The machines that each of some may call, by the id of who may. */
+export async function reachableFrom(
+  { store: { read } }: Deps,
+  fromMachineIds: readonly string[],
+): Promise<ReadonlyMap<string, ReachableMachine[]>> {
+  const { machineScopes: e, machines: m } = read.tables;
+  const rows = await read.db
+    .select({
+      from: e.from_machine_id,
+      id: m.id,
+      name: m.name,
+      defaultTokenTtlSeconds: m.default_token_ttl_seconds,
+      createdAt: m.created_at,
+      updatedAt: m.updated_at,
+    })
+    .from(e)
+    .innerJoin(m, eq(m.id, e.to_machine_id))
+    .where(inArray(e.from_machine_id, [...fromMachineIds]))
+    .orderBy(asc(e.from_machine_id), asc(e.to_machine_id));
+  const reachable = new Map<string, ReachableMachine[]>();
+  for (const { from, ...machine } of rows) reachable.set(from, [...(reachable.get(from) ?? []), machine]);
+  return reachable;
 }
 
 export const updateMachineScopeInput = z.strictObject({ ...edge, scopes: edgeScopes });

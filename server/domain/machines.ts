@@ -11,6 +11,7 @@ import { cidrs, description, machineId, name, TTL_SECONDS_MAX, ttlSeconds } from
 import { create, idempotencyInput } from './idempotency.ts';
 import {
   afterCursor,
+  COUNT_MAX,
   containsText,
   orderOf,
   type Page,
@@ -70,10 +71,13 @@ export interface Machine {
 type MachineRow = Rows['tables']['machines']['$inferSelect'];
 
 const DEFAULT_TOKEN_TTL_SECONDS = 3600;
-const MAX_TOKEN_TTL_SECONDS = 30 * 24 * 3600;
+export const MAX_TOKEN_TTL_SECONDS = 30 * 24 * 3600;
 /** What keeps one machine that has gone wild from filling the disk; an admin may set other limits for each. */
 const LIVE_TOKENS_MAX = 1_000_000;
 const MINTS_PER_MINUTE_MAX = 60_000;
+
+/** Edges that may leave one machine, as Clerk has it. */
+export const MACHINE_SCOPES_MAX = 150;
 
 const liveTokensMax = z.number().int().min(1).max(100_000_000);
 const mintsPerMinuteMax = z.number().int().min(1).max(10_000_000);
@@ -90,10 +94,16 @@ export const createMachineInput = z.strictObject({
   mintsPerMinuteMax: mintsPerMinuteMax.default(MINTS_PER_MINUTE_MAX),
   /** How old its secret may grow; null for as old as it likes. */
   rotation: rotationPolicy.nullish(),
+  /** Machines it may call from the beginning, without scopes of an admin's. */
+  mayCall: z
+    .array(machineId)
+    .max(MACHINE_SCOPES_MAX)
+    .refine((list) => new Set(list).size === list.length, 'wanted each machine once')
+    .optional(),
   ...idempotencyInput,
 });
 
-/** Creates a machine and its first secret, which is answered this once. */
+/** Creates a machine and its first secret, which is answered this once. Throws `name_taken`, and `not_found` for whom it may call. */
 export async function createMachine(
   deps: Deps,
   caller: Caller,
@@ -122,6 +132,8 @@ export async function createMachine(
   return create(deps, caller, { procedure: 'machines.create', input }, async (tx) => {
     const inserted = await tx.db.insert(tx.tables.machines).values(row).onConflictDoNothing().returning();
     if (inserted.length === 0) throw nameTaken(row.name);
+    const toMachineIds = [...(input.mayCall ?? [])].sort();
+    await insertMachineScopes(tx, row, toMachineIds);
     const secret = await issueSecret(tx, deps, {
       owner: { kind: 'machine', id: row.id },
       prefix: PREFIXES.machineSecretKey,
@@ -129,9 +141,27 @@ export async function createMachine(
     });
     return {
       result: { ...(await shown(tx, row)), secret },
-      event: { type: 'machine.created', objectId: row.id, data: { name: row.name } },
+      event: {
+        type: 'machine.created',
+        objectId: row.id,
+        data: { name: row.name, ...(toMachineIds.length > 0 && { toMachineIds }) },
+      },
     };
   });
+}
+
+/** The ids in one order everywhere: two transactions that cross cannot deadlock. */
+async function insertMachineScopes(
+  tx: Rows,
+  { id, created_at }: MachineRow,
+  toMachineIds: readonly string[],
+) {
+  for (const to_machine_id of toMachineIds) {
+    await lockMachine(tx, to_machine_id);
+    await tx.db
+      .insert(tx.tables.machineScopes)
+      .values({ from_machine_id: id, to_machine_id, scopes: [], created_at, updated_at: created_at });
+  }
 }
 
 export const machineIdInput = z.strictObject({ id: machineId.meta({ positional: true }) });
@@ -180,6 +210,22 @@ export async function listMachines(
   );
 }
 
+/** How many machines a list has, at most `COUNT_MAX`. */
+export async function countMachines(
+  { store: { read } }: Deps,
+  { query }: Pick<z.output<typeof listMachinesInput>, 'query'>,
+): Promise<number> {
+  const { db, tables } = read;
+  const counted = db
+    .select({ id: tables.machines.id })
+    .from(tables.machines)
+    .where(query === undefined ? undefined : matches(read, query))
+    .limit(COUNT_MAX)
+    .as('counted');
+  const [row] = await db.select({ count: sql`count(*)`.mapWith(Number) }).from(counted);
+  return row?.count ?? 0;
+}
+
 function matches({ db, tables: { machines } }: Rows, query: string) {
   const candidates = db
     .select({ id: machines.id, name: machines.name })
@@ -225,11 +271,15 @@ const NARROWING = [
   'mintsPerMinuteMax',
 ] as const satisfies (keyof Machine)[];
 
-/** Changes what it is told to; what already is so leaves no event. Throws `not_found`, `name_taken`. */
+/**
+ * Changes what it is told to; what already is so leaves no event. Throws `not_found`, `name_taken`, and `invalid_input` for
+ * a default lifetime beyond the longest, unless that is raised with it.
+ */
 export async function updateMachine(
   deps: Deps,
   caller: Caller,
   { id, ...changes }: z.output<typeof updateMachineInput>,
+  { raisesMaximum = false }: { raisesMaximum?: boolean } = {},
 ): Promise<Machine> {
   const mayNarrow = NARROWING.some((field) => changes[field] !== undefined);
   const work = async (tx: Rows) => {
@@ -239,7 +289,9 @@ export async function updateMachine(
       name: changes.name ?? before.name,
       description: changes.description === undefined ? before.description : changes.description,
       default_token_ttl_seconds: changes.defaultTokenTtlSeconds ?? before.default_token_ttl_seconds,
-      max_token_ttl_seconds: changes.maxTokenTtlSeconds ?? before.max_token_ttl_seconds,
+      max_token_ttl_seconds:
+        changes.maxTokenTtlSeconds ??
+        Math.max(before.max_token_ttl_seconds, raisesMaximum ? (changes.defaultTokenTtlSeconds ?? 0) : 0),
       may_verify: changes.mayVerify ?? before.may_verify,
       allowed_cidrs: changes.allowedCidrs === undefined ? before.allowed_cidrs : changes.allowedCidrs,
       live_tokens_max: changes.liveTokensMax ?? before.live_tokens_max,

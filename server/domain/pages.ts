@@ -7,6 +7,9 @@ export const PAGE_SIZE_MAX = 500;
 /** Offsets are walked, so they are bounded; a cursor reaches the rest. */
 export const OFFSET_MAX = 10_000;
 
+/** Counting is walking too. Where there are more, this is what is answered. */
+export const COUNT_MAX = 10_000;
+
 export const pageInput = {
   limit: z.number().int().min(1).max(PAGE_SIZE_MAX).default(50),
   cursor: z.string().max(1024).optional(),

@@ -124,6 +124,67 @@ describe('/healthz and /readyz', () => {
   });
 });
 
+describe('/openapi.json and /docs', () => {
+  it('describe every route to everybody, in pages of every origin', async () => {
+    const { status, headers, body } = await send(`${server.url}/openapi.json`);
+    expect([status, headers.get('content-type')]).toEqual([200, 'application/json']);
+    expect(headers.get('access-control-allow-origin')).toBe('*');
+    expect(body).toMatchObject({
+      openapi: '3.1.0',
+      servers: [{ url: server.url }],
+      paths: { '/v1/machines': { post: { summary: 'Create a machine; its secret is answered this once' } } },
+    });
+    const operations = Object.values<Record<string, { operationId: string; summary: string }>>(
+      body.paths,
+    ).flatMap((operations) => Object.values(operations));
+    expect(operations.filter(({ summary }) => summary === '')).toEqual([]);
+    expect(new Set(operations.map(({ operationId }) => operationId)).size).toBe(operations.length);
+  });
+
+  it('are a page of files from here alone, without inline scripts, under a policy of their own', async () => {
+    const { status, headers, body } = await send(`${server.url}/docs`);
+    expect(status).toBe(200);
+    expect(headers.get('content-security-policy')).toMatch(
+      /^default-src 'none'; script-src 'self'; style-src 'self';/,
+    );
+    expect(body).not.toMatch(/<script(?! src="\/docs\/[\w-]+\.js"><\/script>)|https?:| style=| on\w+=/);
+    const files = [...body.matchAll(/(?:src|href)="(\/[^"]+)"/g)].map(([, path]) => path);
+    expect(files).toHaveLength(3);
+    for (const path of files) {
+      const file = await send(server.url + path);
+      expect(file.status).toBe(200);
+      expect(file.headers.get('content-type')).toBe(
+        path.endsWith('.css') ? 'text/css; charset=utf-8' : 'text/javascript; charset=utf-8',
+      );
+      expect(file.headers.get('x-content-type-options')).toBe('nosniff');
+    }
+    expect((await send(`${server.url}/docs/package.json`)).status).toBe(404);
+    expect((await send(`${server.url}/`)).headers.get('content-security-policy')).not.toContain('script-src');
+  });
+});
+
+describe('/v1', () => {
+  const asAdmin = () => ({ headers: { authorization: `Bearer ${server.adminKey}` } });
+
+  it('is called by its pattern in the log, with the version or without, whatever stands in the path', async () => {
+    for (const path of ['/v1/subjects/user_secret', '/subjects/user_secret']) {
+      const { status, headers } = await send(server.url + path, asAdmin());
+      expect(status).toBe(200);
+      expect(await lineOf(headers.get('x-request-id'))).toMatchObject({ route: '/v1/subjects/{id}' });
+    }
+    expect(server.stderr()).not.toContain('user_secret');
+  });
+
+  it("knows no OAuth token yet: Clerk's SDK takes that for one that is not valid", async () => {
+    const { status, headers, body } = await post(
+      '/oauth_applications/access_tokens/verify',
+      '{"access_token":"oat_x"}',
+    );
+    expect([status, headers.get('content-type')]).toEqual([404, 'application/json']);
+    expect(body.errors).toHaveLength(1);
+  });
+});
+
 describe('/metrics', () => {
   const metrics = (credential?: string) =>
     send(`${server.url}/metrics`, credential ? { headers: { authorization: `Bearer ${credential}` } } : {});
@@ -149,7 +210,7 @@ describe('/metrics', () => {
       expect.arrayContaining(['none', '/trpc', '/trpc/machines.list', '/trpc (batch)', '/metrics']),
     );
     for (const route of routes)
-      expect(route).toMatch(/^(none|preflight|\/trpc( \(batch\))?|\/(trpc\/)?[a-zA-Z0-9_./-]*)$/);
+      expect(route).toMatch(/^(none|preflight|\/trpc( \(batch\))?|\/(trpc\/)?[a-zA-Z0-9_./{}-]*)$/);
     expect(body).not.toMatch(/nope|ak_/);
   });
 

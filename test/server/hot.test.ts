@@ -325,7 +325,15 @@ describeOnEachDialect('hot routes', (dialect) => {
 
   it('a caller that is nobody is told so, and nothing else, whatever the body', async () => {
     const { served } = await setup();
-    for (const path of ['/v1/verify', '/v1/verify/batch', '/v1/m2m_tokens', '/m2m_tokens']) {
+    for (const [path, code] of [
+      ['/v1/verify', null],
+      ['/v1/verify/batch', null],
+      ['/v1/m2m_tokens', 'machine_secret_key_invalid'],
+      ['/m2m_tokens', 'machine_secret_key_invalid'],
+      ['/m2m_tokens/verify', 'machine_secret_key_invalid'],
+      ['/api_keys/verify', 'clerk_key_invalid'],
+    ] as const) {
+      const told = code ? { meta: { countersign_code: 'unauthenticated' } } : {};
       for (const caller of [
         null,
         'x',
@@ -333,10 +341,10 @@ describeOnEachDialect('hot routes', (dialect) => {
         formatValue('sk_', Buffer.alloc(32)),
       ]) {
         for (const body of [{ credential: 'x' }, {}, '{', '']) {
-          const { status, headers, body: told } = await post(served, path, body, { caller });
+          const { status, headers, body: refused } = await post(served, path, body, { caller });
           expect(status).toBe(401);
           expect(headers.get('www-authenticate')).toBe('Bearer');
-          expect(told).toEqual(envelope('unauthenticated'));
+          expect(refused).toEqual(envelope(code ?? 'unauthenticated', told));
         }
       }
     }
@@ -409,8 +417,11 @@ describeOnEachDialect('hot routes', (dialect) => {
     const { served } = await setup();
     for (const [path, method, allow] of [
       ['/v1/verify', 'GET', 'POST'],
-      ['/v1/m2m_tokens', 'DELETE', 'POST'],
-      ['/m2m_tokens', 'PUT', 'POST'],
+      ['/v1/m2m_tokens', 'DELETE', 'GET, HEAD, POST'],
+      ['/m2m_tokens', 'PUT', 'GET, HEAD, POST'],
+      ['/m2m_tokens/verify', 'GET', 'POST'],
+      ['/api_keys/verify', 'PATCH', 'POST'],
+      ['/machines/mch_1', 'POST', 'GET, HEAD, PATCH, DELETE'],
       ['/v1/jwks', 'POST', 'GET, HEAD'],
       ['/.well-known/jwks.json', 'DELETE', 'GET, HEAD'],
       ['/v1/status-lists', 'POST', 'GET, HEAD'],

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import pg from 'pg';
 import { afterAll, describe, inject, onTestFinished } from 'vitest';
 import { openStore, type Rows, type Store } from '../../db/store.ts';
+import type { SigningAlg } from '../../server/crypto/jwt.ts';
 import type { Caller, Deps, Role } from '../../server/deps.ts';
 import { openInstallation } from '../../server/domain/installation.ts';
 import { createKeyShapes } from '../../server/domain/key-shapes.ts';
@@ -101,14 +102,24 @@ export const MASTER_KEY = Buffer.alloc(32, 7);
 /** A Tuesday. */
 const START = Date.UTC(2026, 0, 6, 12);
 
+interface TestDepsOptions {
+  /** What the first key signs with. */
+  signingAlg?: SigningAlg;
+  /** Where the clock begins: for those who have others judge our times by theirs. */
+  startsAt?: number;
+}
+
 /** An installed database and everything the domain touches. Outgoing requests are refused: tests that send replace it. */
-export async function openTestDeps(dialect: Dialect): Promise<TestDeps> {
+export async function openTestDeps(
+  dialect: Dialect,
+  { signingAlg = 'ES256', startsAt = START }: TestDepsOptions = {},
+): Promise<TestDeps> {
   const store = await openTestStore(dialect);
-  const clock = { now: START };
+  const clock = { now: startsAt };
   const now = () => clock.now;
   const { keyring, firstSecretKey } = await openInstallation(store, {
     masterKey: MASTER_KEY,
-    signingAlg: 'ES256',
+    signingAlg,
     now,
   });
   const woken: string[] = [];

@@ -25,7 +25,8 @@ export const LAYERS: Record<string, Layer> = {
     imports: ['db', 'server/crypto', 'server/deps', 'server/errors', 'server/limits', 'server/outbound'],
   },
   'server/trpc': TRANSPORT,
-  'server/rest': TRANSPORT,
+  // The document says who may call what.
+  'server/rest': { ...TRANSPORT, imports: [...TRANSPORT.imports, 'server/access'] },
   workers: {
     imports: [
       'db',
@@ -50,11 +51,13 @@ export const LAYERS: Record<string, Layer> = {
   },
 
   'server/access': { imports: [], types: ['server/deps'] },
+  'server/api-reference': { imports: [] },
   'server/app': {
     imports: [
       'server/trpc',
       'server/rest',
       'server/hot',
+      'server/api-reference',
       'server/page',
       'server/queue-board',
       'server/readiness',

@@ -6,11 +6,15 @@ import {
   deleteMachineScope,
   listMachineScopes,
   listMachineScopesInput,
-  MACHINE_SCOPES_MAX,
   updateMachineScope,
   updateMachineScopeInput,
 } from '../../../server/domain/machine-scopes.ts';
-import { createMachine, createMachineInput, deleteMachine } from '../../../server/domain/machines.ts';
+import {
+  createMachine,
+  createMachineInput,
+  deleteMachine,
+  MACHINE_SCOPES_MAX,
+} from '../../../server/domain/machines.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 
 const admin = callerWith('admin');
