@@ -141,10 +141,10 @@ export const m2mTokenRoutes: readonly Route[] = [
   }),
 ];
 
-/** A token that was just found valid, by its id; null if it went meanwhile. */
+/** A token that was just found valid, by its id; null if it went or was revoked meanwhile. */
 export async function presentVerifiedToken(deps: Deps, id: string): Promise<M2mTokenObject | null> {
   const token = await describeM2mToken(deps, id);
-  return token && toM2mTokenObject(token, deps.now());
+  return token?.state === 'live' ? toM2mTokenObject(token, deps.now()) : null;
 }
 
 /**

@@ -75,9 +75,10 @@ export function openApiDocument({ publicUrl, descriptionOf }: OpenApiOptions): O
   };
 }
 
-const INTRODUCTION = `Machines, M2M tokens and API keys as Clerk's Backend API has them, with what goes beyond it in the same style. Every path is
-served without \`/v1\` too. Instants are milliseconds since 1970-01-01 UTC. An input may have no other fields than those listed. Who creates
-something may send an \`${IDEMPOTENCY_HEADER}\`: the same again within 24 hours answers what was made, without its secret.`;
+const INTRODUCTION = `Machines, M2M tokens and API keys as Clerk's Backend API has them, with what goes beyond it in the same style. Every
+path is served without \`/v1\` too, except those of verifying, status lists and the feed. Instants are milliseconds since
+1970-01-01 UTC. An input may have no other fields than those listed. Who creates something may send an
+\`${IDEMPOTENCY_HEADER}\`: the same again within 24 hours answers what was made, without its secret.`;
 
 const ERRORS_SCHEMA: JsonSchema = {
   type: 'object',

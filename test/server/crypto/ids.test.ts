@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { hexId, sortableId } from '../../../server/crypto/ids.ts';
+import { derivedId, hexId, sortableId } from '../../../server/crypto/ids.ts';
 
 const NOW = Date.UTC(2026, 0, 6, 12);
 
@@ -23,4 +23,11 @@ it('hexId() is a prefix and 32 hex digits, and sorts by millisecond of creation'
 it('no two ids of one instant are the same', () => {
   const ids = Array.from({ length: 5_000 }, () => [hexId('ak_', NOW), sortableId('mch_', NOW)]).flat();
   expect(new Set(ids).size).toBe(10_000);
+});
+
+it('derivedId() is one id for one key, and tells nothing of it', () => {
+  const id = derivedId('ins_', Buffer.alloc(32, 1));
+  expect(id).toMatch(/^ins_[0-9A-Za-z]{27}$/);
+  expect(derivedId('ins_', Buffer.alloc(32, 1))).toBe(id);
+  expect(derivedId('ins_', Buffer.alloc(32, 2))).not.toBe(id);
 });

@@ -1,6 +1,8 @@
 import { expect, it } from 'vitest';
-import { listEvents } from '../../../server/domain/events.ts';
+import { listEvents, listEventsInput } from '../../../server/domain/events.ts';
+import { reachableFrom } from '../../../server/domain/machine-scopes.ts';
 import {
+  countMachines,
   createMachine,
   createMachineInput,
   deleteMachine,
@@ -46,6 +48,44 @@ describeOnEachDialect('machines', (dialect) => {
     expect((await listEvents(deps, { after: 1, limit: 10 })).data.map((event) => event.type)).toEqual([
       'machine.created',
     ]);
+  });
+
+  it('createMachine() has it call others from the beginning, as one event; one that is missing, and nothing is made', async () => {
+    const deps = await openTestDeps(dialect);
+    const [one, other] = [await create(deps, 'ledger'), await create(deps, 'archive')];
+    const { nextAfter: after } = await listEvents(deps, listEventsInput.parse({}));
+    const mayCall = [other.id, one.id];
+    const { id } = await createMachine(deps, admin, createMachineInput.parse({ name: 'billing', mayCall }));
+    const { data } = await listEvents(deps, listEventsInput.parse({ after }));
+    expect(data).toMatchObject([
+      { type: 'machine.created', objectId: id, data: { name: 'billing', toMachineIds: mayCall.toSorted() } },
+    ]);
+    const reachable = await reachableFrom(deps, [id, one.id]);
+    expect(
+      reachable
+        .get(id)
+        ?.map(({ name }) => name)
+        .toSorted(),
+    ).toEqual(['archive', 'ledger']);
+    expect(reachable.has(one.id)).toBe(false);
+    const missing = createMachineInput.parse({ name: 'x', mayCall: [one.id, `mch_${'0'.repeat(27)}`] });
+    await expect(createMachine(deps, admin, missing)).rejects.toMatchObject({ code: 'not_found' });
+    expect(await countMachines(deps, {})).toBe(3);
+    expect(await countMachines(deps, { query: 'BILL' })).toBe(1);
+  });
+
+  it('updateMachine() raises the longest lifetime with the default one only where it is told to', async () => {
+    const deps = await openTestDeps(dialect);
+    const { id, maxTokenTtlSeconds } = await create(deps, 'billing');
+    const changes = { id, defaultTokenTtlSeconds: maxTokenTtlSeconds + 1 };
+    await expect(updateMachine(deps, admin, changes)).rejects.toMatchObject({ code: 'invalid_input' });
+    expect(await updateMachine(deps, admin, changes, { raisesMaximum: true })).toMatchObject({
+      maxTokenTtlSeconds: maxTokenTtlSeconds + 1,
+    });
+    const lower = { id, defaultTokenTtlSeconds: 60 };
+    expect(await updateMachine(deps, admin, lower, { raisesMaximum: true })).toMatchObject({
+      maxTokenTtlSeconds: maxTokenTtlSeconds + 1,
+    });
   });
 
   it('createMachine() lets exactly one of many that want the same name have it', async () => {
