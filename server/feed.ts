@@ -235,7 +235,7 @@ class Hub {
   }
 
   async #tellSnapshot(follower: Follower): Promise<void> {
-    const { seq, items, signingKeys } = await this.#readSnapshot();
+    const { seq, items, signingKeys, hasImportedKeys } = await this.#readSnapshot();
     follower.seq = seq;
     // Not before: changes after `seq` are told, changes until then have to be known.
     follower.principal = await this.#judge(follower);
@@ -246,7 +246,7 @@ class Hub {
       const chunk = concerning.slice(next, next + ITEMS_PER_CHUNK);
       next += ITEMS_PER_CHUNK;
       const complete = next >= concerning.length;
-      const data = { items: chunk.map((item) => item.data), complete };
+      const data = { items: chunk.map((item) => item.data), complete, ...(complete && { hasImportedKeys }) };
       // The cursor comes with the last: whoever has only some of them begins again.
       if (!(await follower.write(frameText('snapshot', data, complete ? this.#idOf(seq) : undefined))))
         return;

@@ -54,6 +54,8 @@ export interface Snapshot {
   seq: number;
   items: SnapshotItem[];
   signingKeys: SigningKeyState[];
+  /** Whether there are API keys of another shape than ours: without any, what has no checksum of ours is none. */
+  hasImportedKeys: boolean;
 }
 
 /** How a row of the table names what an event is about. */
@@ -299,6 +301,7 @@ export async function readSnapshot(deps: Deps): Promise<Snapshot> {
   return {
     seq,
     signingKeys: keys.filter(({ state }) => state !== 'retired').map(({ kid, state }) => ({ kid, state })),
+    hasImportedKeys: await hasImportedKeys(rows),
     items: [
       ...keys.flatMap(retiredKeyItem),
       ...(await machineItems(rows)),
@@ -310,6 +313,11 @@ export async function readSnapshot(deps: Deps): Promise<Snapshot> {
       ...(await subjectItems(rows)),
     ],
   };
+}
+
+async function hasImportedKeys({ db, tables: { importedShapes: s } }: Rows): Promise<boolean> {
+  const rows = await db.select({ length: s.length }).from(s).where(eq(s.owner_kind, 'api_key')).limit(1);
+  return rows.length > 0;
 }
 
 type SigningKeyRow = SigningKeyState & { retiredAt: number | null };

@@ -1,0 +1,105 @@
+/** The server's public keys by `kid`. */
+import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
+import { isRecord } from '../answers.ts';
+
+export const ALGORITHMS = ['RS256', 'ES256', 'EdDSA'] as const;
+export type Algorithm = (typeof ALGORITHMS)[number];
+
+export interface PublicKey {
+  kid: string;
+  alg: Algorithm;
+  key: KeyObject;
+}
+
+/** Whatever `kid`s arrive, the set is fetched no more often; the feed tells of new keys. */
+const REFETCH_MS = 30_000;
+const FETCH_MS_MAX = 2_000;
+const BYTES_MAX = 256 * 1024;
+
+export class Jwks {
+  readonly #url: URL;
+  readonly #fetch: typeof fetch;
+  readonly #clock: () => number;
+  #keys: ReadonlyMap<string, PublicKey> = new Map();
+  #fetching: Promise<void> | undefined;
+  #fetchedAt = Number.NEGATIVE_INFINITY;
+  #isComplete = false;
+
+  constructor(base: URL, fetchLike: typeof fetch, clock = () => performance.now()) {
+    this.#url = new URL('.well-known/jwks.json', base);
+    this.#fetch = fetchLike;
+    this.#clock = clock;
+  }
+
+  /** Whether what it does not know does not exist, as far as the feed told. */
+  get isComplete(): boolean {
+    return this.#isComplete;
+  }
+
+  get(kid: string): PublicKey | undefined {
+    return this.#keys.get(kid);
+  }
+
+  /** The feed told of a key: the set is incomplete until it is there, or gone. */
+  told({ kid, state }: { kid: string; state: string }): void {
+    const isPublished = state !== 'retired';
+    if (isPublished === this.#keys.has(kid)) return;
+    if (isPublished) {
+      this.#isComplete = false;
+      this.#fetchedAt = Number.NEGATIVE_INFINITY;
+      void this.refresh();
+    } else {
+      const keys = new Map(this.#keys);
+      keys.delete(kid);
+      this.#keys = keys;
+    }
+  }
+
+  /** Of another database nothing is known. */
+  forget(): void {
+    this.#keys = new Map();
+    this.#isComplete = false;
+    this.#fetchedAt = Number.NEGATIVE_INFINITY;
+  }
+
+  /** Fetches the set, unless that was tried a moment ago. Never throws: what is not there is asked for. */
+  async refresh(): Promise<void> {
+    if (this.#fetching) return this.#fetching;
+    if (this.#isComplete || this.#clock() - this.#fetchedAt < REFETCH_MS) return;
+    this.#fetchedAt = this.#clock();
+    this.#fetching = this.#read()
+      .catch(() => {})
+      .finally(() => {
+        this.#fetching = undefined;
+      });
+    return this.#fetching;
+  }
+
+  async #read(): Promise<void> {
+    const response = await this.#fetch(this.#url, {
+      redirect: 'error',
+      signal: AbortSignal.timeout(FETCH_MS_MAX),
+    });
+    if (!response.ok) throw new Error(`Wanted the JWKS, got status ${response.status}`);
+    const text = await response.text();
+    if (text.length > BYTES_MAX) throw new Error('The JWKS is too long');
+    this.#keys = new Map(keysOf(JSON.parse(text)).map((key) => [key.kid, key]));
+    this.#isComplete = true;
+  }
+}
+
+function keysOf(set: unknown): PublicKey[] {
+  if (!isRecord(set) || !Array.isArray(set['keys'])) throw new Error('Wanted a JWKS');
+  return set['keys'].flatMap((jwk: unknown) => keyOf(jwk) ?? []);
+}
+
+/** Null for a key of another use: its algorithm is the set's to say, never the token's. */
+function keyOf(jwk: unknown): PublicKey | null {
+  if (!isRecord(jwk) || typeof jwk['kid'] !== 'string' || (jwk['use'] ?? 'sig') !== 'sig') return null;
+  const alg = ALGORITHMS.find((each) => each === jwk['alg']);
+  if (alg === undefined) return null;
+  const key = createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' });
+  return key.asymmetricKeyType === KEY_TYPES[alg] ? { kid: jwk['kid'], alg, key } : null;
+}
+
+const KEY_TYPES: Record<Algorithm, string> = { RS256: 'rsa', ES256: 'ec', EdDSA: 'ed25519' };

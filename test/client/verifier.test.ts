@@ -1,0 +1,430 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { createCountersign, type VerifyInput } from '../../client/index.ts';
+import {
+  createVerifier,
+  type Verifier,
+  type VerifierEvent,
+  type VerifierOptions,
+} from '../../client/verifier.ts';
+import { formatValue } from '../../server/crypto/format.ts';
+import { freshFolder, whenSuiteDone } from '../support/deps.ts';
+import { startProxy } from '../support/proxy.ts';
+import { type RunningServer, startServer } from '../support/server.ts';
+
+let server: RunningServer;
+let admin: ReturnType<typeof createCountersign>;
+const whenDone = whenSuiteDone();
+
+beforeAll(async () => {
+  server = await startServer(freshFolder(whenDone), { PORT: '0', COUNTERSIGN_LOG_LEVEL: 'warn' });
+  whenDone(async () => void (await server.stop()));
+  admin = createCountersign({ url: server.url, secretKey: server.adminKey });
+});
+
+interface Watched {
+  verifier: Verifier;
+  events: VerifierEvent[];
+  /** How many credentials the server was asked about. */
+  asked(): number;
+}
+
+/** A verifier that is trusted. */
+async function openVerifier(options: VerifierOptions = {}, waits = true): Promise<Watched> {
+  const events: VerifierEvent[] = [];
+  const verifier = createVerifier({
+    url: server.url,
+    ...(options.machineSecretKey === undefined && { secretKey: server.adminKey }),
+    onEvent: (event) => events.push(event),
+    ...options,
+  });
+  onTestFinished(() => verifier.close());
+  if (waits) await vi.waitFor(() => expect(verifier.status().trusted).toBe(true), { timeout: 10_000 });
+  const asked = () => events.reduce((sum, event) => sum + (event.type === 'asked' ? event.items : 0), 0);
+  return { verifier, events, asked };
+}
+
+let keys = 0;
+const newKey = async (more: object = {}) =>
+  admin.apiKeys.create({ name: `key ${++keys}`, subject: `user_${keys}`, scopes: ['read'], ...more });
+
+let machines = 0;
+async function newPair(scopes: string[] = ['entries:write']) {
+  const sender = await admin.machines.create({ name: `sender ${++machines}` });
+  const receiver = await admin.machines.create({ name: `receiver ${machines}` });
+  await admin.machineScopes.create({ fromMachineId: sender.id, toMachineId: receiver.id, scopes });
+  const minter = createCountersign({ url: server.url, machineSecretKey: sender.secret });
+  const mint = async (format: 'opaque' | 'jwt' = 'jwt', more: object = {}) =>
+    minter.m2mTokens.create({ format, ...more });
+  return { sender, receiver, mint };
+}
+
+describe('verify()', () => {
+  it('asks once for an API key, and answers the same from memory', async () => {
+    const { verifier, asked } = await openVerifier();
+    const { secret = '', id } = await newKey();
+    const first = await verifier.verify(secret);
+    expect(first).toMatchObject({ valid: true, kind: 'api_key', id, scopes: ['read'] });
+    expect(await verifier.verify(secret)).toEqual(first);
+    expect(await verifier.verify(secret, { scopes: ['read'], kinds: ['api_key'] })).toEqual(first);
+    expect(asked()).toBe(1);
+    expect(await verifier.verify(secret, { scopes: ['write'] })).toEqual({
+      valid: false,
+      reason: 'insufficient_scope',
+      id,
+      subject: expect.any(String),
+    });
+    expect(await verifier.verify(secret, { kinds: ['m2m_token'] })).toEqual({
+      valid: false,
+      reason: 'wrong_kind',
+    });
+    expect(asked()).toBe(1);
+  });
+
+  it('answers as the server does, asked for the first time and again', async () => {
+    const { verifier } = await openVerifier();
+    const { mint, receiver, sender } = await newPair();
+    const live = await newKey();
+    const revoked = await newKey();
+    await admin.apiKeys.revoke({ id: revoked.id });
+    const disabled = await newKey();
+    await admin.apiKeys.disable({ id: disabled.id });
+    const expired = await newKey({ ttlSeconds: 1 });
+    const narrow = await newKey({ allowedCidrs: ['192.0.2.0/24'] });
+    const limited = await newKey({ rateLimit: { count: 1_000, windowSeconds: 3600 } });
+    const jwt = await mint('jwt', { claims: { tenant: 7 } });
+    const opaque = await mint('opaque');
+    await sleep(1_100);
+    const credentials = [
+      ...[live, revoked, disabled, expired, narrow, limited].map(({ secret = '' }) => secret),
+      ...[jwt, opaque].map(({ token = '' }) => token),
+      `${jwt.token?.slice(0, -6)}AAAAAA`,
+      formatValue('ak_', Buffer.alloc(32, 7)),
+      formatValue('mt_', Buffer.alloc(32, 7)),
+      server.adminKey,
+      'ak_typo',
+      'mt_typo',
+      'nothing at all',
+      'eyJhbGciOiJub25lIn0.eyJzdWIiOiJtY2hfMSJ9.AAAA',
+    ];
+    const questions: Omit<VerifyInput, 'credential'>[] = [
+      {},
+      { kinds: ['api_key'] },
+      { kinds: ['m2m_token'] },
+      { scopes: ['read'] },
+      { audience: receiver.id },
+      { audience: sender.id },
+      { audience: receiver.id, scopes: ['entries:write'], kinds: ['m2m_token'] },
+      { ip: '192.0.2.7' },
+      { ip: '198.51.100.1' },
+    ];
+    const theirs = [];
+    for (const credential of credentials)
+      for (const question of questions) {
+        const answer = await admin.verify({ credential, ...question });
+        theirs.push(withoutRest({ credential, question, answer }));
+      }
+    for (let round = 0; round < 3; round++) {
+      const ours = [];
+      for (const credential of credentials)
+        for (const question of questions)
+          ours.push(
+            withoutRest({ credential, question, answer: await verifier.verify(credential, question) }),
+          );
+      expect(ours).toEqual(theirs);
+    }
+  });
+
+  it('judges a JWT it has not seen without asking, once it has seen that the server accepts one', async () => {
+    const { mint, receiver } = await newPair();
+    const { verifier, asked } = await openVerifier({ audience: receiver.id });
+    const { token = '' } = await mint();
+    expect(await verifier.verify(token)).toMatchObject({ valid: true });
+    const before = asked();
+    expect(before).toBe(1);
+    for (let i = 0; i < 5; i++) {
+      const next = await mint();
+      expect(await verifier.verify(next.token ?? '', { scopes: ['entries:write'] })).toEqual({
+        valid: true,
+        kind: 'm2m_token',
+        id: next.id,
+        subject: next.machineId,
+        machineId: next.machineId,
+        audience: next.audience,
+        scopes: ['entries:write'],
+        claims: null,
+        expiresAt: next.expiresAt,
+      });
+    }
+    expect(asked()).toBe(before);
+  });
+
+  it('of a machine judges JWTs without asking too, and refuses those for another', async () => {
+    const { mint, receiver } = await newPair();
+    const other = await newPair();
+    const { verifier, asked } = await openVerifier({ machineSecretKey: receiver.secret ?? '' });
+    expect(await verifier.verify((await mint()).token ?? '')).toMatchObject({ valid: true });
+    await vi.waitFor(async () => {
+      const before = asked();
+      expect(await verifier.verify((await mint()).token ?? '')).toMatchObject({ valid: true });
+      expect(asked()).toBe(before);
+    });
+    expect(await verifier.verify((await other.mint()).token ?? '')).toEqual({
+      valid: false,
+      reason: 'unknown',
+    });
+    expect(await verifier.verify((await mint('opaque')).token ?? '')).toMatchObject({ valid: true });
+  });
+
+  it('refuses what has no checksum of ours without any I/O, until there are imported keys', async () => {
+    const { verifier, asked } = await openVerifier();
+    for (const value of ['ak_typo', 'mt_typo', 'x', 'sk_typo'])
+      expect(await verifier.verify(value)).toEqual({ valid: false, reason: 'malformed' });
+    expect(await verifier.verify(server.adminKey)).toEqual({ valid: false, reason: 'wrong_kind' });
+    expect(asked()).toBe(0);
+  });
+
+  it('answers frozen, so that no caller changes what the next is told', async () => {
+    const { verifier } = await openVerifier();
+    const { secret = '' } = await newKey({ claims: { tenant: { id: 1 } } });
+    const answer = await verifier.verify(secret);
+    expect(() => Object.assign(answer, { valid: false })).toThrow(TypeError);
+    expect(() => Object.assign((answer as { claims: { tenant: object } }).claims.tenant, { id: 2 })).toThrow(
+      TypeError,
+    );
+  });
+
+  it('asks in one request for what is asked at the same time, and for the same only once', async () => {
+    const { verifier, events } = await openVerifier();
+    const secrets = await Promise.all(Array.from({ length: 5 }, async () => (await newKey()).secret ?? ''));
+    const answers = await Promise.all(
+      [...secrets, ...secrets, ...secrets].map((value) => verifier.verify(value)),
+    );
+    expect(answers.every(({ valid }) => valid)).toBe(true);
+    expect(events.flatMap((event) => (event.type === 'asked' ? [event.items] : []))).toEqual([5]);
+  });
+
+  it('asks each time for what has limits, credits or an address rule, unless told otherwise', async () => {
+    const limited = await newKey({ rateLimit: { count: 100, windowSeconds: 3600 } });
+    const bound = await newKey({ allowedCidrs: ['192.0.2.0/24'] });
+    const credited = await newKey({ credits: { remaining: 4 } });
+    const { verifier, asked } = await openVerifier();
+    for (let i = 0; i < 2; i++) {
+      expect(await verifier.verify(limited.secret ?? '')).toMatchObject({ rateLimit: { remaining: 99 - i } });
+      expect(await verifier.verify(bound.secret ?? '', { ip: '192.0.2.1' })).toMatchObject({ valid: true });
+      expect(await verifier.verify(bound.secret ?? '', { ip: '192.0.3.1' })).toMatchObject({
+        reason: 'ip_not_allowed',
+      });
+    }
+    expect(asked()).toBe(6);
+    const both = await Promise.all([
+      verifier.verify(credited.secret ?? ''),
+      verifier.verify(credited.secret ?? ''),
+    ]);
+    expect(both.map((each) => 'creditsRemaining' in each && each.creditsRemaining).sort()).toEqual([2, 3]);
+
+    const trusting = await openVerifier({ rememberLimited: true });
+    for (let i = 0; i < 3; i++) {
+      expect(await trusting.verifier.verify(limited.secret ?? '')).toMatchObject({ valid: true });
+      expect(await trusting.verifier.verify(bound.secret ?? '', { ip: '192.0.2.1' })).toMatchObject({
+        valid: true,
+      });
+      expect(await trusting.verifier.verify(bound.secret ?? '', { ip: '192.0.3.1' })).toMatchObject({
+        reason: 'ip_not_allowed',
+      });
+    }
+    expect(trusting.asked()).toBe(1 + 1 + 3);
+  });
+
+  it('never answers valid past the expiry of what it remembers', async () => {
+    const { verifier } = await openVerifier();
+    const { secret = '', expiresAt } = await newKey({ ttlSeconds: 2 });
+    expect(await verifier.verify(secret)).toMatchObject({ valid: true });
+    for (;;) {
+      const at = Date.now();
+      const { valid } = await verifier.verify(secret);
+      if (!valid) break;
+      expect(at).toBeLessThan((expiresAt ?? 0) + 5);
+      await sleep(5);
+    }
+    expect(await verifier.verify(secret)).toMatchObject({ reason: 'expired' });
+  });
+});
+
+/** What is left of limits changes with each answer. */
+function withoutRest<T extends { answer: object }>({ answer, ...rest }: T) {
+  const { rateLimit: _, ...kept } = answer as { rateLimit?: unknown };
+  return { ...rest, answer: kept };
+}
+
+describe('what is remembered', () => {
+  const untilRefused = async (verifier: Verifier, value: string) => {
+    const startedAt = performance.now();
+    while ((await verifier.verify(value)).valid) {
+      if (performance.now() - startedAt > 2_000) throw new Error('Still valid after 2 s');
+      await sleep(1);
+    }
+    return performance.now() - startedAt;
+  };
+
+  it.each<[string, (id: string, subject: string) => Promise<unknown>]>([
+    ['revoked', (id) => admin.apiKeys.revoke({ id })],
+    ['disabled', (id) => admin.apiKeys.disable({ id })],
+    ['deleted', (id) => admin.apiKeys.delete({ id })],
+    ['rotated with the old value ended', (id) => admin.apiKeys.rotate({ id, compromised: true })],
+    ['given an address rule', (id) => admin.apiKeys.update({ id, allowedCidrs: ['192.0.2.0/24'] })],
+    ['expired by an earlier expiry', (id) => admin.apiKeys.update({ id, expiresAt: Date.now() + 1 })],
+    ['one of a subject that is disabled', (_, id) => admin.subjects.disable({ id })],
+    ['one of a subject whose keys are all revoked', (_, subject) => admin.apiKeys.revokeAll({ subject })],
+  ])('of an API key is not used once that is %s', async (_, end) => {
+    const { verifier } = await openVerifier();
+    const { secret = '', id, subject } = await newKey();
+    expect(await verifier.verify(secret)).toMatchObject({ valid: true });
+    await end(id, subject);
+    expect(await untilRefused(verifier, secret)).toBeLessThan(500);
+  });
+
+  it('of scopes that were narrowed is not used', async () => {
+    const { verifier } = await openVerifier();
+    const { secret = '', id } = await newKey({ scopes: ['read', 'write'] });
+    expect(await verifier.verify(secret, { scopes: ['write'] })).toMatchObject({ valid: true });
+    await admin.apiKeys.update({ id, scopes: ['read'] });
+    await vi.waitFor(async () =>
+      expect(await verifier.verify(secret, { scopes: ['write'] })).toMatchObject({
+        reason: 'insufficient_scope',
+      }),
+    );
+  });
+
+  it.each(['jwt', 'opaque'] as const)(
+    'of a %s token is not used once it, its machine or its way is no more',
+    async (format) => {
+      const { verifier } = await openVerifier();
+      const pair = await newPair();
+      const options = { audience: pair.receiver.id };
+      const ends: (() => Promise<unknown>)[] = [
+        () => admin.m2mTokens.revokeAll({ machineId: pair.sender.id }),
+        () => admin.machineScopes.delete({ fromMachineId: pair.sender.id, toMachineId: pair.receiver.id }),
+      ];
+      for (const end of [null, ...ends]) {
+        const { token = '', id } = await pair.mint(format);
+        expect(await verifier.verify(token, options)).toMatchObject({ valid: true });
+        await (end ? end() : admin.m2mTokens.revoke({ id }));
+        await vi.waitFor(
+          async () => expect(await verifier.verify(token, options)).toMatchObject({ valid: false }),
+          {
+            timeout: 500,
+            interval: 1,
+          },
+        );
+        // Also where it is seen for the first time.
+        const late = await openVerifier();
+        expect(await late.verifier.verify(token, options)).toMatchObject({ valid: false });
+      }
+    },
+  );
+
+  it('refuses a revoked JWT that it never saw, without having been there when it was revoked', async () => {
+    const pair = await newPair();
+    const [revoked, good] = [await pair.mint(), await pair.mint()];
+    await admin.m2mTokens.revoke({ id: revoked.id });
+    const { verifier, asked } = await openVerifier({ audience: pair.receiver.id });
+    expect(await verifier.verify(good.token ?? '')).toMatchObject({ valid: true });
+    expect(await verifier.verify(revoked.token ?? '')).toMatchObject({ valid: false, reason: 'revoked' });
+    expect(await verifier.verify((await pair.mint()).token ?? '')).toMatchObject({ valid: true });
+    expect(asked()).toBe(2);
+  });
+
+  it('of what was unknown or disabled is not used once it may be another', async () => {
+    const { verifier } = await openVerifier();
+    const { secret = '', id } = await newKey();
+    await admin.apiKeys.disable({ id });
+    await vi.waitFor(async () => expect(await verifier.verify(secret)).toMatchObject({ reason: 'disabled' }));
+    await admin.apiKeys.enable({ id });
+    await vi.waitFor(async () => expect(await verifier.verify(secret)).toMatchObject({ valid: true }), {
+      timeout: 1_000,
+    });
+  });
+});
+
+describe('a feed that fails', () => {
+  /** Answers come from a server that can be reached; only the feed goes through the proxy. */
+  async function behindProxy(options: VerifierOptions = {}) {
+    const proxy = await startProxy(server.url);
+    const through = (url: string | URL | Request, init?: RequestInit) => {
+      const target = new URL(String(url));
+      if (target.pathname === '/v1/feed') target.port = new URL(proxy.url).port;
+      return fetch(target, init);
+    };
+    const watched = await openVerifier({ fetch: through as typeof fetch, ...options }, false);
+    return { proxy, ...watched };
+  }
+
+  const untilTrusted = (verifier: Verifier) =>
+    vi.waitFor(() => expect(verifier.status().trusted).toBe(true), { timeout: 15_000, interval: 5 });
+
+  it.each([
+    ['cut', (proxy: Awaited<ReturnType<typeof startProxy>>) => proxy.cut()],
+    ['stalled', (proxy: Awaited<ReturnType<typeof startProxy>>) => proxy.stall()],
+    ['delayed by 5 s', (proxy: Awaited<ReturnType<typeof startProxy>>) => proxy.delay(5_000)],
+  ])('is %s: nothing is valid more than 2 s after it was revoked', async (_, disturb) => {
+    const { proxy, verifier } = await behindProxy();
+    await untilTrusted(verifier);
+    const revoked = await Promise.all(Array.from({ length: 10 }, () => newKey()));
+    for (const { secret = '' } of revoked)
+      expect(await verifier.verify(secret)).toMatchObject({ valid: true });
+    disturb(proxy);
+    const late: unknown[] = [];
+    await Promise.all(
+      revoked.map(async ({ id, secret = '' }, index) => {
+        await sleep(index * 300);
+        await admin.apiKeys.revoke({ id });
+        const revokedAt = performance.now();
+        while (performance.now() - revokedAt < 6_500) {
+          const askedAt = performance.now();
+          const { valid } = await verifier.verify(secret);
+          if (valid && askedAt - revokedAt > 2_000) late.push([index, askedAt - revokedAt]);
+          await sleep(10);
+        }
+      }),
+    );
+    expect(late).toEqual([]);
+    expect(verifier.status().trusted).toBe(false);
+  });
+
+  it('is delayed by 5 s from the beginning: memory is not used', async () => {
+    const { proxy, verifier, asked } = await behindProxy();
+    proxy.delay(5_000);
+    proxy.cut();
+    proxy.restore();
+    proxy.delay(5_000);
+    const { secret = '' } = await newKey();
+    const startedAt = performance.now();
+    let verified = 0;
+    while (performance.now() - startedAt < 9_000) {
+      expect(await verifier.verify(secret)).toMatchObject({ valid: true });
+      expect(verifier.status().trusted).toBe(false);
+      verified++;
+      await sleep(50);
+    }
+    expect(asked()).toBe(verified);
+  });
+
+  it('goes on where it was, and what was revoked meanwhile is not valid any more', async () => {
+    const { proxy, verifier, asked } = await behindProxy();
+    await untilTrusted(verifier);
+    const [gone, kept] = [await newKey(), await newKey()];
+    for (const { secret = '' } of [gone, kept]) await verifier.verify(secret);
+    proxy.cut();
+    await admin.apiKeys.revoke({ id: gone.id });
+    await vi.waitFor(() => expect(verifier.status().trusted).toBe(false), { timeout: 5_000 });
+    proxy.restore();
+    await untilTrusted(verifier);
+    const before = asked();
+    expect(await verifier.verify(kept.secret ?? '')).toMatchObject({ valid: true });
+    expect(asked()).toBe(before);
+    expect(await verifier.verify(gone.secret ?? '')).toMatchObject({ valid: false, reason: 'revoked' });
+  });
+});
+
+afterAll(() => {});
