@@ -309,17 +309,23 @@ describe.each(Object.entries(SERVES))('countersign/%s', (_, serve) => {
 });
 
 describe('countersign/express', () => {
-  it('sees a second Authorization header that Node hides', async () => {
+  it.each(['Bearer a', 'Basic dTpw'])('sees an Authorization header that Node hides, %s', async (other) => {
     const app = express();
     app.get('/', ofExpress.protect({ verifier: answering(KEY) }), (_, response) => {
       response.json({});
     });
     const { port } = new URL(await listening(app as never));
-    const socket = connect(Number(port), '127.0.0.1');
-    socket.end('GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n');
-    let answered = '';
-    for await (const chunk of socket) answered += chunk;
-    expect(answered).toMatch(/^HTTP\/1\.1 400 /);
+    for (const [first, second] of [
+      ['Bearer ak_x', other],
+      [other, 'Bearer ak_x'],
+    ]) {
+      const socket = connect(Number(port), '127.0.0.1');
+      socket.write(`GET / HTTP/1.1\r\nHost: a\r\nAuthorization: ${first}\r\n`);
+      socket.end(`Authorization: ${second}\r\nConnection: close\r\n\r\n`);
+      let answered = '';
+      for await (const chunk of socket) answered += chunk;
+      expect(answered).toMatch(/^HTTP\/1\.1 400 /);
+    }
   });
 
   it('leaves what a handler throws to the error handler, and calls no handler twice', async () => {

@@ -216,6 +216,8 @@ describe('countersign import clerk', () => {
     // What was on its way already may come a moment later.
     const early = clerk.asked.filter(({ at }) => at > refusedAt + 100 && at < refusedAt + 990);
     expect([early, failures]).toEqual([[], 3]);
+    // Nearly all of it was still to come.
+    expect(clerk.asked.filter(({ at }) => at >= refusedAt + 990).length).toBeGreaterThan(30);
   });
 
   it('gives up where Clerk refuses the key, and shows it nowhere', async () => {
