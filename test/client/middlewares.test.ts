@@ -105,6 +105,7 @@ describe.each(Object.entries(SERVES))('countersign/%s', (_, serve) => {
           audience: 'mch_1',
           cost: 3,
           ip: '192.0.2.7',
+          clientAddress: '192.0.2.7',
         },
       ],
     ]);
@@ -297,7 +298,7 @@ describe.each(Object.entries(SERVES))('countersign/%s', (_, serve) => {
       machineSecretKey: billing.secret,
     }).m2mTokens.create();
     const verifier = ofExpress.clientVerifier(createCountersign({ url, machineSecretKey: ledger.secret }));
-    const ask = await serve({ verifier });
+    const ask = await serve({ verifier, ip: () => '192.0.2.7' });
     expect(await ask(bearer(token))).toMatchObject({
       status: 200,
       body: { auth: { machineId: billing.id } },
