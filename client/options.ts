@@ -7,7 +7,7 @@ export interface CountersignOptions {
   url?: string | undefined;
   /** `sk_…`, for administration. Default: `COUNTERSIGN_SECRET_KEY`. */
   secretKey?: string | undefined;
-  /** `msk_…`, a machine's own. Exactly one of the two keys. Default: `COUNTERSIGN_MACHINE_SECRET_KEY`. */
+  /** `msk_…`, a machine's own, or an imported one's `ak_…`. Exactly one of the two keys. Default: `COUNTERSIGN_MACHINE_SECRET_KEY`. */
   machineSecretKey?: string | undefined;
   /** The limit of a whole call, with everything that is sent again. Default 5000. */
   timeoutMs?: number | undefined;
@@ -34,7 +34,7 @@ export function serverUrl(given: string | undefined): URL {
 }
 
 /** URL parsing has already brought IPv4 addresses to their one form. */
-const isLoopback = (host: string) =>
+export const isLoopback = (host: string) =>
   host === 'localhost' || host === '[::1]' || /^127\.\d+\.\d+\.\d+$/.test(host);
 
 /** The `Authorization` header. Keys that are given win over the environment. */
@@ -51,11 +51,17 @@ export function authorizationOf({ secretKey, machineSecretKey }: CountersignOpti
   }
   if (keys.secretKey !== undefined) return bearer('secretKey', keys.secretKey, PREFIXES.secretKey);
   if (keys.machineSecretKey !== undefined) {
-    return bearer('machineSecretKey', keys.machineSecretKey, PREFIXES.machineSecretKey);
+    return machineBearer(keys.machineSecretKey);
   }
   throw refusal(
     "wanted 'secretKey' or 'machineSecretKey', or one of the variables COUNTERSIGN_SECRET_KEY and COUNTERSIGN_MACHINE_SECRET_KEY, found none",
   );
+}
+
+/** An imported machine goes on with a secret of the shape that it had elsewhere. */
+function machineBearer(key: string): string {
+  const imported = key.startsWith(PREFIXES.apiKey) ? PREFIXES.apiKey : PREFIXES.machineSecretKey;
+  return bearer('machineSecretKey', key, imported);
 }
 
 export function bearer(field: string, key: string, prefix: string): string {

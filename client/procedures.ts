@@ -6,7 +6,9 @@
  */
 export const PROCEDURES = {
   'machines.create': { type: 'mutation', repeatable: false },
+  'machines.import': { type: 'mutation', repeatable: true },
   'machines.get': { type: 'query', repeatable: true },
+  'machines.getOwn': { type: 'query', repeatable: true },
   'machines.list': { type: 'query', repeatable: true },
   'machines.update': { type: 'mutation', repeatable: true },
   'machines.enable': { type: 'mutation', repeatable: true },

@@ -26,6 +26,9 @@ export default [
     input: {
       index: 'dist/client/index.js',
       errors: 'dist/client/errors.js',
+      express: 'dist/client/express.js',
+      fetch: 'dist/client/fetch.js',
+      m2m: 'dist/client/m2m.js',
       webhooks: 'dist/client/webhooks.js',
     },
     external: /^node:/,
@@ -36,6 +39,9 @@ export default [
     input: {
       index: 'dist/client/index.d.ts',
       errors: 'dist/client/errors.d.ts',
+      express: 'dist/client/express.d.ts',
+      fetch: 'dist/client/fetch.d.ts',
+      m2m: 'dist/client/m2m.d.ts',
       webhooks: 'dist/client/webhooks.d.ts',
     },
     external: /^node:/,

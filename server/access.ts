@@ -18,7 +18,10 @@ const FOLLOWERS: readonly Who[] = ['admin', 'read', 'verify', 'machine'];
  */
 export const ACCESS = {
   'machines.create': ADMIN,
+  // It registers what callers' credentials may look like.
+  'machines.import': ADMIN,
   'machines.get': READERS,
+  'machines.getOwn': ['machine'],
   'machines.list': READERS,
   'machines.update': ADMIN,
   'machines.enable': ADMIN,

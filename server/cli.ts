@@ -6,6 +6,7 @@ import { type ApplyReport, applyMachines, type Change } from './apply.ts';
 import { CREDENTIAL_FIELDS, command, commandRouter, holdsCredential, inputSchema } from './commands.ts';
 import { PREFIXES } from './crypto/format.ts';
 import { exportEvents } from './export-events.ts';
+import { type ImportClerkReport, importClerk } from './import-clerk.ts';
 import {
   type ImportKeysTerminal,
   type ImportKeysTotals,
@@ -56,6 +57,7 @@ export async function runCommand(argv: string[], terminal: Terminal): Promise<nu
     router: commandRouter(session.call, {
       apply: applyCommand(session),
       'import-keys': importKeysCommand(session, terminal),
+      'import.clerk': importClerkCommand(session, terminal),
       'events.export': exportEventsCommand(session, terminal),
       listen: listenCommand(session),
     }),
@@ -103,7 +105,8 @@ Examples:
   countersign machines create billing
   countersign verify < key.txt
   countersign apply machines.json --write-env ./secrets
-  countersign import-keys keys.ndjson --shape-prefix acme_ --report refused.ndjson`,
+  countersign import-keys keys.ndjson --shape-prefix acme_ --report refused.ndjson
+  countersign import clerk --dry-run`,
     );
 }
 
@@ -183,6 +186,8 @@ function createSession(terminal: Terminal, options: () => GlobalOptions) {
     url,
     connect,
     call,
+    /** The next line of standard input. */
+    take: input.take,
     note: (text: string) => void stderr.write(`${text}\n`),
     show: (answer: unknown) => {
       const format = options().output ?? (terminal.stdout.isTTY ? 'table' : 'json');
@@ -336,6 +341,75 @@ function importKeysCommand(session: ReturnType<typeof createSession>, terminal: 
   );
 }
 
+const importClerkInput = z.strictObject({
+  apiUrl: z.string().default('https://api.clerk.com').describe("Clerk's Backend API"),
+  clerkSecretKeyStdin: z
+    .boolean()
+    .optional()
+    .describe('take the secret key of Clerk from standard input, after ours if that is there too'),
+  dryRun: z.boolean().optional().describe('read and count, fetch no secret and send nothing'),
+});
+
+function importClerkCommand(session: ReturnType<typeof createSession>, terminal: Terminal) {
+  return command(
+    {
+      description:
+        'Import machines and API keys, with the secrets they have, from Clerk; reads CLERK_SECRET_KEY. Called again, it goes on',
+      examples: ['countersign import clerk --dry-run', 'countersign import clerk'],
+    },
+    inputSchema(importClerkInput),
+    async (given) => {
+      const { clerkSecretKeyStdin, dryRun, apiUrl } = importClerkInput.parse(given);
+      // Lines of standard input come in this order.
+      const countersign = dryRun ? null : await session.connect();
+      const clerkSecretKey = clerkSecretKeyStdin
+        ? await session.take('the secret key of Clerk')
+        : terminal.env['CLERK_SECRET_KEY'];
+      if (!clerkSecretKey)
+        throw new UsageError('Wanted CLERK_SECRET_KEY, or --clerk-secret-key-stdin, found neither');
+      const line = createClerkProgress(terminal);
+      const report = await importClerk(countersign, { apiUrl, clerkSecretKey }, line).finally(line.end);
+      if (report.machines.refused + report.machineScopes.refused + report.apiKeys.refused > 0) session.deny();
+      return report;
+    },
+  );
+}
+
+/** Off a terminal a line is written for as many subjects as this. */
+const SUBJECTS_TOLD = 100;
+
+const BAR_LENGTH = 20;
+
+/** How far an import from Clerk is: one line that is written over on a terminal, lines elsewhere. */
+function createClerkProgress({ stderr }: Terminal) {
+  let told = 0;
+  const erase = () => eraseLine(stderr);
+  return {
+    note(text: string) {
+      erase();
+      stderr.write(`${printable(text)}\n`);
+    },
+    progress({ machines, apiKeys, subjects, subjectsTotal }: ImportClerkReport) {
+      const text = `${machines.imported + machines.existing} machines, ${subjects} subjects, ${apiKeys.imported + apiKeys.existing} API keys`;
+      if (stderr.isTTY) {
+        erase();
+        stderr.write(`${bar(subjects, subjectsTotal)}${text}`);
+      } else if (subjects >= told + SUBJECTS_TOLD) {
+        told = subjects;
+        stderr.write(`${text}\n`);
+      }
+    },
+    end: erase,
+  };
+}
+
+/** Nothing before it is known how many there are. */
+function bar(done: number, total: number): string {
+  if (total === 0) return '';
+  const filled = Math.min(BAR_LENGTH, Math.floor((BAR_LENGTH * done) / total));
+  return `[${'#'.repeat(filled)}${'-'.repeat(BAR_LENGTH - filled)}] `;
+}
+
 const exportEventsInput = z.strictObject({
   after: z.number().int().min(0).optional().describe('the sequence of the last event that is known already'),
   follow: z.boolean().optional().describe('wait for more, until Ctrl-C'),
@@ -403,10 +477,15 @@ async function untilInterrupted<T>(work: (interrupted: AbortSignal) => Promise<T
 /** Refusals that are shown; all of them are in the report. */
 const REFUSALS_SHOWN_MAX = 20;
 
+/** On a terminal, so that what is written next stands alone. */
+function eraseLine(stderr: Output) {
+  if (stderr.isTTY) stderr.write('\r\u001b[K');
+}
+
 /** One line that is written over on a terminal, and what is noted above it. */
 function createProgressLine({ stderr }: Terminal): Omit<ImportKeysTerminal, 'stdin'> & { end(): void } {
   let shown = 0;
-  const erase = () => stderr.isTTY && stderr.write('\r\u001b[K');
+  const erase = () => eraseLine(stderr);
   const note = (text: string) => {
     erase();
     stderr.write(`${text}\n`);
@@ -425,6 +504,6 @@ function createProgressLine({ stderr }: Terminal): Omit<ImportKeysTerminal, 'std
         `${percent === null ? '' : `${percent} %, `}${totals.records} keys, ${totals.refused} refused`,
       );
     },
-    end: () => void erase(),
+    end: erase,
   };
 }

@@ -24,6 +24,7 @@ const NAMES: Readonly<Record<string, string | null>> = {
   'credentials.verify': 'verify',
   'credentials.verifyBatch': null,
   'apiKeys.import': null,
+  'machines.import': null,
 };
 
 const EXAMPLES: Readonly<Record<string, string[]>> = {

@@ -29,6 +29,11 @@ export const ERRORS = {
     retryable: false,
     meaning: 'No valid credential of a caller was presented',
   },
+  out_of_credits: {
+    status: 402,
+    retryable: false,
+    meaning: 'Middlewares only: the credential has fewer credits left than the request costs',
+  },
   forbidden: { status: 403, retryable: false, meaning: 'The caller is known and may not do this' },
   scope_not_allowed: {
     status: 403,

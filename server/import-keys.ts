@@ -254,7 +254,7 @@ function fits({ prefix = '', length }: Shape, value: string): boolean {
 }
 
 /** As many characters after the prefix as of our own values, and never more than a quarter of them. */
-function startOf(value: string, prefix: string): string | null {
+export function startOf(value: string, prefix: string): string | null {
   const shown = Math.min(START_LENGTH, Math.floor((value.length - prefix.length) / 4));
   const start = value.slice(0, Math.min(prefix.length + shown, START_LENGTH_MAX));
   return /^[\x21-\x7e]*$/.test(start) ? start : null;

@@ -41,7 +41,52 @@ const same = { classes: Refused === CountersignError, tables: CODES === ERRORS, 
 export const seen = { subject, expected: caller.id, reason, types, code, same, meaning: code && ERRORS[code].meaning };
 `;
 
-const PRINTING = `import { seen } from './consumer.js';\nprocess.stdout.write(JSON.stringify(seen));\n`;
+/** A service and who calls it, in one program: the handler stands where the network would. */
+const SERVICE = `
+import { createCountersign, type CountersignError } from 'countersign';
+import { clientVerifier, protect as protectRoute, type Refusal } from 'countersign/express';
+import { protect, protectedResourceMetadata } from 'countersign/fetch';
+import { createM2mFetch, createM2mTokenSource, type M2mTokenSource } from 'countersign/m2m';
+
+const admin = createCountersign();
+const caller = await admin.machines.create({ name: 'caller' });
+const callee = await admin.machines.create({ name: 'callee' });
+await admin.machineScopes.create({ fromMachineId: caller.id, toMachineId: callee.id, scopes: ['entries:write'] });
+
+const refusals: Refusal[] = [];
+const verifier = clientVerifier(createCountersign({ machineSecretKey: callee.secret }));
+const service = protect({ verifier, kinds: ['m2m_token'], scopes: ['entries:write'] });
+const handle = service.handle((_, auth) => new Response(auth.machineId));
+const tokens: M2mTokenSource = createM2mTokenSource({ countersign: createCountersign({ machineSecretKey: caller.secret }) });
+const origins = ['https://callee.example.com'];
+const call = createM2mFetch({
+  tokens,
+  origins,
+  scopes: ['entries:write'],
+  fetch: (input, init) => handle(new Request(input, init)),
+});
+const answer = await call('https://callee.example.com/entries');
+const elsewhere: string = await call('https://elsewhere.example.com/').then(
+  () => 'sent',
+  (error: CountersignError) => error.code,
+);
+tokens.close();
+
+const route = protectRoute({ verifier, kinds: ['api_key'], optional: true, onRefusal: (refusal) => refusals.push(refusal) });
+const request = { headers: {} };
+await new Promise<void>((resolve) => route(request, { statusCode: 200, setHeader() {}, end() {} }, () => resolve()));
+const name: string | undefined = route.authOf(request)?.name;
+const metadata = protectedResourceMetadata({ resource: 'https://callee.example.com', authorizationServers: [] });
+const resource = metadata(new Request('https://callee.example.com/.well-known/oauth-protected-resource'));
+export const seen = {
+  calling: [answer.status, await answer.text() === caller.id],
+  anonymous: (await handle(new Request('https://callee.example.com/'))).status,
+  elsewhere, name: name ?? null, refusals, resource: resource?.status,
+};
+`;
+
+const printing = (program: string) =>
+  `import { seen } from './${program}.js';\nprocess.stdout.write(JSON.stringify(seen));\n`;
 
 const ALONE = `
 import { CountersignError, ERRORS } from 'countersign/errors';
@@ -125,7 +170,7 @@ describe('the tarball', () => {
       .filter((entry) => entry.isFile())
       .map((entry) => relative(installed, join(entry.parentPath, entry.name)));
     const documents =
-      'package.json README.md LICENSE CHANGELOG.md docs/errors.md docs/events.md docs/rotation.md docs/verify.md docs/webhooks.md'.split(
+      'package.json README.md LICENSE CHANGELOG.md docs/errors.md docs/events.md docs/m2m.md docs/middlewares.md docs/rotation.md docs/verify.md docs/webhooks.md'.split(
         ' ',
       );
     expect(documents.filter((file) => !files.includes(file))).toEqual([]);
@@ -133,16 +178,26 @@ describe('the tarball', () => {
       'dist/package/errors.d.ts',
       'dist/package/errors.js',
       'dist/package/event-types.d.ts',
+      'dist/package/express.d.ts',
+      'dist/package/express.js',
+      'dist/package/fetch.d.ts',
+      'dist/package/fetch.js',
       'dist/package/index.d.ts',
       'dist/package/index.js',
+      'dist/package/m2m.d.ts',
+      'dist/package/m2m.js',
+      'dist/package/options.js',
+      'dist/package/protected-resource.js',
+      'dist/package/resource-metadata.d.ts',
       'dist/package/webhooks.d.ts',
       'dist/package/webhooks.js',
     ]);
   });
 
-  it('needs nothing but Node', () => {
+  it('needs nothing but Node and lru-cache', () => {
     expect(readdirSync(join(folder, 'node_modules')).filter((name) => !name.startsWith('.'))).toEqual([
       'countersign',
+      'lru-cache',
     ]);
     const importsOf = (file: string) =>
       [
@@ -153,8 +208,14 @@ describe('the tarball', () => {
     expect(new Set(importsOf('dist/package/index.d.ts'))).toEqual(
       new Set(['./errors.js', './event-types.js']),
     );
-    const foreign = importsOf('dist/package/index.js').filter((from) => !from?.startsWith('node:'));
-    expect(foreign).toEqual(['./errors.js']);
+    const foreignTo = (entry: string) =>
+      importsOf(`dist/package/${entry}`).filter((from) => !from?.startsWith('node:'));
+    expect(foreignTo('index.js')).toEqual(['./options.js', './errors.js']);
+    for (const entry of ['express.js', 'fetch.js', 'm2m.js', 'options.js', 'protected-resource.js']) {
+      expect(foreignTo(entry).filter((from) => !from?.startsWith('./'))).toEqual([]);
+      // Who only verifies loads no tRPC.
+      expect(foreignTo(entry)).not.toContain('./index.js');
+    }
     for (const file of ['dist/package/errors.js', 'dist/package/errors.d.ts']) {
       expect(importsOf(file)).toEqual([]);
       expect(readFileSync(join(installed, file), 'utf8')).not.toMatch(/trpc/i);
@@ -166,6 +227,8 @@ describe('the tarball', () => {
     async (_, compiler) => {
       writeFileSync(join(folder, 'consumer.ts'), CONSUMER);
       expect(await compile(folder, compiler, 'consumer.ts')).toEqual({ code: 0, output: '' });
+      writeFileSync(join(folder, 'service.ts'), SERVICE);
+      expect(await compile(folder, compiler, 'service.ts')).toEqual({ code: 0, output: '' });
     },
   );
 
@@ -188,7 +251,7 @@ describe('the tarball', () => {
     const { url, adminKey } = await startServer(freshFolder());
     writeFileSync(join(folder, 'consumer.ts'), CONSUMER);
     expect(await compile(folder, 'tsc', 'consumer.ts')).toMatchObject({ code: 0 });
-    writeFileSync(join(folder, 'out/print.js'), PRINTING);
+    writeFileSync(join(folder, 'out/print.js'), printing('consumer'));
     const env = { COUNTERSIGN_URL: url, COUNTERSIGN_SECRET_KEY: adminKey };
     const { code, output } = await run(folder, process.execPath, ['out/print.js'], env);
     expect({ code, output }).toMatchObject({ code: 0 });
@@ -204,6 +267,24 @@ describe('the tarball', () => {
       code: 'not_found',
       same: { classes: true, tables: true, code: 'not_found' },
       meaning: expect.any(String),
+    });
+  });
+
+  it('protects and calls services against a running server', async () => {
+    const { url, adminKey } = await startServer(freshFolder());
+    writeFileSync(join(folder, 'service.ts'), SERVICE);
+    expect(await compile(folder, 'tsc', 'service.ts')).toMatchObject({ code: 0 });
+    writeFileSync(join(folder, 'out/serve.js'), printing('service'));
+    const env = { COUNTERSIGN_URL: url, COUNTERSIGN_SECRET_KEY: adminKey };
+    const { code, output } = await run(folder, process.execPath, ['out/serve.js'], env);
+    expect({ code, output }).toMatchObject({ code: 0 });
+    expect(JSON.parse(output)).toEqual({
+      calling: [200, true],
+      anonymous: 401,
+      elsewhere: 'url_not_allowed',
+      name: null,
+      refusals: [],
+      resource: 200,
     });
   });
 });

@@ -26,7 +26,7 @@ const HEX = /^[0-9A-Fa-f]{64}$/;
 const BASE64 = /^[A-Za-z0-9+/_-]{43}=?$/;
 
 /** 32 bytes, answered as hex digits in lower case. */
-const sha256 = z.string().transform((text, context) => {
+export const sha256 = z.string().transform((text, context) => {
   if (HEX.test(text)) return text.toLowerCase();
   if (BASE64.test(text)) return Buffer.from(text, 'base64').toString('hex');
   context.addIssue('wanted the SHA-256 of a value, as 64 hex digits or in base64');

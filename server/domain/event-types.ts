@@ -41,6 +41,11 @@ export const EVENT_TYPES = {
     payload: { name: 'string', 'toMachineIds?': 'string[]' },
     example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'billing' },
   },
+  'machine.imported': {
+    when: 'A machine was imported from elsewhere with the secret it has, and what that looks like was registered',
+    payload: { name: 'string' },
+    example: { objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'billing' },
+  },
   'machine.updated': {
     when: 'A machine was renamed, or its description, lifetimes, limits, CIDR blocks, rotation policy or right to verify changed',
     payload: { changed: 'string[]' },

@@ -112,26 +112,15 @@ export async function createMachine(
   assertTtls(input);
   const now = deps.now();
   const row: MachineRow = {
-    id: sortableId('mch_', now),
-    name: input.name,
-    description: input.description ?? null,
-    enabled: true,
-    default_token_ttl_seconds: input.defaultTokenTtlSeconds,
-    max_token_ttl_seconds: input.maxTokenTtlSeconds,
+    ...newRow(sortableId('mch_', now), input, now),
     may_verify: input.mayVerify,
     allowed_cidrs: input.allowedCidrs ?? null,
     live_tokens_max: input.liveTokensMax,
     mints_per_minute_max: input.mintsPerMinuteMax,
-    token_generation: 0,
-    tokens_revoked_at: null,
     ...rotationPolicyColumns(input.rotation ?? null),
-    last_used_at: null,
-    created_at: now,
-    updated_at: now,
   };
   return create(deps, caller, { procedure: 'machines.create', input }, async (tx) => {
-    const inserted = await tx.db.insert(tx.tables.machines).values(row).onConflictDoNothing().returning();
-    if (inserted.length === 0) throw nameTaken(row.name);
+    await insertRow(tx, row);
     const toMachineIds = [...(input.mayCall ?? [])].sort();
     await insertMachineScopes(tx, row, toMachineIds);
     const secret = await issueSecret(tx, deps, {
@@ -164,6 +153,43 @@ async function insertMachineScopes(
   }
 }
 
+type NewMachine = Pick<Machine, 'name' | 'defaultTokenTtlSeconds' | 'maxTokenTtlSeconds'> & {
+  description?: string | null | undefined;
+};
+
+const newRow = (id: string, input: NewMachine, now: number): MachineRow => ({
+  id,
+  name: input.name,
+  description: input.description ?? null,
+  enabled: true,
+  default_token_ttl_seconds: input.defaultTokenTtlSeconds,
+  max_token_ttl_seconds: input.maxTokenTtlSeconds,
+  may_verify: false,
+  allowed_cidrs: null,
+  live_tokens_max: LIVE_TOKENS_MAX,
+  mints_per_minute_max: MINTS_PER_MINUTE_MAX,
+  token_generation: 0,
+  tokens_revoked_at: null,
+  ...rotationPolicyColumns(null),
+  last_used_at: null,
+  created_at: now,
+  updated_at: now,
+});
+
+/** Another that has the name, or by then the id, is in its way. */
+async function insertRow({ db, tables: { machines } }: Rows, row: MachineRow) {
+  const inserted = await db.insert(machines).values(row).onConflictDoNothing().returning();
+  if (inserted.length === 0) throw nameTaken(row.name);
+}
+
+/** Inserts a machine that comes from elsewhere, with our limits, its own id and the time it was created at. */
+export async function insertMachine(
+  tx: Rows,
+  { id, now, createdAt, ...input }: NewMachine & { id: string; now: number; createdAt: number },
+) {
+  await insertRow(tx, { ...newRow(id, input, now), created_at: createdAt });
+}
+
 export const machineIdInput = z.strictObject({ id: machineId.meta({ positional: true }) });
 
 export async function getMachine(deps: Deps, { id }: z.output<typeof machineIdInput>): Promise<Machine> {
@@ -171,6 +197,14 @@ export async function getMachine(deps: Deps, { id }: z.output<typeof machineIdIn
   const [row] = await db.select().from(tables.machines).where(eq(tables.machines.id, id));
   if (!row) throw machineNotFound(id);
   return shown(deps.store.read, row);
+}
+
+export const getOwnMachineInput = z.strictObject({});
+
+/** The calling machine, which so learns when its secret is due. Throws `forbidden` for who is none. */
+export async function getOwnMachine(deps: Deps, { principal }: Caller): Promise<Machine> {
+  if (principal.kind === 'machine') return getMachine(deps, { id: principal.id });
+  throw new CountersignError('forbidden', 'Only a machine may be shown itself');
 }
 
 export const listMachinesInput = z.strictObject({

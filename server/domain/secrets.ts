@@ -21,6 +21,7 @@ import { newValue, rowMac, startOf } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Keyring } from '../crypto/keyring.ts';
 import type { Deps, Principal, Role } from '../deps.ts';
+import { CountersignError } from '../errors.ts';
 import { isWithin } from './addresses.ts';
 import { type RotationTerms, rotateByOf } from './rotation-policies.ts';
 
@@ -56,6 +57,37 @@ export async function installSecret(
 ) {
   const terms = { rotation_period_seconds: null, expires_at: null };
   await insertSecret(tx, deps, { owner, value, start: startOf(value, prefix), terms });
+}
+
+/** Stores the hash of a value that was made elsewhere and is not known here. Throws `already_exists` where it is somebody's. */
+export async function installHash(
+  tx: Rows,
+  deps: Hasher,
+  { owner, hash, start }: Pick<NewSecret, 'owner'> & { hash: Buffer; start: string },
+) {
+  const now = deps.now();
+  const row = {
+    id: sortableId('sec_', now),
+    owner_kind: owner.kind,
+    owner_id: owner.id,
+    hash,
+    pepper_version: deps.keyring.pepperVersion,
+    start,
+    mac: null,
+    created_at: now,
+    expires_at: null,
+    revoked_at: null,
+    rotate_by: null,
+  };
+  const inserted = await tx.db.insert(tx.tables.secrets).values(row).onConflictDoNothing().returning();
+  if (inserted.length > 0) return;
+  throw new CountersignError(
+    'already_exists',
+    "Cannot import: 'hash' must be of a value that is nobody else's",
+    {
+      field: 'hash',
+    },
+  );
 }
 
 async function insertSecret(

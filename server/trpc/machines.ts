@@ -1,3 +1,4 @@
+import { importMachine, importMachineInput } from '../domain/machine-imports.ts';
 import {
   cancelMachineRotation,
   completeMachineRotation,
@@ -5,6 +6,8 @@ import {
   createMachineInput,
   deleteMachine,
   getMachine,
+  getOwnMachine,
+  getOwnMachineInput,
   listMachines,
   listMachinesInput,
   machineIdInput,
@@ -23,10 +26,21 @@ export const machinesRouter = router({
     .meta({ description: 'Create a machine; its secret is answered this once' })
     .input(createMachineInput)
     .mutation(({ ctx, input }) => createMachine(ctx.deps, ctx.caller, input)),
+  import: procedure
+    .meta({
+      description: 'Import a machine by the SHA-256 of the secret it has, which is accepted from then on',
+      idempotent: true,
+    })
+    .input(importMachineInput)
+    .mutation(({ ctx, input }) => importMachine(ctx.deps, ctx.caller, input)),
   get: procedure
     .meta({ description: 'Show a machine' })
     .input(machineIdInput)
     .query(({ ctx, input }) => getMachine(ctx.deps, input)),
+  getOwn: procedure
+    .meta({ description: 'Show the calling machine' })
+    .input(getOwnMachineInput)
+    .query(({ ctx }) => getOwnMachine(ctx.deps, ctx.caller)),
   list: procedure
     .meta({ description: 'List machines' })
     .input(listMachinesInput)

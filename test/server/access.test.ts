@@ -71,7 +71,14 @@ const EDGE = { fromMachineId: MACHINE_ID, toMachineId: `mch_${'1'.repeat(27)}` }
 /** An input for each that is parsed, so that the domain is reached; it names nothing that is there. */
 const INPUTS: Record<string, unknown> = {
   'machines.create': { name: 'made by the test of access' },
+  'machines.import': {
+    id: `mch_${'9'.repeat(27)}`,
+    name: 'imported by the test of access',
+    hash: '9'.repeat(64),
+    shape: { prefix: 'legacy_', length: 40 },
+  },
   'machines.get': { id: MACHINE_ID },
+  'machines.getOwn': {},
   'machines.list': {},
   'machines.update': { id: MACHINE_ID, name: 'renamed' },
   'machines.enable': { id: MACHINE_ID },

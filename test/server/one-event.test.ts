@@ -98,6 +98,16 @@ const TABLE: Record<string, Row> = {
     input: (world) => ({ ...machineOf(world), name: 'renamed', mayVerify: true }),
     repeatable: true,
   },
+  'machines.import': {
+    event: 'machine.imported',
+    input: () => ({
+      id: `mch_${'9'.repeat(27)}`,
+      name: 'imported',
+      hash: '9'.repeat(64),
+      shape: { prefix: 'legacy_', length: 40 },
+    }),
+    repeatable: true,
+  },
   'machines.enable': {
     event: 'machine.enabled',
     prepare: ({ deps, to }) => setMachineEnabled(deps, admin, to.id, false),

@@ -96,12 +96,14 @@ export const LAYERS: Record<string, Layer> = {
       'server/commands',
       'server/crypto/format',
       'server/export-events',
+      'server/import-clerk',
       'server/import-keys',
       'server/listen',
       'server/table',
     ],
   },
   'server/client-address': { imports: [] },
+  'server/clerk-api': { imports: ['client/options', 'server/errors'] },
   'server/commands': { imports: ['server/trpc', 'server/crypto/format'] },
   'server/config': { imports: [] },
   'server/deps': {
@@ -117,6 +119,10 @@ export const LAYERS: Record<string, Layer> = {
   'server/hot': {
     imports: ['server/authenticate', 'server/domain', 'server/errors', 'server/rest', 'server/translate'],
     types: ['server/deps', 'server/feed'],
+  },
+  'server/import-clerk': {
+    imports: ['server/clerk-api', 'server/crypto/format', 'server/errors', 'server/import-keys'],
+    types: ['client'],
   },
   'server/import-keys': {
     imports: ['server/crypto/format', 'server/domain', 'server/errors', 'server/key-records'],
@@ -199,7 +205,7 @@ const PACKAGES: Record<string, Layer> = {
   '@bull-board/api': { imports: ['workers/queue-board'] },
   '@bull-board/express': { imports: ['workers/queue-board'] },
   ioredis: { imports: ['server/redis'] },
-  express: { imports: ['server/app'], types: ['server/queue-board'] },
+  express: { imports: ['server/app', 'examples/beside-clerk'], types: ['server/queue-board'] },
   helmet: { imports: ['server/app'] },
   '@trpc/server': {
     imports: ['server/trpc', 'server/app', 'server/translate'],
@@ -224,6 +230,7 @@ const PACKAGES: Record<string, Layer> = {
   'rate-limiter-flexible': { imports: ['server/limits'] },
   'prom-client': { imports: ['server/metrics'] },
   undici: { imports: ['server/outbound'] },
+  '@clerk/express': { imports: ['examples/beside-clerk'] },
   standardwebhooks: { imports: ['examples'] },
 };
 
@@ -251,6 +258,7 @@ export const CLOCKS: Record<string, string> = {
   'db/checkpoints': 'how often commits come, and since when none did',
   'db/sqlite': 'how long a lock has been waited for',
   'db/write-queue': 'how long a lock has been waited for, and a batch has lasted',
+  'server/clerk-api': 'how long a source has asked to be left alone',
   'server/listen': 'when a webhook is sent, by the clock of whoever listens',
   client: 'how long an answer has been waited for, and how old a webhook is',
   examples: 'programs of their own',
