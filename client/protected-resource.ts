@@ -8,7 +8,10 @@ import type { Countersign, VerifyInput, VerifyResult } from './countersign.ts';
 import { metadataUrl } from './resource-metadata.ts';
 
 /** What is asked of a credential besides that it be valid. */
-export type VerifyQuestion = Omit<VerifyInput, 'credential' | 'dpop'>;
+export interface VerifyQuestion extends Omit<VerifyInput, 'credential' | 'dpop'> {
+  /** The same as `ip`: who sends values that nobody knows is limited by it, where a verifier does so. */
+  clientAddress?: string;
+}
 
 /** Whoever judges credentials: the verifier of `countersign/verifier`, or a client by `clientVerifier`. */
 export interface CredentialVerifier {
@@ -18,7 +21,8 @@ export interface CredentialVerifier {
 
 /** A verifier that asks the server each time, by a client of `createCountersign`. */
 export const clientVerifier = (countersign: Pick<Countersign, 'verify'>): CredentialVerifier => ({
-  verify: (credential, question) => countersign.verify({ ...question, credential }),
+  verify: (credential, { clientAddress: _, ...question } = {}) =>
+    countersign.verify({ ...question, credential }),
 });
 
 /** Whose request it is, by `kind`: the fields of docs/verify.md. */
@@ -112,7 +116,10 @@ export function createJudge<R, K extends CredentialKind>(
         return options.optional ? { auth: undefined } : refuse(request, MISSING);
       }
       const ip = options.ip?.(request);
-      const verified = await options.verifier.verify(value, { ...question, ...(ip !== undefined && { ip }) });
+      const verified = await options.verifier.verify(value, {
+        ...question,
+        ...(ip !== undefined && { ip, clientAddress: ip }),
+      });
       const result = heldTo(verified, options);
       if (result.valid === true) return { auth: result as Auth<K> };
       const { code, status, message } = MEANINGS[result.reason] ?? INVALID;

@@ -1,6 +1,6 @@
 /**
  * An API for machines and people: API keys and M2M tokens are judged by Countersign, sessions by Clerk. Run it with
- * COUNTERSIGN_URL and a key, CLERK_SECRET_KEY and CLERK_PUBLISHABLE_KEY.
+ * `npm run example:beside-clerk`, with COUNTERSIGN_URL and a key, CLERK_SECRET_KEY and CLERK_PUBLISHABLE_KEY.
  */
 import { pathToFileURL } from 'node:url';
 import { clerkMiddleware, getAuth } from '@clerk/express';

@@ -1,5 +1,6 @@
 /** Clerk's Backend API as an import reads it: page by page, a few requests at a time, as slowly as it asks for. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isLoopback } from '../client/options.ts';
 import { CountersignError } from './errors.ts';
 
 export interface ClerkMachine {
@@ -194,7 +195,6 @@ const pathOf = (path: string) => `'/${path.split('?')[0]}'`;
 
 function baseUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text.endsWith('/') ? text : `${text}/`) : null;
-  const isLoopback = url !== null && /^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(url.hostname);
-  if (url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback)) return url;
+  if (url?.protocol === 'https:' || (url?.protocol === 'http:' && isLoopback(url.hostname))) return url;
   throw new CountersignError('invalid_input', "'--api-url' must be https, or http on loopback");
 }

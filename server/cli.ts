@@ -383,7 +383,7 @@ const BAR_LENGTH = 20;
 /** How far an import from Clerk is: one line that is written over on a terminal, lines elsewhere. */
 function createClerkProgress({ stderr }: Terminal) {
   let told = 0;
-  const erase = () => stderr.isTTY && stderr.write('\r\u001b[K');
+  const erase = () => eraseLine(stderr);
   return {
     note(text: string) {
       erase();
@@ -399,7 +399,7 @@ function createClerkProgress({ stderr }: Terminal) {
         stderr.write(`${text}\n`);
       }
     },
-    end: () => void erase(),
+    end: erase,
   };
 }
 
@@ -477,10 +477,15 @@ async function untilInterrupted<T>(work: (interrupted: AbortSignal) => Promise<T
 /** Refusals that are shown; all of them are in the report. */
 const REFUSALS_SHOWN_MAX = 20;
 
+/** On a terminal, so that what is written next stands alone. */
+function eraseLine(stderr: Output) {
+  if (stderr.isTTY) stderr.write('\r\u001b[K');
+}
+
 /** One line that is written over on a terminal, and what is noted above it. */
 function createProgressLine({ stderr }: Terminal): Omit<ImportKeysTerminal, 'stdin'> & { end(): void } {
   let shown = 0;
-  const erase = () => stderr.isTTY && stderr.write('\r\u001b[K');
+  const erase = () => eraseLine(stderr);
   const note = (text: string) => {
     erase();
     stderr.write(`${text}\n`);
@@ -499,6 +504,6 @@ function createProgressLine({ stderr }: Terminal): Omit<ImportKeysTerminal, 'std
         `${percent === null ? '' : `${percent} %, `}${totals.records} keys, ${totals.refused} refused`,
       );
     },
-    end: () => void erase(),
+    end: erase,
   };
 }

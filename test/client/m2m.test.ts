@@ -101,7 +101,7 @@ describe('createM2mTokenSource()', () => {
       vi.advanceTimersByTime(1000);
     }
     expect(asked.length).toBeGreaterThan(4);
-    expect(asked.length).toBeLessThan(15);
+    expect(asked.length).toBeLessThan(20);
     expect(errors).toHaveLength(asked.length - 1);
     state.fail = undefined;
     vi.advanceTimersByTime(30_000);

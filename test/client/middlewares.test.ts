@@ -105,6 +105,7 @@ describe.each(Object.entries(SERVES))('countersign/%s', (_, serve) => {
           audience: 'mch_1',
           cost: 3,
           ip: '192.0.2.7',
+          clientAddress: '192.0.2.7',
         },
       ],
     ]);
@@ -297,7 +298,7 @@ describe.each(Object.entries(SERVES))('countersign/%s', (_, serve) => {
       machineSecretKey: billing.secret,
     }).m2mTokens.create();
     const verifier = ofExpress.clientVerifier(createCountersign({ url, machineSecretKey: ledger.secret }));
-    const ask = await serve({ verifier });
+    const ask = await serve({ verifier, ip: () => '192.0.2.7' });
     expect(await ask(bearer(token))).toMatchObject({
       status: 200,
       body: { auth: { machineId: billing.id } },
@@ -309,17 +310,23 @@ describe.each(Object.entries(SERVES))('countersign/%s', (_, serve) => {
 });
 
 describe('countersign/express', () => {
-  it('sees a second Authorization header that Node hides', async () => {
+  it.each(['Bearer a', 'Basic dTpw'])('sees an Authorization header that Node hides, %s', async (other) => {
     const app = express();
     app.get('/', ofExpress.protect({ verifier: answering(KEY) }), (_, response) => {
       response.json({});
     });
     const { port } = new URL(await listening(app as never));
-    const socket = connect(Number(port), '127.0.0.1');
-    socket.end('GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer a\r\nAuthorization: Bearer b\r\n\r\n');
-    let answered = '';
-    for await (const chunk of socket) answered += chunk;
-    expect(answered).toMatch(/^HTTP\/1\.1 400 /);
+    for (const [first, second] of [
+      ['Bearer ak_x', other],
+      [other, 'Bearer ak_x'],
+    ]) {
+      const socket = connect(Number(port), '127.0.0.1');
+      socket.write(`GET / HTTP/1.1\r\nHost: a\r\nAuthorization: ${first}\r\n`);
+      socket.end(`Authorization: ${second}\r\nConnection: close\r\n\r\n`);
+      let answered = '';
+      for await (const chunk of socket) answered += chunk;
+      expect(answered).toMatch(/^HTTP\/1\.1 400 /);
+    }
   });
 
   it('leaves what a handler throws to the error handler, and calls no handler twice', async () => {

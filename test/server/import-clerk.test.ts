@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import { Readable } from 'node:stream';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { createCountersign } from '../../client/index.ts';
 import { runCommand } from '../../server/cli.ts';
 import { listEvents } from '../../server/domain/events.ts';
@@ -181,10 +181,11 @@ describe('countersign import clerk', () => {
       clerk.secretKey,
     );
     await held;
-    await child.kill();
     const { db, tables } = deps.store.read;
-    const before = (await db.select({ id: tables.apiKeys.id }).from(tables.apiKeys)).length;
-    expect(before).toBeGreaterThan(0);
+    const count = async () => (await db.select({ id: tables.apiKeys.id }).from(tables.apiKeys)).length;
+    await vi.waitFor(async () => expect(await count()).toBeGreaterThan(0), 10_000);
+    await child.kill();
+    const before = await count();
     expect(before).toBeLessThan(KEYS);
 
     clerk.intercept = () => false;
@@ -193,7 +194,7 @@ describe('countersign import clerk', () => {
       code: 0,
       apiKeys: tally(KEYS - before, before, SIZE.organizations),
     });
-    expect((await db.select({ id: tables.apiKeys.id }).from(tables.apiKeys)).length).toBe(KEYS);
+    expect(await count()).toBe(KEYS);
   });
 
   it('waits as long as it is asked to, and tries again what failed', async () => {
@@ -216,6 +217,8 @@ describe('countersign import clerk', () => {
     // What was on its way already may come a moment later.
     const early = clerk.asked.filter(({ at }) => at > refusedAt + 100 && at < refusedAt + 990);
     expect([early, failures]).toEqual([[], 3]);
+    // Nearly all of it was still to come.
+    expect(clerk.asked.filter(({ at }) => at >= refusedAt + 990).length).toBeGreaterThan(30);
   });
 
   it('gives up where Clerk refuses the key, and shows it nowhere', async () => {

@@ -103,7 +103,7 @@ export const LAYERS: Record<string, Layer> = {
     ],
   },
   'server/client-address': { imports: [] },
-  'server/clerk-api': { imports: ['server/errors'] },
+  'server/clerk-api': { imports: ['client/options', 'server/errors'] },
   'server/commands': { imports: ['server/trpc', 'server/crypto/format'] },
   'server/config': { imports: [] },
   'server/deps': {

@@ -7,6 +7,7 @@ import {
   createMachineInput,
   deleteMachine,
   getMachine,
+  getOwnMachine,
   listMachines,
   listMachinesInput,
   setMachineEnabled,
@@ -38,6 +39,18 @@ describeOnEachDialect('machines', (dialect) => {
       enabled: true,
       defaultTokenTtlSeconds: 3600,
     });
+  });
+
+  it('getOwnMachine() shows a machine itself, and nobody else anything', async () => {
+    const deps = await openTestDeps(dialect);
+    const { id, secret = '' } = await create(deps, 'billing');
+    await create(deps, 'ledger');
+    const principal = await findCaller(deps, secret, anywhere);
+    if (!principal) throw new Error('The machine is not recognised by its secret');
+    const own = await getOwnMachine(deps, { principal, requestId: 'req_test' });
+    expect(own).toEqual(await getMachine(deps, { id }));
+    expect(own).not.toHaveProperty('secret');
+    await expect(getOwnMachine(deps, admin)).rejects.toMatchObject({ code: 'forbidden' });
   });
 
   it('createMachine() refuses a name that is taken, and changes nothing', async () => {
