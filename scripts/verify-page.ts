@@ -46,6 +46,8 @@ const FIELDS: { [K in Kind]: Record<keyof Valid<K>, string> } = {
     rateLimit:
       'what is left of its limits, of several the scarcest: `{ count, windowSeconds, remaining }`; absent without any',
     creditsRemaining: 'what is left of its credits, of several the fewest; absent without any',
+    boundToAddresses:
+      '`true` if it is good from some addresses only, which `ip` is held against; else absent',
   },
 };
 

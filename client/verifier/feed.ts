@@ -39,6 +39,8 @@ export class Feed {
   readonly #clock: () => number;
   readonly #ending = new AbortController();
   readonly #following: Promise<void>;
+  /** Of the connection there is. Not `AbortSignal.any`: on Node 20 its signals may be collected before they are needed. */
+  #connection = new AbortController();
   #lastEventId: string | undefined;
   /** The epoch that the listener knows something of. */
   #epoch: string | undefined;
@@ -75,6 +77,7 @@ export class Feed {
 
   async close(): Promise<void> {
     this.#ending.abort();
+    this.#connection.abort();
     await this.#following;
   }
 
@@ -102,37 +105,43 @@ export class Feed {
   /** One connection, from the last event that was told on; resolves when it ends. */
   async #connect(onOpen: () => void): Promise<void> {
     const { base, authorization, fetch: fetchLike } = this.#options;
-    const silence = new AbortController();
-    const watch = setTimeout(() => silence.abort(new Error('Nothing was heard')), SILENCE_MS);
-    watch.unref();
-    const age = AbortSignal.timeout(CONNECTION_MS_MAX);
+    const connection = new AbortController();
+    this.#connection = connection;
+    const end = (reason: string) => connection.abort(new Error(reason));
+    const silence = setTimeout(end, SILENCE_MS, 'Nothing was heard').unref();
+    const age = setTimeout(end, CONNECTION_MS_MAX, 'It is begun anew').unref();
     const sentAt = this.#clock();
     try {
-      const response = await fetchLike(new URL('v1/feed', base), {
-        headers: {
-          authorization,
-          accept: 'text/event-stream',
-          ...(this.#lastEventId !== undefined && { 'last-event-id': this.#lastEventId }),
-        },
-        redirect: 'error',
-        signal: AbortSignal.any([silence.signal, age, this.#ending.signal]),
-      });
+      const response = await unlessAborted(
+        connection.signal,
+        fetchLike(new URL('v1/feed', base), {
+          headers: {
+            authorization,
+            accept: 'text/event-stream',
+            ...(this.#lastEventId !== undefined && { 'last-event-id': this.#lastEventId }),
+          },
+          redirect: 'error',
+          signal: connection.signal,
+        }),
+      );
       if (!response.ok || !response.body) {
         await response.body?.cancel();
         throw new Error(`Wanted the feed, got status ${response.status}`);
       }
-      const connection = new Connection(sentAt, timeIn(response.headers));
+      const theirClock = new ServerClock(sentAt, timeIn(response.headers));
       onOpen();
-      for await (const message of messagesOf(response.body)) {
-        watch.refresh();
-        this.#take(message, connection);
+      for await (const message of messagesOf(response.body, connection.signal)) {
+        silence.refresh();
+        this.#take(message, theirClock);
       }
+      connection.signal.throwIfAborted();
     } finally {
-      clearTimeout(watch);
+      clearTimeout(silence);
+      clearTimeout(age);
     }
   }
 
-  #take(message: Message, connection: Connection): void {
+  #take(message: Message, theirClock: ServerClock): void {
     const { listener } = this.#options;
     const { event, data, id } = message;
     switch (event) {
@@ -150,7 +159,7 @@ export class Feed {
         break;
       case 'heartbeat':
         this.#readAt = Number(data['readAt']);
-        this.#aheadMs = connection.aheadMs(this.#readAt, this.#clock());
+        this.#aheadMs = theirClock.aheadMs(this.#readAt, this.#clock());
         break;
     }
     if (id !== undefined) this.#moveTo(id);
@@ -185,7 +194,7 @@ export class Feed {
 }
 
 /** The server's clock as one connection shows it. Ours is monotonic, so only what is ahead of it can be known. */
-class Connection {
+class ServerClock {
   readonly #sentAt: number;
   #ahead: number;
 
@@ -215,14 +224,33 @@ interface Message {
   id: string | undefined;
 }
 
-/** Server-sent events, as ours are written: https://html.spec.whatwg.org/multipage/server-sent-events.html. */
-async function* messagesOf(body: ReadableStream<Uint8Array>): AsyncGenerator<Message> {
+/** Settles with `work`, or as the signal says, whatever becomes of `work` then. */
+function unlessAborted<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  return new Promise((resolve, reject) => {
+    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+    work.then(resolve, reject);
+  });
+}
+
+/**
+ * Server-sent events, as ours are written: https://html.spec.whatwg.org/multipage/server-sent-events.html. Ends with the
+ * signal by itself: Node 20's `fetch` may not, once its own signal was collected as garbage.
+ */
+async function* messagesOf(body: ReadableStream<Uint8Array>, signal: AbortSignal): AsyncGenerator<Message> {
+  const reader = body.getReader();
+  const cancel = () => void reader.cancel().catch(() => {});
+  signal.addEventListener('abort', cancel, { once: true });
+  const decoder = new TextDecoder();
   let rest = '';
-  for await (const text of body.pipeThrough(new TextDecoderStream())) {
-    const parts = (rest + text).split('\n\n');
-    rest = parts.pop() ?? '';
-    if (rest.length > MESSAGE_CHARS_MAX) throw new Error('A message of the feed is too long');
-    for (const part of parts) yield parse(part);
+  try {
+    for (let read = await reader.read(); !read.done; read = await reader.read()) {
+      const parts = (rest + decoder.decode(read.value, { stream: true })).split('\n\n');
+      rest = parts.pop() ?? '';
+      if (rest.length > MESSAGE_CHARS_MAX) throw new Error('A message of the feed is too long');
+      for (const part of parts) yield parse(part);
+    }
+  } finally {
+    cancel();
   }
 }
 

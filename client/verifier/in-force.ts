@@ -5,6 +5,11 @@ import type { Invalidation } from './told.ts';
 const SKEW_MS = 60_000;
 const PRUNE_MS = 60_000;
 
+const OF_TOKENS: ReadonlySet<string> = new Set(['m2m_token', 'machine', 'machine_scope']);
+
+/** After these a token is valid that was not: none that was issued before is not any more. */
+const GIVING: ReadonlySet<string> = new Set(['created', 'enabled']);
+
 /** What of a JWT decides whether something may be in force against it. */
 export interface Bearing {
   id: string;
@@ -33,8 +38,8 @@ export class InForce {
     this.#idsMax = idsMax;
   }
 
-  take({ at, kind, id, selector = {}, until }: Invalidation): void {
-    if (kind !== 'm2m_token' && kind !== 'machine' && kind !== 'machine_scope') return;
+  take({ at, kind, id, selector = {}, reason, until }: Invalidation): void {
+    if (!OF_TOKENS.has(kind) || GIVING.has(reason)) return;
     const { machineId, fromMachineId, toMachineId, signingKeyId } = selector;
     if (machineId !== undefined) keepLatest(this.#machines, machineId, at);
     else if (fromMachineId !== undefined && toMachineId !== undefined)

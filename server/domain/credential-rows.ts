@@ -5,7 +5,7 @@ import { flatStatement } from '../../db/statement.ts';
 import { verifyM2mJwt } from '../crypto/jwt.ts';
 import type { Deps, Principal } from '../deps.ts';
 import type { Limit } from '../limits.ts';
-import type { ValidCredential } from './credentials.ts';
+import type { ValidApiKey, ValidCredential } from './credentials.ts';
 import type { CreditsOwner } from './credits.ts';
 import { type Address, type CallerRow, callerColumns, judgeCaller } from './secrets.ts';
 
@@ -246,17 +246,19 @@ const diedWithKey = ({ tokenExpiresAt, signingKeyState, signingKeyRetiredAt }: T
 function keyFound(row: KeyRow): Found | null {
   const { apiKeyId: id } = row;
   if (id === null) return null;
+  const valid: ValidApiKey = {
+    valid: true,
+    kind: 'api_key',
+    id,
+    subject: row.apiKeySubject,
+    name: row.apiKeyName,
+    scopes: row.apiKeyScopes,
+    claims: row.apiKeyClaims,
+    expiresAt: earlier(row.apiKeyExpiresAt, row.presentedExpiresAt),
+  };
+  if (row.apiKeyCidrs !== null) valid.boundToAddresses = true;
   return {
-    valid: {
-      valid: true,
-      kind: 'api_key',
-      id,
-      subject: row.apiKeySubject,
-      name: row.apiKeyName,
-      scopes: row.apiKeyScopes,
-      claims: row.apiKeyClaims,
-      expiresAt: earlier(row.apiKeyExpiresAt, row.presentedExpiresAt),
-    },
+    valid,
     reaches: null,
     revoked: row.apiKeyRevokedAt !== null || row.presentedRevokedAt !== null,
     enabled: row.apiKeyEnabled && row.subjectEnabled !== false,

@@ -87,6 +87,7 @@ export type VerifyReason = (typeof VERIFY_REASONS)[number];
  * | `expiresAt` | ms since 1970-01-01 UTC                | the same, null if never             |
  * | `rateLimit` | –                                      | what is left of its limits, the scarcer; absent without any |
  * | `creditsRemaining` | –                               | what is left of its credits, the fewer; absent without any |
+ * | `boundToAddresses` | –                               | true if it is good from some addresses only; else absent |
  */
 export type ValidCredential = ValidM2mToken | ValidApiKey;
 
@@ -102,7 +103,7 @@ interface ValidM2mToken {
   expiresAt: number;
 }
 
-interface ValidApiKey {
+export interface ValidApiKey {
   valid: true;
   kind: 'api_key';
   id: string;
@@ -113,6 +114,7 @@ interface ValidApiKey {
   expiresAt: number | null;
   rateLimit?: { count: number; windowSeconds: number; remaining: number };
   creditsRemaining?: number;
+  boundToAddresses?: true;
 }
 
 /** A refusal names the credential only where that is known and the caller may know it. */

@@ -20,6 +20,7 @@ const verificationOutput = named(
       expiresAt: at.nullable(),
       rateLimit: z.object({ count, windowSeconds: count, remaining: count }).optional(),
       creditsRemaining: count.optional(),
+      boundToAddresses: z.literal(true).optional(),
     }),
     z.object({
       valid: z.literal(false),

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createCountersign, type VerifyInput } from '../../client/index.ts';
 import {
   createVerifier,
@@ -17,8 +17,7 @@ let admin: ReturnType<typeof createCountersign>;
 const whenDone = whenSuiteDone();
 
 beforeAll(async () => {
-  server = await startServer(freshFolder(whenDone), { PORT: '0', COUNTERSIGN_LOG_LEVEL: 'warn' });
-  whenDone(async () => void (await server.stop()));
+  server = await startServer(freshFolder(whenDone), { COUNTERSIGN_LOG_LEVEL: 'warn' }, { whenDone });
   admin = createCountersign({ url: server.url, secretKey: server.adminKey });
 });
 
@@ -189,9 +188,8 @@ describe('verify()', () => {
     const { secret = '' } = await newKey({ claims: { tenant: { id: 1 } } });
     const answer = await verifier.verify(secret);
     expect(() => Object.assign(answer, { valid: false })).toThrow(TypeError);
-    expect(() => Object.assign((answer as { claims: { tenant: object } }).claims.tenant, { id: 2 })).toThrow(
-      TypeError,
-    );
+    const { claims } = answer as unknown as { claims: { tenant: object } };
+    expect(() => Object.assign(claims.tenant, { id: 2 })).toThrow(TypeError);
   });
 
   it('asks in one request for what is asked at the same time, and for the same only once', async () => {
@@ -273,7 +271,7 @@ describe('what is remembered', () => {
     ['deleted', (id) => admin.apiKeys.delete({ id })],
     ['rotated with the old value ended', (id) => admin.apiKeys.rotate({ id, compromised: true })],
     ['given an address rule', (id) => admin.apiKeys.update({ id, allowedCidrs: ['192.0.2.0/24'] })],
-    ['expired by an earlier expiry', (id) => admin.apiKeys.update({ id, expiresAt: Date.now() + 1 })],
+    ['expired by an earlier expiry', (id) => admin.apiKeys.update({ id, expiresAt: Date.now() + 100 })],
     ['one of a subject that is disabled', (_, id) => admin.subjects.disable({ id })],
     ['one of a subject whose keys are all revoked', (_, subject) => admin.apiKeys.revokeAll({ subject })],
   ])('of an API key is not used once that is %s', async (_, end) => {
@@ -281,7 +279,7 @@ describe('what is remembered', () => {
     const { secret = '', id, subject } = await newKey();
     expect(await verifier.verify(secret)).toMatchObject({ valid: true });
     await end(id, subject);
-    expect(await untilRefused(verifier, secret)).toBeLessThan(500);
+    expect(await untilRefused(verifier, secret)).toBeLessThan(1_000);
   });
 
   it('of scopes that were narrowed is not used', async () => {
@@ -426,5 +424,3 @@ describe('a feed that fails', () => {
     expect(await verifier.verify(gone.secret ?? '')).toMatchObject({ valid: false, reason: 'revoked' });
   });
 });
-
-afterAll(() => {});
