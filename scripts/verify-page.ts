@@ -128,6 +128,7 @@ const VALID_API_KEY: Valid<'api_key'> = {
   expiresAt: null,
   rateLimit: { count: 100, windowSeconds: 60, remaining: 99 },
   creditsRemaining: 4_999,
+  boundToAddresses: true,
 };
 
 const REFUSED: RefusedCredential = {

@@ -101,6 +101,7 @@ export const ACCESS = {
   'events.list': READERS,
   'usage.ofApiKeys': ISSUERS_AND_READERS,
   'usage.ofSubjects': ISSUERS_AND_READERS,
+  'usage.report': VERIFIERS,
   'jobs.list': READERS,
   'jobs.run': ADMIN,
 } as const satisfies Record<string, readonly Who[]>;

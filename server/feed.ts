@@ -92,8 +92,10 @@ class Follower {
     return event.seq > this.anewSeq && changesConcerns(this.principal, event);
   }
 
-  begin(requestId: string): void {
+  begin(requestId: string, now: number): void {
     this.#response.writeHead(200, {
+      // Whoever knows when it asked knows by that how far our clock is ahead of its own at most.
+      'X-Server-Time': `${now}`,
       'Content-Type': 'text/event-stream',
       'Cache-Control': 'no-store',
       'X-Accel-Buffering': 'no',
@@ -223,7 +225,7 @@ class Hub {
   async follow(follower: Follower, lastEventId: string | undefined): Promise<void> {
     const position = await readPosition(this.#deps.store.read);
     this.#epoch = position.epoch;
-    follower.begin(follower.request.requestId);
+    follower.begin(follower.request.requestId, this.#deps.now());
     const cursor = lastEventId === undefined ? null : parseCursor(lastEventId);
     if (cursor && canResume(cursor, position)) {
       follower.seq = cursor.seq;

@@ -20,7 +20,7 @@ interface Used {
   lastUsedAt: number;
 }
 
-interface Count extends Used {
+export interface Count extends Used {
   kind: CountedKind;
   id: string;
   hour: number;
@@ -74,7 +74,7 @@ export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
       for (let i = 0; i < entries.length; i += FLUSH_BATCH) {
         const batch = entries.slice(i, i + FLUSH_BATCH);
         try {
-          await store.tx((tx) => writeBatch(tx, batch), 'minting');
+          await store.tx((tx) => writeCounts(tx, batch), 'minting');
         } catch (error) {
           for (const { kind, id, hour, ...used } of entries.slice(i)) add(kind, id, hour, used);
           throw error;
@@ -85,7 +85,8 @@ export function createUsageCounter(countsMax = COUNTS_MAX): UsageCounter {
   };
 }
 
-async function writeBatch(tx: Rows, batch: readonly Count[]): Promise<void> {
+/** Adds counts, each of another credential, subject or hour, to what is there. */
+export async function writeCounts(tx: Rows, batch: readonly Count[]): Promise<void> {
   // In one order everywhere, so that two servers flushing at once cannot deadlock.
   for (const { kind, id, hour, valid, refused, lastUsedAt } of [...batch].sort(inOrder)) {
     const counted = { id, hour, valid, refused };

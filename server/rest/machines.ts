@@ -1,6 +1,7 @@
 /** Machines and their secrets: Clerk's wire, with what ours have beyond. */
 import { z } from 'zod';
 import { instanceId } from '../domain/installation.ts';
+import { importMachine, importMachineInput } from '../domain/machine-imports.ts';
 import { type ReachableMachine, reachableFrom } from '../domain/machine-scopes.ts';
 import {
   cancelMachineRotation,
@@ -10,6 +11,8 @@ import {
   createMachineInput,
   deleteMachine,
   getMachine,
+  getOwnMachine,
+  getOwnMachineInput,
   listMachines,
   listMachinesInput,
   MAX_TOKEN_TTL_SECONDS,
@@ -120,6 +123,17 @@ export const machineRoutes: readonly Route[] = [
         next_cursor: nextCursor,
       };
     },
+  }),
+  route('GET /v1/machines/me', 'machines.getOwn', {
+    input: getOwnMachineInput,
+    output: machineOutput,
+    run: async (call) => present(call, await getOwnMachine(call.deps, call.caller)),
+  }),
+  route('POST /v1/machines/import', 'machines.import', {
+    naming: { defaultTokenTtlSeconds: 'default_token_ttl', maxTokenTtlSeconds: 'max_token_ttl' },
+    input: importMachineInput,
+    output: z.object({ id: z.string(), outcome: z.enum(['imported', 'exists']) }),
+    run: ({ deps, caller }, input) => importMachine(deps, caller, input),
   }),
   route('GET /v1/machines/{id}', 'machines.get', {
     clerk,

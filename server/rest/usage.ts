@@ -1,5 +1,6 @@
 /** How often API keys, and all of a subject's together, were verified. */
 import { z } from 'zod';
+import { reportUsage, reportUsageInput } from '../domain/reported-usage.ts';
 import {
   usageOfApiKeys,
   usageOfApiKeysInput,
@@ -20,7 +21,15 @@ const usageReportOutput = named(
   }),
 );
 
+const reportedUsageOutput = named('ReportedUsage', z.object({ counted: count, ignored: count }));
+
 export const usageRoutes: readonly Route[] = [
+  route('POST /v1/usage', 'usage.report', {
+    naming: 'as is',
+    input: reportUsageInput,
+    output: reportedUsageOutput,
+    run: ({ deps, caller }, input) => reportUsage(deps, caller, input),
+  }),
   route('GET /v1/usage/api_keys', 'usage.ofApiKeys', {
     input: usageOfApiKeysInput,
     output: usageReportOutput,

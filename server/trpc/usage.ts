@@ -1,3 +1,4 @@
+import { reportUsage, reportUsageInput } from '../domain/reported-usage.ts';
 import {
   usageOfApiKeys,
   usageOfApiKeysInput,
@@ -17,4 +18,11 @@ export const usageRouter = router({
     })
     .input(usageOfSubjectsInput)
     .query(({ ctx, input }) => usageOfSubjects(ctx.deps, input)),
+  report: procedure
+    .meta({
+      description: 'Add what a verifier answered from memory; repeated under one batchId, it counts once',
+      idempotent: true,
+    })
+    .input(reportUsageInput)
+    .mutation(({ ctx, input }) => reportUsage(ctx.deps, ctx.caller, input)),
 });

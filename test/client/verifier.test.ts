@@ -345,6 +345,26 @@ describe('what is remembered', () => {
   });
 });
 
+describe('what was answered from memory', () => {
+  it('is counted by the server too, and moves last use, at the latest when the verifier closes', async () => {
+    const { verifier, asked } = await openVerifier();
+    const { secret = '', id } = await newKey();
+    for (let i = 0; i < 7; i++) await verifier.verify(secret);
+    await verifier.verify(secret, { scopes: ['write'] });
+    expect(asked()).toBe(1);
+    await verifier.close();
+    await vi.waitFor(
+      async () => {
+        const { data } = await admin.usage.ofApiKeys({ ids: [id] });
+        expect(data[0]?.usage).toMatchObject([{ valid: 7, refused: 1 }]);
+      },
+      { timeout: 15_000, interval: 200 },
+    );
+    expect((await admin.apiKeys.get({ id })).lastUsedAt).toBeGreaterThan(Date.now() - 60_000);
+    await expect(verifier.verify(`${secret.slice(0, -1)}`)).rejects.toMatchObject({ code: 'unavailable' });
+  });
+});
+
 describe('a feed that fails', () => {
   /** Answers come from a server that can be reached; only the feed goes through the proxy. */
   async function behindProxy(options: VerifierOptions = {}) {

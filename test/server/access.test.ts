@@ -157,6 +157,10 @@ const INPUTS: Record<string, unknown> = {
   'events.list': {},
   'usage.ofApiKeys': { ids: [API_KEY_ID] },
   'usage.ofSubjects': { subjects: ['user_access'] },
+  'usage.report': {
+    batchId: 'access',
+    counts: [{ kind: 'api_key', id: API_KEY_ID, hour: 0, valid: 1, refused: 0 }],
+  },
   'jobs.list': undefined,
   'jobs.run': { name: 'key-rotation' },
 };
