@@ -2,8 +2,8 @@ import type { inferRouterInputs, inferRouterOutputs } from '@trpc/server';
 import { PREFIXES } from '../server/crypto/format.ts';
 import { CountersignError } from '../server/errors.ts';
 import type { AppRouter } from '../server/trpc/router.ts';
-import { errorInEnvelope, foreign, isRecord, jsonOf } from './answers.ts';
-import { type Patience, persist } from './attempts.ts';
+import type { Patience } from './attempts.ts';
+import { createCallFast, createVerifyCalls, type VerifyCalls } from './fast-calls.ts';
 import { fromWire, idempotencyHeader, inOwnNames, isMintedToken, toWire } from './m2m-tokens.ts';
 import {
   createOwnSecretRotation,
@@ -12,7 +12,7 @@ import {
 } from './machine-secrets.ts';
 import { authorizationOf, bearer, type CountersignOptions, serverUrl, wholeNumber } from './options.ts';
 import { type CallOptions, createNouns } from './procedure-calls.ts';
-import { type CallHeaders, createPost, postBy } from './transport.ts';
+import { createPost, postBy } from './transport.ts';
 
 /** What each procedure takes, as `Inputs['machines']['create']`. */
 export type Inputs = inferRouterInputs<AppRouter>;
@@ -52,23 +52,8 @@ type OwnSecret = {
  * Every failure is a `CountersignError` with a code of the closed table `ERRORS`; a call that is ended by its own `signal` throws the
  * signal's reason.
  */
-export interface Countersign extends Omit<Nouns, 'machines'> {
+export interface Countersign extends Omit<Nouns, 'machines'>, VerifyCalls {
   machines: Omit<Nouns['machines'], 'rotateOwnSecret'> & OwnSecret;
-  /** Judges one credential. */
-  verify(input: VerifyInput, options?: CallOptions): Promise<VerifyResult>;
-  /** Judges up to 100 credentials; answers in their order. */
-  verifyBatch(items: VerifyInput[], options?: CallOptions): Promise<VerifyResult[]>;
-}
-
-/** One call of those that have a faster way. */
-interface FastCall<T> {
-  name: string;
-  url: URL;
-  body: unknown;
-  repeatable: boolean;
-  headers?: Partial<CallHeaders>;
-  /** Answers null for what is not an answer of this path. */
-  read: (json: unknown) => T | null;
 }
 
 const TIMEOUT_MS = 5000;
@@ -94,27 +79,10 @@ export function createCountersign(options: CountersignOptions = {}): Countersign
   const send = options.fetch ? postBy(options.fetch) : createPost();
   const post = (url: URL, body: string, signal: AbortSignal) => send(url, { authorization }, body, signal);
 
-  const urls = {
-    trpc: new URL('trpc', base),
-    verify: new URL('v1/verify', base),
-    verifyBatch: new URL('v1/verify/batch', base),
-    m2mTokens: new URL('v1/m2m_tokens', base),
-  };
+  const callFast = createCallFast({ send, authorization: () => authorization, patience });
+  const m2mTokensUrl = new URL('v1/m2m_tokens', base);
 
-  const fastCall = <T>(
-    { name, url, body, repeatable, headers, read }: FastCall<T>,
-    callOptions: CallOptions | undefined,
-  ): Promise<T> =>
-    persist(name, repeatable, { ...patience, ...callOptions }, async (signal) => {
-      const reply = await send(url, { authorization, ...headers }, JSON.stringify(body), signal);
-      const json = jsonOf(reply);
-      if (reply.status >= 300) throw errorInEnvelope(reply.status, json) ?? foreign(reply.status);
-      const answer = read(json);
-      if (answer === null) throw foreign(reply.status);
-      return answer;
-    });
-
-  const nouns = createNouns(urls.trpc, post, patience) as unknown as Nouns;
+  const nouns = createNouns(new URL('trpc', base), post, patience) as unknown as Nouns;
   const rotateAndStore = createOwnSecretRotation({
     rotate: nouns.machines.rotateOwnSecret,
     use(secret) {
@@ -142,10 +110,10 @@ export function createCountersign(options: CountersignOptions = {}): Countersign
       ...nouns.m2mTokens,
       create: async (input = {}, callOptions) => {
         const headers = idempotencyHeader(input);
-        const minting = fastCall(
+        const minting = callFast(
           {
             name: 'm2mTokens.create',
-            url: urls.m2mTokens,
+            url: m2mTokensUrl,
             body: toWire(input),
             repeatable: input.idempotencyKey !== undefined,
             headers,
@@ -158,32 +126,6 @@ export function createCountersign(options: CountersignOptions = {}): Countersign
         });
       },
     },
-    verify: (input, callOptions) =>
-      fastCall(
-        {
-          name: 'verify',
-          url: urls.verify,
-          body: input,
-          repeatable: true,
-          read: (json) => (isResult(json) ? json : null),
-        },
-        callOptions,
-      ),
-    verifyBatch: (items, callOptions) =>
-      fastCall(
-        {
-          name: 'verifyBatch',
-          url: urls.verifyBatch,
-          body: { items },
-          repeatable: true,
-          read: (json) =>
-            Array.isArray(json) && json.length === items.length && json.every(isResult) ? json : null,
-        },
-        callOptions,
-      ),
+    ...createVerifyCalls(base, callFast),
   };
 }
-
-/** A stranger's answer must never pass for `valid`. */
-const isResult = (json: unknown): json is VerifyResult =>
-  isRecord(json) && typeof json['valid'] === 'boolean';

@@ -2,9 +2,9 @@
 import { hash } from 'node:crypto';
 import { type CredentialKind, looksLikeJwt, PREFIXES, parseValue } from '../server/crypto/format.ts';
 import { CountersignError } from '../server/errors.ts';
-import { errorInEnvelope, foreign, jsonOf } from './answers.ts';
-import { persist } from './attempts.ts';
-import { createCountersign, type VerifyInput, type VerifyResult } from './countersign.ts';
+import { isRecord } from './answers.ts';
+import type { VerifyInput, VerifyResult } from './countersign.ts';
+import { type CallFast, createCallFast, createVerifyCalls } from './fast-calls.ts';
 import { authorizationOf, type CountersignOptions, serverUrl, wholeNumber } from './options.ts';
 import { createPost, postBy } from './transport.ts';
 import { Feed } from './verifier/feed.ts';
@@ -109,7 +109,7 @@ class RememberingVerifier implements Verifier {
   readonly #unknown: UnknownValues;
   readonly #usage: Usage;
   readonly #feed: Feed;
-  readonly #client: ReturnType<typeof createCountersign>;
+  readonly #readOwnId: () => Promise<string | undefined>;
   /** Counts databases: what was asked of one says nothing of the next. */
   #generation = 0;
   /** What the server accepts as `iss`, learnt from a JWT that it accepted. */
@@ -142,17 +142,20 @@ class RememberingVerifier implements Verifier {
         UNKNOWN_PER_MINUTE_MAX,
       ),
     );
-    this.#client = createCountersign({ ...options, timeoutMs, retries: RETRIES });
+    const send = options.fetch ? postBy(options.fetch) : createPost();
+    const patience = { timeoutMs, retries: RETRIES };
+    const callFast = createCallFast({ send, authorization: () => authorization, patience });
     this.#questions = new Questions({
-      client: this.#client,
+      client: createVerifyCalls(base, callFast),
       onRequest: (request) => this.#tell({ type: 'asked', ...request }),
     });
     this.#jwks = new Jwks(base, fetchLike);
     this.#feed = new Feed({ base, authorization, fetch: fetchLike, listener: this.#listener() });
     this.#usage = new Usage({
-      report: createReport(options, { base, authorization, timeoutMs }),
+      report: (report) => reportBy(callFast, new URL('v1/usage', base), report),
       now: () => this.#serverNow(),
     });
+    this.#readOwnId = () => readOwnId(fetchLike, new URL('v1/machines/me', base), authorization, timeoutMs);
   }
 
   async verify(value: string, options: VerifyOptions = {}): Promise<VerifyResult> {
@@ -375,8 +378,7 @@ class RememberingVerifier implements Verifier {
 
   /** Without it, JWTs are asked for. */
   async #learnOwnId(): Promise<void> {
-    const own = await this.#client.machines.getOwn({}).catch(() => null);
-    if (own) this.#ownId = own.id;
+    this.#ownId = (await this.#readOwnId().catch(() => undefined)) ?? this.#ownId;
   }
 }
 
@@ -430,16 +432,28 @@ function staleMsMaxOf({ onUnavailable = 'refuse', staleMsMax }: VerifierOptions)
 }
 
 /** Sends a report. What the server refuses it would refuse again: that is dropped. */
-function createReport(
-  options: VerifierOptions,
-  { base, authorization, timeoutMs }: { base: URL; authorization: string; timeoutMs: number },
-): (report: UsageReport) => Promise<void> {
-  const send = options.fetch ? postBy(options.fetch) : createPost();
-  const url = new URL('v1/usage', base);
-  return (report) =>
-    persist('usage.report', true, { timeoutMs, retries: RETRIES }, async (signal) => {
-      const reply = await send(url, { authorization }, JSON.stringify(report), signal);
-      if (reply.status < 300 || (reply.status >= 400 && reply.status < 500 && reply.status !== 429)) return;
-      throw errorInEnvelope(reply.status, jsonOf(reply)) ?? foreign(reply.status);
-    });
+async function reportBy(callFast: CallFast, url: URL, body: UsageReport): Promise<void> {
+  const call = { name: 'usage.report', url, body, repeatable: true, read: (json: unknown) => json };
+  try {
+    await callFast(call, undefined);
+  } catch (error) {
+    const isRefused = error instanceof CountersignError && error.status >= 400 && error.status < 500;
+    if (!isRefused || error.code === 'rate_limited') throw error;
+  }
+}
+
+/** The id of the machine whose secret it is. */
+async function readOwnId(
+  fetchLike: typeof fetch,
+  url: URL,
+  authorization: string,
+  timeoutMs: number,
+): Promise<string | undefined> {
+  const response = await fetchLike(url, {
+    headers: { authorization },
+    redirect: 'error',
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  const machine: unknown = await response.json();
+  return response.ok && isRecord(machine) && typeof machine['id'] === 'string' ? machine['id'] : undefined;
 }

@@ -85,6 +85,26 @@ export const seen = {
 };
 `;
 
+const VERIFYING = `
+import { createCountersign, type Outputs } from 'countersign';
+import { protect } from 'countersign/fetch';
+import { createVerifier, type Verifier, type VerifierEvent, type VerifyResult } from 'countersign/verifier';
+
+const admin = createCountersign();
+const key: Outputs['apiKeys']['create'] = await admin.apiKeys.create({ name: 'script', subject: 'user_1', scopes: ['read'] });
+const events: VerifierEvent[] = [];
+const verifier: Verifier = createVerifier({ onEvent: (event) => events.push(event) });
+while (!verifier.status().trusted) await new Promise((resolve) => setTimeout(resolve, 10));
+const first: VerifyResult = await verifier.verify(key.secret ?? '', { scopes: ['read'] });
+await verifier.verify(key.secret ?? '');
+const { auth } = await protect({ verifier, kinds: ['api_key'] }).judge(
+  new Request('https://example.com/', { headers: { authorization: 'Bearer ' + key.secret } }),
+);
+await verifier.close();
+const from = events.flatMap((event) => (event.type === 'verified' ? [event.from] : []));
+export const seen = { valid: first.valid, subject: auth?.subject, from };
+`;
+
 const printing = (program: string) =>
   `import { seen } from './${program}.js';\nprocess.stdout.write(JSON.stringify(seen));\n`;
 
@@ -170,7 +190,7 @@ describe('the tarball', () => {
       .filter((entry) => entry.isFile())
       .map((entry) => relative(installed, join(entry.parentPath, entry.name)));
     const documents =
-      'package.json README.md LICENSE CHANGELOG.md docs/errors.md docs/events.md docs/m2m.md docs/middlewares.md docs/rotation.md docs/verify.md docs/webhooks.md'.split(
+      'package.json README.md LICENSE CHANGELOG.md docs/errors.md docs/events.md docs/m2m.md docs/middlewares.md docs/rotation.md docs/verifier.md docs/verify.md docs/webhooks.md'.split(
         ' ',
       );
     expect(documents.filter((file) => !files.includes(file))).toEqual([]);
@@ -189,6 +209,9 @@ describe('the tarball', () => {
       'dist/package/options.js',
       'dist/package/protected-resource.js',
       'dist/package/resource-metadata.d.ts',
+      'dist/package/transport.js',
+      'dist/package/verifier.d.ts',
+      'dist/package/verifier.js',
       'dist/package/webhooks.d.ts',
       'dist/package/webhooks.js',
     ]);
@@ -210,12 +233,23 @@ describe('the tarball', () => {
     );
     const foreignTo = (entry: string) =>
       importsOf(`dist/package/${entry}`).filter((from) => !from?.startsWith('node:'));
-    expect(foreignTo('index.js')).toEqual(['./options.js', './errors.js']);
-    for (const entry of ['express.js', 'fetch.js', 'm2m.js', 'options.js', 'protected-resource.js']) {
+    expect(new Set(foreignTo('index.js'))).toEqual(
+      new Set(['./transport.js', './options.js', './errors.js']),
+    );
+    expect(foreignTo('verifier.js').filter((from) => !from?.startsWith('./'))).toEqual(['lru-cache']);
+    for (const entry of [
+      'express.js',
+      'fetch.js',
+      'm2m.js',
+      'options.js',
+      'protected-resource.js',
+      'transport.js',
+    ]) {
       expect(foreignTo(entry).filter((from) => !from?.startsWith('./'))).toEqual([]);
       // Who only verifies loads no tRPC.
       expect(foreignTo(entry)).not.toContain('./index.js');
     }
+    expect(foreignTo('verifier.js')).not.toContain('./index.js');
     for (const file of ['dist/package/errors.js', 'dist/package/errors.d.ts']) {
       expect(importsOf(file)).toEqual([]);
       expect(readFileSync(join(installed, file), 'utf8')).not.toMatch(/trpc/i);
@@ -229,6 +263,8 @@ describe('the tarball', () => {
       expect(await compile(folder, compiler, 'consumer.ts')).toEqual({ code: 0, output: '' });
       writeFileSync(join(folder, 'service.ts'), SERVICE);
       expect(await compile(folder, compiler, 'service.ts')).toEqual({ code: 0, output: '' });
+      writeFileSync(join(folder, 'verifying.ts'), VERIFYING);
+      expect(await compile(folder, compiler, 'verifying.ts')).toEqual({ code: 0, output: '' });
     },
   );
 
@@ -285,6 +321,21 @@ describe('the tarball', () => {
       name: null,
       refusals: [],
       resource: 200,
+    });
+  });
+
+  it('verifies from memory, and lets the process end', async () => {
+    const { url, adminKey } = await startServer(freshFolder());
+    writeFileSync(join(folder, 'verifying.ts'), VERIFYING);
+    expect(await compile(folder, 'tsc', 'verifying.ts')).toMatchObject({ code: 0 });
+    writeFileSync(join(folder, 'out/verify.js'), printing('verifying'));
+    const env = { COUNTERSIGN_URL: url, COUNTERSIGN_SECRET_KEY: adminKey };
+    const { code, output } = await run(folder, process.execPath, ['out/verify.js'], env);
+    expect({ code, output }).toMatchObject({ code: 0 });
+    expect(JSON.parse(output)).toEqual({
+      valid: true,
+      subject: 'user_1',
+      from: ['server', 'memory', 'memory'],
     });
   });
 });

@@ -1,13 +1,14 @@
 /** Asks the server, at most once at a time for the same, and for many in one request. */
 
 import { CountersignError } from '../../server/errors.ts';
-import type { Countersign, VerifyInput, VerifyResult } from '../countersign.ts';
+import type { VerifyInput, VerifyResult } from '../countersign.ts';
+import type { VerifyCalls } from '../fast-calls.ts';
 import { Breaker } from './breaker.ts';
 
 const BATCH_MAX = 100;
 
 export interface QuestionsOptions {
-  client: Pick<Countersign, 'verify' | 'verifyBatch'>;
+  client: VerifyCalls;
   /** Told of each request: for how many, how long it took, and how it failed, if it did. */
   onRequest: (request: { items: number; ms: number; error?: unknown }) => void;
 }

@@ -1,6 +1,7 @@
+import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, it, onTestFinished, vi } from 'vitest';
-import { createCountersign, type VerifyInput } from '../../client/index.ts';
+import { CountersignError, createCountersign, type VerifyInput } from '../../client/index.ts';
 import {
   createVerifier,
   type Verifier,
@@ -442,5 +443,200 @@ describe('a feed that fails', () => {
     expect(await verifier.verify(kept.secret ?? '')).toMatchObject({ valid: true });
     expect(asked()).toBe(before);
     expect(await verifier.verify(gone.secret ?? '')).toMatchObject({ valid: false, reason: 'revoked' });
+  });
+});
+
+describe('answers that are late', () => {
+  it('are not remembered when something was told of them since they were asked for', async () => {
+    const late: Promise<unknown>[] = [];
+    let delayMs = 0;
+    const slow = async (url: string | URL | Request, init?: RequestInit) => {
+      const response = await fetch(url, init);
+      if (!String(url).includes('/v1/verify') || delayMs === 0) return response;
+      const text = await response.text();
+      const waiting = sleep(delayMs);
+      late.push(waiting);
+      await waiting;
+      return new Response(text, response);
+    };
+    const { verifier } = await openVerifier({ fetch: slow as typeof fetch });
+    const made = await Promise.all(Array.from({ length: 100 }, () => newKey()));
+    delayMs = 500;
+    const answers = await Promise.all(
+      made.map(async ({ id, secret = '' }) => {
+        const answering = verifier.verify(secret);
+        // Judged by the server by then, and on its way back.
+        await sleep(100);
+        await admin.apiKeys.revoke({ id });
+        return answering;
+      }),
+    );
+    expect(late.length).toBeGreaterThan(0);
+    expect(answers.filter(({ valid }) => valid).length).toBeGreaterThan(50);
+    delayMs = 0;
+    await sleep(100);
+    const after = await Promise.all(made.map(({ secret = '' }) => verifier.verify(secret)));
+    expect(after.filter(({ valid }) => valid)).toEqual([]);
+  });
+});
+
+describe('made-up values', () => {
+  it('drive out nothing, open no breaker, and stay bounded', async () => {
+    const { verifier, events } = await openVerifier({ rememberMax: 2_000 });
+    const hot = await Promise.all(Array.from({ length: 50 }, async () => (await newKey()).secret ?? ''));
+    await Promise.all(hot.map((value) => verifier.verify(value)));
+    let fromMemory = 0;
+    let verified = 0;
+    for (let round = 0; round < 50; round++) {
+      const unknown = Array.from({ length: 100 }, () => formatValue('ak_', randomBytes(32)));
+      const answers = await Promise.all(unknown.map((value) => verifier.verify(value)));
+      expect(answers.every(({ valid }) => !valid)).toBe(true);
+      for (const value of hot) {
+        const before = events.length;
+        expect(await verifier.verify(value)).toMatchObject({ valid: true });
+        const [event] = events.slice(before);
+        verified++;
+        if (event?.type === 'verified' && event.from === 'memory') fromMemory++;
+      }
+      expect(verifier.status().remembered).toBeLessThanOrEqual(2_200);
+      events.length = 0;
+    }
+    expect(fromMemory / verified).toBeGreaterThanOrEqual(0.99);
+    expect(await verifier.verify(formatValue('ak_', randomBytes(32)))).toEqual({
+      valid: false,
+      reason: 'unknown',
+    });
+  });
+
+  it('of one address are looked up so often and no more, while others are served', async () => {
+    const { verifier, asked } = await openVerifier({ unknownPerMinuteMax: 5 });
+    const answers: string[] = [];
+    for (let i = 0; i < 8; i++) {
+      const answer = await verifier.verify(formatValue('ak_', randomBytes(32)), {
+        clientAddress: '192.0.2.1',
+      });
+      if (!answer.valid) answers.push(answer.reason);
+    }
+    expect(answers).toEqual([...Array(5).fill('unknown'), ...Array(3).fill('rate_limited')]);
+    expect(asked()).toBe(5);
+    const { secret = '' } = await newKey();
+    expect(await verifier.verify(secret, { clientAddress: '192.0.2.2' })).toMatchObject({ valid: true });
+    // What is remembered costs nobody anything.
+    expect(await verifier.verify(secret, { clientAddress: '192.0.2.1' })).toMatchObject({ valid: true });
+  });
+
+  it('as JWTs with keys of their own have the JWKS fetched once', async () => {
+    let fetched = 0;
+    const counting = ((url: string | URL | Request, init?: RequestInit) => {
+      if (String(url).endsWith('jwks.json')) fetched++;
+      return fetch(url, init);
+    }) as typeof fetch;
+    const { mint, receiver } = await newPair();
+    const { verifier, asked } = await openVerifier({ audience: receiver.id, fetch: counting });
+    const { token = '' } = await mint();
+    expect(await verifier.verify(token)).toMatchObject({ valid: true });
+    const [, payload = '', signature = ''] = token.split('.');
+    const before = asked();
+    for (let i = 0; i < 1_000; i++) {
+      const header = { alg: 'RS256', typ: 'JWT', cat: 'cl_B7d4PD333AAA', kid: `key_${i}` };
+      const forged = `${Buffer.from(JSON.stringify(header)).toString('base64url')}.${payload}.${signature}`;
+      expect(await verifier.verify(forged)).toEqual({ valid: false, reason: 'unknown' });
+    }
+    expect(fetched).toBeLessThanOrEqual(2);
+    expect(asked()).toBe(before);
+  });
+});
+
+describe('a server that ends', () => {
+  it('and comes back: what was revoked in between is not valid 2 s later, nor ever again', async () => {
+    const folder = freshFolder();
+    const first = await startServer(folder, { COUNTERSIGN_LOG_LEVEL: 'warn' });
+    const own = createCountersign({ url: first.url, secretKey: first.adminKey });
+    const [gone, kept] = await Promise.all(
+      ['gone', 'kept'].map((name) => own.apiKeys.create({ name, subject: 'user_1' })),
+    );
+    const { verifier } = await openVerifier({ url: first.url, secretKey: first.adminKey });
+    for (const key of [gone, kept])
+      expect(await verifier.verify(key?.secret ?? '')).toMatchObject({ valid: true });
+    await first.stop('SIGKILL');
+    await vi.waitFor(() => expect(verifier.status().trusted).toBe(false), { timeout: 3_000, interval: 5 });
+    await expect(verifier.verify(kept?.secret ?? '')).rejects.toMatchObject({ code: 'network' });
+
+    const second = await startServer(folder, {
+      COUNTERSIGN_LOG_LEVEL: 'warn',
+      PORT: new URL(first.url).port,
+    });
+    const again = createCountersign({ url: second.url, secretKey: first.adminKey });
+    await again.apiKeys.revoke({ id: gone?.id ?? '' });
+    await vi.waitFor(
+      async () => expect(await verifier.verify(gone?.secret ?? '')).toMatchObject({ reason: 'revoked' }),
+      { timeout: 15_000 },
+    );
+    await vi.waitFor(() => expect(verifier.status().trusted).toBe(true), { timeout: 15_000 });
+    expect(await verifier.verify(gone?.secret ?? '')).toMatchObject({ reason: 'revoked' });
+    expect(await verifier.verify(kept?.secret ?? '')).toMatchObject({ valid: true });
+  });
+
+  it('and is another database then: everything is forgotten', async () => {
+    const { secret = '' } = await newKey();
+    const other = await startServer(freshFolder(), {
+      COUNTERSIGN_LOG_LEVEL: 'warn',
+      COUNTERSIGN_BOOTSTRAP_KEY: server.adminKey,
+    });
+    const proxy = await startProxy(server.url);
+    const { verifier, events } = await openVerifier({ url: proxy.url });
+    expect(await verifier.verify(secret)).toMatchObject({ valid: true });
+    proxy.redirect(other.url);
+    proxy.cut();
+    proxy.restore();
+    await vi.waitFor(() => expect(events.map(({ type }) => type)).toContain('reset'), { timeout: 10_000 });
+    await vi.waitFor(() => expect(verifier.status().trusted).toBe(true), { timeout: 10_000 });
+    expect(await verifier.verify(secret)).toEqual({ valid: false, reason: 'unknown' });
+  });
+
+  it('or was not there from the beginning is waited for', async () => {
+    const { verifier } = await openVerifier({ url: 'http://127.0.0.1:1' }, false);
+    const startedAt = performance.now();
+    const refused: string[] = [];
+    for (let i = 0; i < 12; i++)
+      await verifier.verify(formatValue('ak_', randomBytes(32))).catch(({ code }) => refused.push(code));
+    expect(refused).toHaveLength(12);
+    // The breaker answers most of them at once.
+    expect(new Set(refused)).toEqual(new Set(['network', 'unavailable']));
+    expect(performance.now() - startedAt).toBeLessThan(15_000);
+  });
+
+  it('is done without for as long as was said, where that was chosen', async () => {
+    const folder = freshFolder();
+    const ended = await startServer(folder, { COUNTERSIGN_LOG_LEVEL: 'warn' });
+    const own = createCountersign({ url: ended.url, secretKey: ended.adminKey });
+    const { secret = '' } = await own.apiKeys.create({ name: 'script', subject: 'user_1' });
+    const { verifier, events } = await openVerifier({
+      url: ended.url,
+      secretKey: ended.adminKey,
+      onUnavailable: 'stale',
+      staleMsMax: 6_000,
+    });
+    expect(await verifier.verify(secret)).toMatchObject({ valid: true });
+    await ended.stop('SIGKILL');
+    await vi.waitFor(() => expect(verifier.status().trusted).toBe(false), { timeout: 3_000 });
+    expect(await verifier.verify(secret)).toMatchObject({ valid: true });
+    expect(events.at(-1)).toMatchObject({ type: 'verified', from: 'stale' });
+    await sleep(6_000);
+    await expect(verifier.verify(secret)).rejects.toBeInstanceOf(CountersignError);
+  });
+});
+
+describe('createVerifier()', () => {
+  it.each([
+    ['no URL', { url: 'example' }],
+    ['http off loopback', { url: 'http://example.com' }],
+    ['both keys', { machineSecretKey: 'msk_x' }],
+    ['no bound for what is stale', { onUnavailable: 'stale' as const }],
+    ['a bound of more than an hour', { onUnavailable: 'stale' as const, staleMsMax: 3_600_001 }],
+    ['nothing remembered', { rememberMax: 0 }],
+  ])('refuses %s', (_, options) => {
+    const wrong = () => createVerifier({ url: server.url, secretKey: server.adminKey, ...options });
+    expect(wrong).toThrow(CountersignError);
   });
 });

@@ -225,7 +225,7 @@ const PACKAGES: Record<string, Layer> = {
     ],
     types: ['server/hot'],
   },
-  'lru-cache': { imports: ['server/domain'] },
+  'lru-cache': { imports: ['server/domain', 'client/verifier'] },
   pino: { imports: ['server/logger'] },
   'rate-limiter-flexible': { imports: ['server/limits'] },
   'prom-client': { imports: ['server/metrics'] },
