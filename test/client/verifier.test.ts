@@ -411,16 +411,17 @@ describe('a feed that fails', () => {
     expect(verifier.status().trusted).toBe(false);
   });
 
-  it('is delayed by 5 s from the beginning: memory is not used', async () => {
+  it('is delayed by 3 s from the beginning: memory is not used', async () => {
     const { proxy, verifier, asked } = await behindProxy();
-    proxy.delay(5_000);
+    // What is held back for longer than 5 s counts as silence, and says nothing of clocks.
+    proxy.delay(3_000);
     proxy.cut();
     proxy.restore();
-    proxy.delay(5_000);
+    proxy.delay(3_000);
     const { secret = '' } = await newKey();
     const startedAt = performance.now();
     let verified = 0;
-    while (performance.now() - startedAt < 9_000) {
+    while (performance.now() - startedAt < 7_000) {
       expect(await verifier.verify(secret)).toMatchObject({ valid: true });
       expect(verifier.status().trusted).toBe(false);
       verified++;
