@@ -12,6 +12,7 @@ import {
 } from './figures/revocations.ts';
 import { measureSweep } from './figures/sweep.ts';
 import { measureTiming } from './figures/timing.ts';
+import { measureVerifier } from './figures/verifier.ts';
 import { measureVerify } from './figures/verify.ts';
 import { measureVerify10m } from './figures/verify-10m.ts';
 import { measureVerifyClient } from './figures/verify-client.ts';
@@ -28,6 +29,7 @@ interface Figure {
 export const FIGURES: readonly Figure[] = [
   { name: 'verify', measure: measureVerify },
   { name: 'verify-client', measure: measureVerifyClient },
+  { name: 'verifier', measure: measureVerifier },
   { name: 'verify-postgres', measure: measureVerifyPostgres },
   { name: 'mint-opaque', measure: measureMintOpaque },
   { name: 'mint-es256', measure: measureMintEs256 },

@@ -229,6 +229,9 @@ ${results.map(renderRow).join('\n')}
   Express, and the flush of each commit to the disk.
 - **verify-p99-at-half-load**: half the median rate of this run's rounds. Requests fall due at even distances whether
   answers come or not, and latency counts from then.
+- **verifier-…**: in one process on one core, the server on the other. *cached* takes 1,000 API keys in turn, *jwt-seen* 100
+  tokens, *jwt-new* each token once, signed with RS256; of *mixed*, 32 loops at once, nine of ten are of 100 keys and the
+  tenth is a key not asked for before.
 - **verify-postgres**: the database shares the core of the load.
 - **mint-opaque**, **mint-es256**: an answer is sent once its row is durable. oidc-provider and the floor write none.
 - **verify-10m**: each request another key, drawn uniformly from all.
