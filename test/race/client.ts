@@ -1,10 +1,13 @@
 /** What the race speaks to its servers with: calls that somebody answers in the end, and verifications that may go unanswered. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Pool } from 'undici';
+import { createVerifier } from '../../client/verifier.ts';
 import type { Fleet } from './fleet.ts';
 import type { Call, Credential } from './targets.ts';
 
 export interface RaceClient {
+  /** The secret key that it verifies with. */
+  verifierKey: string;
   /** Calls a procedure at any server, and at another where that does not answer. Throws what is refused. */
   call: Call;
   /** Whether a credential is valid; null where the server does not answer. */
@@ -58,6 +61,7 @@ export async function createRaceClient({ urls, adminKey }: Fleet): Promise<RaceC
 
   const { secret: verifier } = await call('secretKeys.create', { name: 'verifier', role: 'verify' });
   return {
+    verifierKey: verifier,
     call,
     async verify(server, { verifyBody }) {
       const answer = await verifyAt(server, '/v1/verify', verifyBody);
@@ -91,6 +95,36 @@ export function remembering(client: RaceClient, rememberMs: number): RaceClient 
       const valid = await client.verify(server, credential);
       if (valid) validUntil.set(key, performance.now() + rememberMs);
       return valid;
+    },
+  };
+}
+
+/** The same through a verifier for each server, which follows that server and answers from memory. */
+export function throughVerifiers(client: RaceClient, { urls }: Fleet): RaceClient {
+  const verifiers = urls.map((url) => createVerifier({ url, secretKey: client.verifierKey }));
+
+  async function verify(server: number, { verifyBody }: Credential): Promise<boolean | null> {
+    const { credential, ...question } = JSON.parse(verifyBody);
+    const answer = await verifiers[server]?.verify(credential, question).catch(() => null);
+    return answer ? answer.valid : null;
+  }
+
+  async function persist(server: number, credential: Credential): Promise<boolean> {
+    for (let attempt = 1; attempt <= ATTEMPTS_MAX; attempt++) {
+      const valid = await verify(server, credential);
+      if (valid !== null) return valid;
+      await sleep(RETRY_MS);
+    }
+    throw new Error(`${urls[server]} answers no more`);
+  }
+
+  return {
+    ...client,
+    verify,
+    verifyBatch: (server, credentials) => Promise.all(credentials.map((each) => persist(server, each))),
+    async close() {
+      await Promise.all(verifiers.map((verifier) => verifier.close()));
+      await client.close();
     },
   };
 }

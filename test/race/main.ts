@@ -1,7 +1,7 @@
 /**
- * `npm run race-test -- --keys 10000 --processes 3 --database sqlite|postgres --transport embedded|bullmq [--naive]`:
+ * `npm run race-test -- --keys 10000 --processes 3 --database sqlite|postgres --transport embedded|bullmq [--verifier|--naive]`:
  * servers on one database, credentials that are verified at all of them while they are revoked at any, servers and Redis
- * killed in between. Exits 1 when one was valid after its end. `--naive` shows that it can.
+ * killed in between. Exits 1 when one was valid after its end, or with `--verifier` 2 s after it. `--naive` shows that it can.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,6 +23,7 @@ const { values } = parseArgs({
     database: { type: 'string', default: 'sqlite' },
     transport: { type: 'string', default: 'embedded' },
     kills: { type: 'string', default: '10' },
+    verifier: { type: 'boolean', default: false },
     naive: { type: 'boolean', default: false },
   },
 });
@@ -39,13 +40,16 @@ async function run(whenDone: WhenDone): Promise<boolean> {
   whenDone(() => rmSync(folder, { recursive: true, force: true }));
   const databaseUrl = database === 'postgres' ? await postgresUrl(whenDone) : null;
   const fleet = await startFleet({ folder, databaseUrl, processes, transport, whenDone });
-  say(`${processes} servers on ${database}, ${transport}${values.naive ? ', naive' : ''}`);
+  say(
+    `${processes} servers on ${database}, ${transport}${values.naive ? ', naive' : ''}${values.verifier ? ', through verifiers' : ''}`,
+  );
   const redisKills = transport === 'bullmq' ? kills : 0;
   const started = performance.now();
   const result = await race(fleet, {
     keys,
     serverKills: kills,
     redisKills,
+    throughVerifiers: values.verifier,
     ...(values.naive && { rememberMs: NAIVE_MS }),
     say,
   });
@@ -54,7 +58,8 @@ async function run(whenDone: WhenDone): Promise<boolean> {
   return result.zombies.length + result.lost.length === 0;
 }
 
-function report({ keys, tokens, verifications, webhooks, ended, zombies, lost }: RaceResult, rest: string) {
+function report(result: RaceResult, rest: string) {
+  const { keys, tokens, verifications, soonAfter, webhooks, ended, zombies, lost } = result;
   for (const zombie of zombies.slice(0, SHOWN_MAX)) say(`Zombie: ${zombie}`);
   for (const each of lost.slice(0, SHOWN_MAX)) say(`Lost: ${each}`);
   say(
@@ -63,5 +68,8 @@ function report({ keys, tokens, verifications, webhooks, ended, zombies, lost }:
       .join(', ')}`,
   );
   say(`M2M tokens ${tokens}, webhooks ${webhooks}, lost ${lost.length}, ${rest}`);
+  say(
+    `From 50 ms after the end on ${soonAfter.verifications} verifications, ${soonAfter.valid} of them valid yet`,
+  );
   say(`keys ${keys}, verifications ${verifications}, zombies ${zombies.length}`);
 }

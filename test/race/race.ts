@@ -3,7 +3,7 @@
  * at any of them, ends it. A zombie is valid in the answer to a request that was sent after that call had returned.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createRaceClient, type RaceClient, remembering } from './client.ts';
+import { createRaceClient, type RaceClient, remembering, throughVerifiers } from './client.ts';
 import type { Fleet } from './fleet.ts';
 import { type Credential, type Plan, planTargets, type Target } from './targets.ts';
 
@@ -15,6 +15,8 @@ export interface RaceOptions {
   redisKills: number;
   /** How not to do it: for that long what was valid is not asked about again. */
   rememberMs?: number;
+  /** Verifies through `countersign/verifier`, which has `HEARD_MS_MAX` to hear of an end. */
+  throughVerifiers?: boolean;
   say?: (line: string) => void;
 }
 
@@ -22,6 +24,8 @@ export interface RaceResult {
   keys: number;
   tokens: number;
   verifications: number;
+  /** Of verifications that were begun from 50 ms after the end on, and of how many the answer was valid yet. */
+  soonAfter: { verifications: number; valid: number };
   /** Events that workers delivered meanwhile. */
   webhooks: number;
   /** By the procedure that did it: how many credentials were ended. */
@@ -36,7 +40,11 @@ export interface RaceResult {
 const AT_ONCE = 12;
 /** Some of the events there will be, for workers to deliver. */
 const WEBHOOKS = ['api_key.revoked', 'api_key.disabled', 'subject.api_keys_revoked', 'm2m_token.revoked'];
-/** Answers that each loop waits for after the end. */
+/** How long after an end a verifier may answer from memory: what design.md promises of one that lost its feed. */
+const HEARD_MS_MAX = 2_000;
+/** And what it promises of one that did not. */
+const HEARD_MS = 50;
+/** Refusals that each loop waits for after the end. */
 const ANSWERS_AFTER = 2;
 const MAKE_ATTEMPTS_MAX = 5;
 const BATCH = 100;
@@ -45,21 +53,28 @@ const SAY_EVERY = 1_000;
 
 export async function race(fleet: Fleet, options: RaceOptions): Promise<RaceResult> {
   const client = await createRaceClient(fleet);
-  const { rememberMs } = options;
+  const raced = clientOf(client, fleet, options);
   try {
-    return await new Race(fleet, rememberMs ? remembering(client, rememberMs) : client, options).run();
+    return await new Race(fleet, raced, options).run();
   } finally {
-    await client.close();
+    await raced.close();
   }
+}
+
+function clientOf(client: RaceClient, fleet: Fleet, options: RaceOptions): RaceClient {
+  if (options.rememberMs) return remembering(client, options.rememberMs);
+  return options.throughVerifiers ? throughVerifiers(client, fleet) : client;
 }
 
 /** What the loops of one target go by. */
 interface Progress {
   /** The call that ends it has been sent. */
   isEnding: boolean;
-  /** It has returned. */
-  hasEnded: boolean;
+  /** When it had returned, on the monotonic clock. */
+  endedAt: number | null;
 }
+
+const msSince = (endedAt: number | null) => (endedAt === null ? null : performance.now() - endedAt);
 
 class Race {
   readonly #fleet: Fleet;
@@ -72,11 +87,14 @@ class Race {
   readonly #ended: Record<string, number> = {};
   #tokens = 0;
   #verifications = 0;
+  readonly #soonAfter = { verifications: 0, valid: 0 };
+  readonly #graceMs: number;
 
   constructor(fleet: Fleet, client: RaceClient, options: RaceOptions) {
     this.#fleet = fleet;
     this.#client = client;
     this.#options = options;
+    this.#graceMs = options.throughVerifiers ? HEARD_MS_MAX : 0;
   }
 
   async run(): Promise<RaceResult> {
@@ -96,6 +114,7 @@ class Race {
       keys: this.#raced.length - this.#tokens,
       tokens: this.#tokens,
       verifications: this.#verifications,
+      soonAfter: this.#soonAfter,
       webhooks: receiver.received.length - before,
       ended: this.#ended,
       zombies: [...this.#zombies.values()],
@@ -158,7 +177,7 @@ class Race {
   }
 
   async #race({ way, credentials, end }: Target) {
-    const progress: Progress = { isEnding: false, hasEnded: false };
+    const progress: Progress = { isEnding: false, endedAt: null };
     const everywhere = <T>(verify: (server: number, credential: Credential) => T): T[] =>
       this.#fleet.urls.flatMap((_, server) => credentials.map((credential) => verify(server, credential)));
 
@@ -169,10 +188,12 @@ class Race {
     await sleep(Math.random() * 5);
     progress.isEnding = true;
     await end(this.#client.call);
-    progress.hasEnded = true;
+    progress.endedAt = performance.now();
     await Promise.all(loops.map(({ over }) => over));
     const onceMore = everywhere(async (server, credential) => {
-      if (await this.#verify(server, credential)) this.#note(this.#zombies, server, credential, way);
+      const elapsedMs = msSince(progress.endedAt) ?? 0;
+      const valid = await this.#verify(server, credential);
+      if (valid && elapsedMs >= this.#graceMs) this.#note(this.#zombies, server, credential, way);
     });
     await Promise.all(onceMore);
     for (const credential of credentials)
@@ -187,22 +208,32 @@ class Race {
     });
     const loop = async () => {
       for (let after = 0; after < ANSWERS_AFTER; ) {
-        const { hasEnded } = progress;
+        const elapsedMs = msSince(progress.endedAt);
         const valid = await this.#verify(server, credential);
         begin();
         if (valid === null) {
           // It is down: what it says when it is up again is asked in the end.
-          if (hasEnded) return;
+          if (elapsedMs !== null) return;
           await sleep(RETRY_MS);
-        } else if (hasEnded) {
-          after++;
-          if (valid) this.#note(this.#zombies, server, credential, way);
+        } else if (elapsedMs !== null) {
+          this.#countSoonAfter(elapsedMs, valid);
+          const isHeard = elapsedMs >= this.#graceMs;
+          if (isHeard || !valid) after++;
+          if (valid && isHeard) this.#note(this.#zombies, server, credential, way);
+          // Memory answers within the turn of the event loop.
+          if (this.#graceMs > 0) await sleep(1);
         } else if (!valid && !progress.isEnding) {
           this.#note(this.#lost, server, credential, 'before its end');
-        }
+        } else if (this.#graceMs > 0) await sleep(1);
       }
     };
     return { begun, over: loop() };
+  }
+
+  #countSoonAfter(elapsedMs: number, valid: boolean) {
+    if (elapsedMs < HEARD_MS) return;
+    this.#soonAfter.verifications++;
+    if (valid) this.#soonAfter.valid++;
   }
 
   async #verify(server: number, credential: Credential): Promise<boolean | null> {
