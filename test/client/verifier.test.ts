@@ -346,6 +346,32 @@ describe('what is remembered', () => {
   });
 });
 
+describe('once revoke() has returned', () => {
+  /** The run that the bound is told of is longer: `VERIFICATIONS=10000 npx vitest run test/client/verifier.test.ts`. */
+  const VERIFICATIONS = Number(process.env['VERIFICATIONS'] ?? 300);
+  const AT_ONCE = 10;
+
+  it(`of ${VERIFICATIONS} verifications that begin 50 ms later, in another process than the server's, 99 of 100 refuse`, {
+    timeout: 30_000 + VERIFICATIONS * 30,
+  }, async () => {
+    const { verifier } = await openVerifier();
+    let refused = 0;
+    for (let done = 0; done < VERIFICATIONS; done += AT_ONCE) {
+      const made = await Promise.all(Array.from({ length: AT_ONCE }, () => newKey()));
+      for (const { secret = '' } of made)
+        expect(await verifier.verify(secret)).toMatchObject({ valid: true });
+      await Promise.all(
+        made.map(async ({ id, secret = '' }) => {
+          await admin.apiKeys.revoke({ id });
+          await sleep(50);
+          if (!(await verifier.verify(secret)).valid) refused++;
+        }),
+      );
+    }
+    expect(refused / VERIFICATIONS).toBeGreaterThanOrEqual(0.99);
+  });
+});
+
 describe('what was answered from memory', () => {
   it('is counted by the server too, and moves last use, at the latest when the verifier closes', async () => {
     const { verifier, asked } = await openVerifier();

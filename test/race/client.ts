@@ -101,7 +101,9 @@ export function remembering(client: RaceClient, rememberMs: number): RaceClient 
 
 /** The same through a verifier for each server, which follows that server and answers from memory. */
 export function throughVerifiers(client: RaceClient, { urls }: Fleet): RaceClient {
-  const verifiers = urls.map((url) => createVerifier({ url, secretKey: client.verifierKey }));
+  const verifiers = urls.map((url) =>
+    createVerifier({ url, secretKey: client.verifierKey, timeoutMs: REQUEST_MS_MAX }),
+  );
 
   async function verify(server: number, { verifyBody }: Credential): Promise<boolean | null> {
     const { credential, ...question } = JSON.parse(verifyBody);

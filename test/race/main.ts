@@ -58,8 +58,7 @@ async function run(whenDone: WhenDone): Promise<boolean> {
   return result.zombies.length + result.lost.length === 0;
 }
 
-function report(result: RaceResult, rest: string) {
-  const { keys, tokens, verifications, soonAfter, webhooks, ended, zombies, lost } = result;
+function report({ keys, tokens, verifications, webhooks, ended, zombies, lost }: RaceResult, rest: string) {
   for (const zombie of zombies.slice(0, SHOWN_MAX)) say(`Zombie: ${zombie}`);
   for (const each of lost.slice(0, SHOWN_MAX)) say(`Lost: ${each}`);
   say(
@@ -68,8 +67,5 @@ function report(result: RaceResult, rest: string) {
       .join(', ')}`,
   );
   say(`M2M tokens ${tokens}, webhooks ${webhooks}, lost ${lost.length}, ${rest}`);
-  say(
-    `From 50 ms after the end on ${soonAfter.verifications} verifications, ${soonAfter.valid} of them valid yet`,
-  );
   say(`keys ${keys}, verifications ${verifications}, zombies ${zombies.length}`);
 }

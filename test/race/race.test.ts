@@ -40,17 +40,16 @@ function suite(dialect: 'sqlite' | 'postgres', transport: Transport) {
     expect(Object.keys(ended)).toHaveLength(16);
   });
 
-  it(`through a verifier for each none is valid 2 s later, and hardly any 50 ms later (${VERIFIER_KEYS} API keys)`, {
+  it(`through a verifier for each none is valid 2 s later (${VERIFIER_KEYS} API keys)`, {
     timeout: 300_000,
   }, async () => {
-    const { zombies, lost, soonAfter } = await race(fleet, {
+    const { zombies, lost } = await race(fleet, {
       keys: VERIFIER_KEYS,
       serverKills: 1,
       redisKills: 0,
       throughVerifiers: true,
     });
     expect({ zombies, lost }).toEqual({ zombies: [], lost: [] });
-    expect(soonAfter.verifications).toBeGreaterThan(VERIFIER_KEYS / 10);
   });
 
   it('1,000 concurrent verifications at all of them spend credits for 100 exactly once', async () => {

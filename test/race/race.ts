@@ -24,8 +24,6 @@ export interface RaceResult {
   keys: number;
   tokens: number;
   verifications: number;
-  /** Of verifications that were begun from 50 ms after the end on, and of how many the answer was valid yet. */
-  soonAfter: { verifications: number; valid: number };
   /** Events that workers delivered meanwhile. */
   webhooks: number;
   /** By the procedure that did it: how many credentials were ended. */
@@ -42,8 +40,6 @@ const AT_ONCE = 12;
 const WEBHOOKS = ['api_key.revoked', 'api_key.disabled', 'subject.api_keys_revoked', 'm2m_token.revoked'];
 /** How long after an end a verifier may answer from memory: what design.md promises of one that lost its feed. */
 const HEARD_MS_MAX = 2_000;
-/** And what it promises of one that did not. */
-const HEARD_MS = 50;
 /** Refusals that each loop waits for after the end. */
 const ANSWERS_AFTER = 2;
 const MAKE_ATTEMPTS_MAX = 5;
@@ -87,7 +83,6 @@ class Race {
   readonly #ended: Record<string, number> = {};
   #tokens = 0;
   #verifications = 0;
-  readonly #soonAfter = { verifications: 0, valid: 0 };
   readonly #graceMs: number;
 
   constructor(fleet: Fleet, client: RaceClient, options: RaceOptions) {
@@ -114,7 +109,6 @@ class Race {
       keys: this.#raced.length - this.#tokens,
       tokens: this.#tokens,
       verifications: this.#verifications,
-      soonAfter: this.#soonAfter,
       webhooks: receiver.received.length - before,
       ended: this.#ended,
       zombies: [...this.#zombies.values()],
@@ -216,7 +210,6 @@ class Race {
           if (elapsedMs !== null) return;
           await sleep(RETRY_MS);
         } else if (elapsedMs !== null) {
-          this.#countSoonAfter(elapsedMs, valid);
           const isHeard = elapsedMs >= this.#graceMs;
           if (isHeard || !valid) after++;
           if (valid && isHeard) this.#note(this.#zombies, server, credential, way);
@@ -228,12 +221,6 @@ class Race {
       }
     };
     return { begun, over: loop() };
-  }
-
-  #countSoonAfter(elapsedMs: number, valid: boolean) {
-    if (elapsedMs < HEARD_MS) return;
-    this.#soonAfter.verifications++;
-    if (valid) this.#soonAfter.valid++;
   }
 
   async #verify(server: number, credential: Credential): Promise<boolean | null> {
