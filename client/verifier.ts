@@ -317,17 +317,14 @@ class RememberingVerifier implements Verifier {
     return audience ?? this.#audience;
   }
 
-  /** Counts what the server does not know of. */
+  /** Counts what the server does not know of, as the server would: what is of another kind it does not look up. */
   #answer(
     from: 'memory' | 'local' | 'stale',
     answer: VerifyResult,
     counted: VerifyResult = answer,
   ): VerifyResult {
-    if (counted.valid)
-      this.#usage.count(
-        counted.kind as 'api_key' | 'm2m_token',
-        answer.valid ? answer : { ...answer, id: counted.id },
-      );
+    if (counted.valid && answer !== WRONG_KIND)
+      this.#usage.count(counted.kind as 'api_key' | 'm2m_token', answer);
     if (this.#onEvent) this.#tell({ type: 'verified', from, outcome: outcomeOf(answer) });
     return answer;
   }

@@ -378,6 +378,7 @@ describe('what was answered from memory', () => {
     const { secret = '', id } = await newKey();
     for (let i = 0; i < 7; i++) await verifier.verify(secret);
     await verifier.verify(secret, { scopes: ['write'] });
+    await verifier.verify(secret, { kinds: ['m2m_token'] });
     expect(asked()).toBe(1);
     await verifier.close();
     await vi.waitFor(
