@@ -1,0 +1,136 @@
+import { describe, expect, it } from 'vitest';
+import { CountersignError, type VerifyInput, type VerifyResult } from '../../../client/index.ts';
+import { Breaker } from '../../../client/verifier/breaker.ts';
+import { Questions } from '../../../client/verifier/questions.ts';
+import { UnknownValues } from '../../../client/verifier/unknown-values.ts';
+import { Usage, type UsageReport } from '../../../client/verifier/usage.ts';
+
+const VALID: VerifyResult = {
+  valid: true,
+  kind: 'api_key',
+  id: 'ak_1',
+  subject: 's',
+  name: 'n',
+  scopes: [],
+  claims: null,
+  expiresAt: null,
+};
+
+function asking(answer: (input: VerifyInput) => Promise<VerifyResult>) {
+  const requests: number[] = [];
+  const client = {
+    verify(input: VerifyInput) {
+      requests.push(1);
+      return answer(input);
+    },
+    verifyBatch(items: VerifyInput[]) {
+      requests.push(items.length);
+      return Promise.all(items.map(answer));
+    },
+  };
+  return { requests, questions: new Questions({ client, onRequest: () => {} }) };
+}
+
+describe('Questions', () => {
+  it('asks for many in requests of up to 100, and for the same once', async () => {
+    const { requests, questions } = asking(async () => VALID);
+    await Promise.all(Array.from({ length: 500 }, (_, i) => questions.ask({ credential: `${i % 250}` })));
+    expect(requests).toEqual([100, 100, 50]);
+  });
+
+  it('has each pay for itself what takes from a limit', async () => {
+    let asked = 0;
+    const { questions } = asking(async () => ({ ...VALID, creditsRemaining: 10 - ++asked }) as VerifyResult);
+    const answers = await Promise.all(Array.from({ length: 3 }, () => questions.ask({ credential: 'x' })));
+    expect(new Set(answers.map((each) => 'creditsRemaining' in each && each.creditsRemaining)).size).toBe(3);
+  });
+
+  it('tells everybody who asked what went wrong, and then does not ask for a moment', async () => {
+    const down = new CountersignError('network', 'down');
+    const { requests, questions } = asking(() => Promise.reject(down));
+    for (let i = 0; i < 5; i++) await expect(questions.ask({ credential: `${i}` })).rejects.toBe(down);
+    await expect(questions.ask({ credential: 'x' })).rejects.toMatchObject({ code: 'unavailable' });
+    expect(requests).toHaveLength(5);
+  });
+
+  it('takes a refusal for an answer', async () => {
+    const refused = new CountersignError('unauthenticated', 'no');
+    const { requests, questions } = asking(() => Promise.reject(refused));
+    for (let i = 0; i < 9; i++) await expect(questions.ask({ credential: `${i}` })).rejects.toBe(refused);
+    expect(requests).toHaveLength(9);
+  });
+});
+
+describe('Breaker', () => {
+  it('lets one try after a while, and all once that succeeded', () => {
+    let now = 0;
+    const breaker = new Breaker(() => now);
+    for (let i = 0; i < 4; i++) breaker.failed();
+    expect(breaker.isOpen).toBe(false);
+    breaker.failed();
+    expect(breaker.isOpen).toBe(true);
+    now = 500;
+    expect(breaker.isOpen).toBe(false);
+    breaker.begin();
+    expect(breaker.isOpen).toBe(true);
+    breaker.failed();
+    now += 499;
+    expect(breaker.isOpen).toBe(true);
+    now += 501;
+    expect(breaker.isOpen).toBe(false);
+    breaker.begin();
+    breaker.succeeded();
+    breaker.failed();
+    expect(breaker.isOpen).toBe(false);
+  });
+});
+
+describe('UnknownValues', () => {
+  it('limits an address for the rest of its minute, and no other', () => {
+    let now = 0;
+    const unknown = new UnknownValues(2, () => now);
+    for (let i = 0; i < 2; i++) {
+      expect(unknown.waitMs('a')).toBe(0);
+      unknown.count('a');
+    }
+    now = 10_000;
+    expect(unknown.waitMs('a')).toBe(50_000);
+    expect(unknown.waitMs('b')).toBe(0);
+    now = 60_000;
+    expect(unknown.waitMs('a')).toBe(0);
+  });
+});
+
+describe('Usage', () => {
+  const used = (i: number): VerifyResult => ({ ...VALID, id: `ak_${i}` }) as VerifyResult;
+
+  it('reports up to 100 counts at a time, and what did not arrive again under the same name', async () => {
+    const sent: UsageReport[] = [];
+    let fails = true;
+    const usage = new Usage({
+      now: () => 7_200_000,
+      async report(report) {
+        sent.push(report);
+        if (fails) throw new Error('down');
+      },
+    });
+    for (let i = 0; i < 150; i++) usage.count('api_key', used(i));
+    usage.count('api_key', used(0));
+    usage.count('api_key', { valid: false, reason: 'insufficient_scope', id: 'ak_0' });
+    await usage.flush();
+    expect(sent).toHaveLength(1);
+    fails = false;
+    await usage.close();
+    expect(sent.map(({ counts }) => counts.length)).toEqual([100, 100, 50]);
+    expect(sent[1]).toEqual(sent[0]);
+    expect(new Set(sent.map(({ batchId }) => batchId)).size).toBe(2);
+    expect(sent[0]?.counts[0]).toEqual({
+      kind: 'api_key',
+      id: 'ak_0',
+      hour: 2,
+      valid: 2,
+      refused: 1,
+      lastUsedAt: 7_200_000,
+    });
+  });
+});
