@@ -53,7 +53,7 @@ async function openWorld(dialect: Store['dialect']): Promise<World> {
 }
 
 interface Row {
-  /** The type of the event it appends, or null for what is exempt: minting and verifying. */
+  /** The type of the event it appends, or null for what is exempt: minting, verifying, and reporting that. */
   event: EventType | null;
   input: (world: World) => unknown;
   /** Who calls: the machine `from`, or else the first admin key. */
@@ -256,6 +256,15 @@ const TABLE: Record<string, Row> = {
     event: null,
     input: ({ apiKey }) => ({ items: [{ credential: apiKey.secret }] }),
   },
+  'usage.report': {
+    event: null,
+    input: ({ deps, apiKey }) => ({
+      batchId: 'one',
+      counts: [
+        { kind: 'api_key', id: apiKey.id, hour: Math.floor(deps.now() / 3_600_000), valid: 1, refused: 0 },
+      ],
+    }),
+  },
   'secretKeys.create': { event: 'secret_key.created', input: () => ({ name: 'another', role: 'verify' }) },
   'secretKeys.update': {
     event: 'secret_key.updated',
@@ -374,9 +383,14 @@ describe('the table of mutations', () => {
     expect(Object.keys(TABLE).sort()).toEqual(MUTATIONS);
   });
 
-  it('exempts minting and verifying alone', () => {
+  it('exempts minting, verifying and reporting of it alone', () => {
     const exempt = Object.keys(TABLE).filter((path) => TABLE[path]?.event === null);
-    expect(exempt.sort()).toEqual(['credentials.verify', 'credentials.verifyBatch', 'm2mTokens.create']);
+    expect(exempt.sort()).toEqual([
+      'credentials.verify',
+      'credentials.verifyBatch',
+      'm2mTokens.create',
+      'usage.report',
+    ]);
   });
 });
 
@@ -396,8 +410,8 @@ describeOnEachDialect('one event', (dialect) => {
       expect(appended.map(({ type }) => type)).toEqual(row.event === null ? [] : [row.event]);
       await expectChained(deps);
       if (row.event === null) {
-        const minting = path === 'm2mTokens.create' ? ['minting'] : [];
-        expect(transactions.map(({ lane }) => lane)).toEqual(minting);
+        const isWriting = ['m2mTokens.create', 'usage.report'].includes(path);
+        expect(transactions.map(({ lane }) => lane)).toEqual(isWriting ? ['minting'] : []);
         return;
       }
 
