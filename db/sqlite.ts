@@ -59,7 +59,11 @@ function open(
     isFull: () => reserve?.isMissing() ?? false,
     exclusively: (work) => exclusively(`${location}.lock`, work),
     migrate: async () => migrateFile(location, lockTimeoutMs),
-    compact: async () => compactFile(location, lockTimeoutMs),
+    async compact() {
+      // It may be copying the log, which then cannot be emptied.
+      await checkpoints.close();
+      compactFile(location, lockTimeoutMs);
+    },
     async close() {
       changes.close();
       await queue.end();
