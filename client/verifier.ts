@@ -161,10 +161,11 @@ class RememberingVerifier implements Verifier {
   async verify(value: string, options: VerifyOptions = {}): Promise<VerifyResult> {
     if (typeof value !== 'string' || value === '' || value.length > VALUE_LENGTH_MAX) return MALFORMED;
     const key = keyOf(value, this.#audienceOf(options));
+    if (this.#isForAnother(options)) return this.#ask(value, key, { options, jwt: null });
     const known = this.#memory.get(key);
     if (known && this.#feed.isTrusted && this.#isUsable(known, options))
       return this.#answer('memory', judge(known.answer, options), known.answer);
-    return this.#verifyAnew(value, key, options, known);
+    return this.#verifyAnew(value, key, options);
   }
 
   status() {
@@ -177,19 +178,14 @@ class RememberingVerifier implements Verifier {
     await Promise.all([this.#feed.close(), this.#usage.close()]);
   }
 
-  async #verifyAnew(
-    value: string,
-    key: string,
-    options: VerifyOptions,
-    known: Remembered | undefined,
-  ): Promise<VerifyResult> {
+  async #verifyAnew(value: string, key: string, options: VerifyOptions): Promise<VerifyResult> {
     if (this.#isClosed) throw new CountersignError('unavailable', 'Cannot verify: the verifier was closed');
     const refused = this.#refuseByForm(value, options);
     if (refused) return this.#answer('local', refused);
     const jwt = looksLikeJwt(value) ? readM2mJwt(value) : null;
     const judged = jwt && (await this.#judgeLocally(jwt, key, options));
     if (judged) return judged;
-    return this.#ask(value, key, { options, jwt, known });
+    return this.#ask(value, key, { options, jwt });
   }
 
   /** What can be refused without any I/O. An imported value may have no checksum that could be wrong. */
@@ -222,6 +218,8 @@ class RememberingVerifier implements Verifier {
     if (!publicKey) return this.#answer('local', UNKNOWN);
     if (!isSignedBy(jwt, publicKey)) return this.#answer('local', UNKNOWN);
     if (jwt.issuer !== this.#issuer || !jwt.audience.includes(audience)) return null;
+    // For several it has the scopes of all their machine scopes together: which are for whom only the server knows.
+    if (jwt.audience.length > 1 && jwt.scopes.length > 0) return null;
     if (jwt.expiresAt <= this.#feed.serverNow()) return null;
     const { id, machineId, kid, issuedAt } = jwt;
     if (this.#inForce.mayConcern({ id, machineId, audience, kid, issuedAt })) return null;
@@ -249,7 +247,7 @@ class RememberingVerifier implements Verifier {
   async #ask(
     value: string,
     key: string,
-    { options, jwt, known }: { options: VerifyOptions; jwt: M2mJwt | null; known: Remembered | undefined },
+    { options, jwt }: { options: VerifyOptions; jwt: M2mJwt | null },
   ): Promise<VerifyResult> {
     const { clientAddress, ...question } = options;
     const waitMs = clientAddress === undefined ? 0 : this.#unknown.waitMs(clientAddress);
@@ -265,17 +263,19 @@ class RememberingVerifier implements Verifier {
     };
     let answer: VerifyResult;
     try {
-      answer = await this.#questions.ask(input);
+      answer = await this.#questions.ask(input, this.#knowledge());
     } catch (error) {
-      const stale = known && this.#isUsableStale(known, options, error);
-      if (stale) return this.#answer('stale', judge(known.answer, options), known.answer);
+      // Only now: while it was asked something may have been told.
+      const known = this.#isForAnother(options) ? undefined : this.#memory.get(key);
+      const isStale = known && this.#isUsableStale(known, options, error);
+      if (isStale) return this.#answer('stale', judge(known.answer, options), known.answer);
       throw error;
     }
     if (clientAddress !== undefined && !answer.valid && UNKNOWN_REASONS.has(answer.reason))
       this.#unknown.count(clientAddress);
     if (answer.valid && jwt && before.generation === this.#generation) this.#issuer = jwt.issuer;
     // Before the snapshot was complete nothing was told of what happened since, nor will it be.
-    if (before.isComplete && before.generation === this.#generation)
+    if (before.isComplete && before.generation === this.#generation && !this.#isForAnother(options))
       this.#remember(key, answer, { options, mark: before.mark, kid: jwt?.kid });
     this.#tell({ type: 'verified', from: 'server', outcome: outcomeOf(answer) });
     return answer;
@@ -310,6 +310,16 @@ class RememberingVerifier implements Verifier {
       this.#feed.isWithin(this.#staleMsMax) &&
       this.#isUsable(known, options)
     );
+  }
+
+  /** A machine that names another machine as the audience asks what only the server answers. */
+  #isForAnother({ audience }: VerifyOptions): boolean {
+    return this.#isMachine && audience !== undefined && audience !== this.#ownId;
+  }
+
+  /** All that was told by now; null while more may have happened than was told. */
+  #knowledge(): string | null {
+    return this.#feed.isTrusted ? `${this.#generation} ${this.#told.mark}` : null;
   }
 
   #audienceOf({ audience }: VerifyOptions): string | undefined {

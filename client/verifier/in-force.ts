@@ -62,6 +62,7 @@ export class InForce {
       this.#tokens.has(id) ||
       this.#signingKeys.has(kid) ||
       isBefore(this.#machines.get(machineId)) ||
+      isBefore(this.#machines.get(audience)) ||
       isBefore(this.#ways.get(wayOf(machineId, audience)))
     );
   }

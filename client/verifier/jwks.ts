@@ -13,6 +13,8 @@ export interface PublicKey {
 
 /** Whatever `kid`s arrive, the set is fetched no more often; the feed tells of new keys. */
 const REFETCH_MS = 30_000;
+/** A server may not have a key yet that the feed told of: other processes of it make keys. */
+const MISSING_MS = 5_000;
 const FETCH_MS_MAX = 2_000;
 const BYTES_MAX = 256 * 1024;
 
@@ -24,6 +26,8 @@ export class Jwks {
   #fetching: Promise<void> | undefined;
   #fetchedAt = Number.NEGATIVE_INFINITY;
   #isComplete = false;
+  /** Keys that the feed said are published. */
+  readonly #published = new Set<string>();
 
   constructor(base: URL, fetchLike: typeof fetch, clock = () => performance.now()) {
     this.#url = new URL('.well-known/jwks.json', base);
@@ -43,6 +47,8 @@ export class Jwks {
   /** The feed told of a key: the set is incomplete until it is there, or gone. */
   told({ kid, state }: { kid: string; state: string }): void {
     const isPublished = state !== 'retired';
+    if (isPublished) this.#published.add(kid);
+    else this.#published.delete(kid);
     if (isPublished === this.#keys.has(kid)) return;
     if (isPublished) {
       this.#isComplete = false;
@@ -58,6 +64,7 @@ export class Jwks {
   /** Of another database nothing is known. */
   forget(): void {
     this.#keys = new Map();
+    this.#published.clear();
     this.#isComplete = false;
     this.#fetchedAt = Number.NEGATIVE_INFINITY;
   }
@@ -84,7 +91,8 @@ export class Jwks {
     const text = await response.text();
     if (text.length > BYTES_MAX) throw new Error('The JWKS is too long');
     this.#keys = new Map(keysOf(JSON.parse(text)).map((key) => [key.kid, key]));
-    this.#isComplete = true;
+    this.#isComplete = [...this.#published].every((kid) => this.#keys.has(kid));
+    if (!this.#isComplete) this.#fetchedAt = this.#clock() - REFETCH_MS + MISSING_MS;
   }
 }
 

@@ -87,7 +87,7 @@ export function namesOf(answer: VerifyResult, audience: string | undefined, kid?
   return [
     ...names,
     nameOf.machine(answer.machineId),
-    ...receivers.map((to) => nameOf.way(answer.machineId, to)),
+    ...receivers.flatMap((to) => [nameOf.way(answer.machineId, to), nameOf.machine(to)]),
     ...(kid === undefined ? [] : [nameOf.signingKey(kid)]),
   ];
 }

@@ -15,14 +15,22 @@ export interface QuestionsOptions {
 
 interface Asked {
   input: VerifyInput;
+  /** Told when it goes out: from then on nobody else's question may travel with it. */
+  onSent: () => void;
   resolve: (answer: VerifyResult) => void;
   reject: (error: unknown) => void;
+}
+
+interface UnderWay {
+  answer: Promise<VerifyResult>;
+  isSent: boolean;
+  knowledge: string | null;
 }
 
 export class Questions {
   readonly #options: QuestionsOptions;
   readonly #breaker = new Breaker();
-  readonly #underWay = new Map<string, Promise<VerifyResult>>();
+  readonly #underWay = new Map<string, UnderWay>();
   #waiting: Asked[] = [];
 
   constructor(options: QuestionsOptions) {
@@ -35,22 +43,32 @@ export class Questions {
 
   /**
    * What the server says. The same that is being asked already is not asked again, unless its answer takes something from
-   * a limit or credits, which each must pay for itself. Throws what a client throws, and `unavailable` at once while
-   * the server has not been answering.
+   * a limit or credits, which each must pay for itself. Nor is one joined that was sent before something was told: it may
+   * have been judged before that too. `knowledge` names all that was told by now, and is null where more may have happened.
+   * Throws what a client throws, and `unavailable` at once while the server has not been answering.
    */
-  async ask(input: VerifyInput): Promise<VerifyResult> {
+  async ask(input: VerifyInput, knowledge: string | null): Promise<VerifyResult> {
     const key = JSON.stringify(input);
     const underWay = this.#underWay.get(key);
-    if (underWay) {
-      const answer = await underWay;
+    const mayJoin =
+      underWay && (!underWay.isSent || (knowledge !== null && knowledge === underWay.knowledge));
+    if (mayJoin) {
+      const answer = await underWay.answer;
       return isPaid(answer) ? this.#send(input) : answer;
     }
-    const asking = this.#send(input).finally(() => this.#underWay.delete(key));
+    const asking: UnderWay = { answer: this.#send(input, () => sent()), isSent: false, knowledge };
+    const sent = () => {
+      asking.isSent = true;
+    };
     this.#underWay.set(key, asking);
-    return asking;
+    try {
+      return await asking.answer;
+    } finally {
+      if (this.#underWay.get(key) === asking) this.#underWay.delete(key);
+    }
   }
 
-  #send(input: VerifyInput): Promise<VerifyResult> {
+  #send(input: VerifyInput, onSent = () => {}): Promise<VerifyResult> {
     if (this.#breaker.isOpen) {
       return Promise.reject(
         new CountersignError(
@@ -60,7 +78,7 @@ export class Questions {
       );
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ input, resolve, reject });
+      this.#waiting.push({ input, onSent, resolve, reject });
       // All that is asked in one turn of the event loop travels together.
       if (this.#waiting.length === 1) setImmediate(() => this.#flush());
     });
@@ -69,6 +87,7 @@ export class Questions {
   #flush(): void {
     const waiting = this.#waiting;
     this.#waiting = [];
+    for (const { onSent } of waiting) onSent();
     for (let i = 0; i < waiting.length; i += BATCH_MAX) void this.#request(waiting.slice(i, i + BATCH_MAX));
   }
 
@@ -89,6 +108,11 @@ export class Questions {
       if (isAnswered(error)) this.#breaker.succeeded();
       else this.#breaker.failed();
       end(error);
+      // One that cannot be asked, or all together too long: the others must not pay for it.
+      if (asked.length > 1 && isOfInput(error)) {
+        for (const one of asked) void this.#request([one]);
+        return;
+      }
       for (const { reject } of asked) reject(error);
     }
   }
@@ -110,3 +134,6 @@ export const isPaid = (answer: VerifyResult): boolean =>
 /** A refusal of the server's is an answer too: it is there. */
 const isAnswered = (error: unknown) =>
   error instanceof CountersignError && error.status > 0 && error.status < 500;
+
+const isOfInput = (error: unknown) =>
+  error instanceof CountersignError && (error.status === 400 || error.status === 413);

@@ -76,6 +76,8 @@ export class Usage {
   async close(): Promise<void> {
     clearInterval(this.#timer);
     await this.flush();
+    // What was counted while another flush was under way.
+    if (this.#counts.size > 0) await this.flush();
   }
 
   async #send(): Promise<void> {

@@ -305,6 +305,7 @@ export async function readSnapshot(deps: Deps): Promise<Snapshot> {
     items: [
       ...keys.flatMap(retiredKeyItem),
       ...(await machineItems(rows)),
+      ...(await deletedMachineItems(rows)),
       ...(await changedEdgeItems(rows)),
       ...deletedEdges.values(),
       ...(await prunedEdgeItems(rows, tokens.ways, deletedEdges, prunedAt)),
@@ -372,6 +373,21 @@ async function machineItems(rows: Rows): Promise<SnapshotItem[]> {
     if (page.length < IN_MAX) return items;
     after = page.at(-1)?.id ?? '';
   }
+}
+
+/**
+ * Machines that are gone, as far as the log knows: with them went the ways to them, of which nothing else tells those who
+ * verify on their behalf.
+ */
+async function deletedMachineItems(rows: Rows): Promise<SnapshotItem[]> {
+  const items: SnapshotItem[] = [];
+  for await (const page of loggedEvents(rows, 'machine.deleted', 0)) {
+    for (const { objectId: id, at } of page) {
+      const data = { at, kind: 'machine', id, selector: { machineId: id }, reason: 'deleted' } as const;
+      items.push({ to: 'nobody_else', data });
+    }
+  }
+  return items;
 }
 
 /** Ways between machines whose scopes are not what they were when tokens may have been minted for them. */

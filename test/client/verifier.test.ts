@@ -508,6 +508,87 @@ describe('answers that are late', () => {
   });
 });
 
+describe('who begins after a revocation was told', () => {
+  it('is not answered by a request that was sent before it', async () => {
+    let delayMs = 0;
+    const slow = async (url: string | URL | Request, init?: RequestInit) => {
+      const response = await fetch(url, init);
+      if (!String(url).includes('/v1/verify') || delayMs === 0) return response;
+      const text = await response.text();
+      await sleep(delayMs);
+      return new Response(text, response);
+    };
+    const { verifier } = await openVerifier({ fetch: slow as typeof fetch });
+    const { id, secret = '' } = await newKey();
+    delayMs = 600;
+    const before = verifier.verify(secret);
+    await sleep(150);
+    await admin.apiKeys.revoke({ id });
+    await sleep(200);
+    expect(await verifier.verify(secret)).toMatchObject({ valid: false, reason: 'revoked' });
+    await before;
+    delayMs = 0;
+    expect(await verifier.verify(secret)).toMatchObject({ valid: false, reason: 'revoked' });
+  });
+});
+
+describe('a token for several machines', () => {
+  it('has at each of them the scopes that its machine scope allows there', async () => {
+    const sender = await admin.machines.create({ name: `sender ${++machines}` });
+    const [one, two] = [
+      await admin.machines.create({ name: `one ${machines}` }),
+      await admin.machines.create({ name: `two ${machines}` }),
+    ];
+    await admin.machineScopes.create({ fromMachineId: sender.id, toMachineId: one.id, scopes: ['read'] });
+    await admin.machineScopes.create({ fromMachineId: sender.id, toMachineId: two.id, scopes: ['write'] });
+    const minter = createCountersign({ url: server.url, machineSecretKey: sender.secret });
+    const { verifier } = await openVerifier();
+    for (let i = 0; i < 3; i++) {
+      const { token = '' } = await minter.m2mTokens.create({ format: 'jwt' });
+      expect(await verifier.verify(token, { audience: one.id })).toMatchObject({ scopes: ['read'] });
+      expect(await verifier.verify(token, { audience: two.id })).toMatchObject({ scopes: ['write'] });
+      expect(await verifier.verify(token, { audience: one.id, scopes: ['write'] })).toMatchObject({
+        reason: 'insufficient_scope',
+      });
+    }
+  });
+});
+
+describe('a machine that is deleted', () => {
+  it('is no audience any more, of tokens seen before and of new ones, also to who begins later', async () => {
+    const { mint, receiver } = await newPair();
+    const { verifier } = await openVerifier({ audience: receiver.id });
+    const [seen, fresh, later] = [await mint(), await mint(), await mint()];
+    expect(await verifier.verify(seen.token ?? '')).toMatchObject({ valid: true });
+    await admin.machines.delete({ id: receiver.id });
+    for (const { token = '' } of [seen, fresh])
+      await vi.waitFor(async () => expect(await verifier.verify(token)).toMatchObject({ valid: false }), {
+        timeout: 1_000,
+      });
+    const other = await newPair();
+    const late = await openVerifier({ audience: receiver.id });
+    const known = await other.mint();
+    await late.verifier.verify(known.token ?? '', { audience: other.receiver.id });
+    expect(await late.verifier.verify(later.token ?? '')).toMatchObject({ valid: false });
+  });
+});
+
+describe('a machine that names another as the audience', () => {
+  it('is answered as the server answers it', async () => {
+    const { mint, receiver, sender } = await newPair();
+    const { verifier } = await openVerifier({ machineSecretKey: receiver.secret ?? '' });
+    for (let i = 0; i < 3; i++) {
+      const { token = '' } = await mint();
+      expect(await verifier.verify(token)).toMatchObject({ valid: true });
+      expect(await verifier.verify(token, { audience: sender.id })).toEqual({
+        valid: false,
+        reason: 'unknown',
+      });
+      expect(await verifier.verify(token, { audience: receiver.id })).toMatchObject({ valid: true });
+    }
+  });
+});
+
 describe('made-up values', () => {
   it('drive out nothing, open no breaker, and stay bounded', async () => {
     const { verifier, events } = await openVerifier({ rememberMax: 2_000 });

@@ -34,29 +34,72 @@ function asking(answer: (input: VerifyInput) => Promise<VerifyResult>) {
 describe('Questions', () => {
   it('asks for many in requests of up to 100, and for the same once', async () => {
     const { requests, questions } = asking(async () => VALID);
-    await Promise.all(Array.from({ length: 500 }, (_, i) => questions.ask({ credential: `${i % 250}` })));
+    await Promise.all(
+      Array.from({ length: 500 }, (_, i) => questions.ask({ credential: `${i % 250}` }, 'all')),
+    );
     expect(requests).toEqual([100, 100, 50]);
+  });
+
+  it('joins none that was sent before something was told, or while more may have happened', async () => {
+    const { requests, questions } = asking(async () => {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      return VALID;
+    });
+    const input = { credential: 'x' };
+    const before = questions.ask(input, '1');
+    await new Promise(setImmediate);
+    await new Promise(setImmediate);
+    await Promise.all([
+      before,
+      questions.ask(input, '1'),
+      questions.ask(input, '2'),
+      questions.ask(input, null),
+    ]);
+    expect(requests.reduce((sum, items) => sum + items)).toBe(2);
+    await new Promise(setImmediate);
+    const sent = questions.ask(input, null);
+    await new Promise(setImmediate);
+    await new Promise(setImmediate);
+    await Promise.all([sent, questions.ask(input, null)]);
+    expect(requests.reduce((sum, items) => sum + items)).toBe(4);
+  });
+
+  it('asks one by one where one of many cannot be asked', async () => {
+    const wrong = new CountersignError('invalid_input', 'no');
+    const { questions } = asking(async ({ credential }) => {
+      if (credential === 'wrong') throw wrong;
+      return VALID;
+    });
+    const asked = ['a', 'wrong', 'b'].map((credential) => questions.ask({ credential }, 'all'));
+    expect(await Promise.allSettled(asked)).toMatchObject([
+      { value: VALID },
+      { reason: wrong },
+      { value: VALID },
+    ]);
   });
 
   it('has each pay for itself what takes from a limit', async () => {
     let asked = 0;
     const { questions } = asking(async () => ({ ...VALID, creditsRemaining: 10 - ++asked }) as VerifyResult);
-    const answers = await Promise.all(Array.from({ length: 3 }, () => questions.ask({ credential: 'x' })));
+    const answers = await Promise.all(
+      Array.from({ length: 3 }, () => questions.ask({ credential: 'x' }, 'all')),
+    );
     expect(new Set(answers.map((each) => 'creditsRemaining' in each && each.creditsRemaining)).size).toBe(3);
   });
 
   it('tells everybody who asked what went wrong, and then does not ask for a moment', async () => {
     const down = new CountersignError('network', 'down');
     const { requests, questions } = asking(() => Promise.reject(down));
-    for (let i = 0; i < 5; i++) await expect(questions.ask({ credential: `${i}` })).rejects.toBe(down);
-    await expect(questions.ask({ credential: 'x' })).rejects.toMatchObject({ code: 'unavailable' });
+    for (let i = 0; i < 5; i++) await expect(questions.ask({ credential: `${i}` }, 'all')).rejects.toBe(down);
+    await expect(questions.ask({ credential: 'x' }, 'all')).rejects.toMatchObject({ code: 'unavailable' });
     expect(requests).toHaveLength(5);
   });
 
   it('takes a refusal for an answer', async () => {
     const refused = new CountersignError('unauthenticated', 'no');
     const { requests, questions } = asking(() => Promise.reject(refused));
-    for (let i = 0; i < 9; i++) await expect(questions.ask({ credential: `${i}` })).rejects.toBe(refused);
+    for (let i = 0; i < 9; i++)
+      await expect(questions.ask({ credential: `${i}` }, 'all')).rejects.toBe(refused);
     expect(requests).toHaveLength(9);
   });
 });

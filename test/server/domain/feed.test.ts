@@ -170,6 +170,13 @@ describeOnEachDialect('readSnapshot()', (dialect) => {
       { to: 'everyone', kind: 'm2m_token', selector: { signingKeyId: key?.kid }, reason: 'revoked' },
       { to: [b.id], kind: 'machine', id: b.id, selector: { machineId: b.id }, reason: 'disabled' },
       {
+        to: 'nobody_else',
+        kind: 'machine',
+        id: gone.id,
+        selector: { machineId: gone.id },
+        reason: 'deleted',
+      },
+      {
         to: [b.id],
         kind: 'machine_scope',
         selector: { fromMachineId: a.id, toMachineId: b.id },
