@@ -34,6 +34,12 @@ function token(alg: Alg, header: object = {}, payload: object = {}): string {
   return `${input}.${SIGN[alg](Buffer.from(input), KEYS[alg].privateKey).toString('base64url')}`;
 }
 
+/** The last of 86 characters has four bits that decode to nothing. */
+function otherwiseSpelt(jwt: string): string {
+  const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
+  return `${jwt.slice(0, -1)}${alphabet[alphabet.indexOf(jwt.at(-1) ?? '') ^ 1]}`;
+}
+
 const jwkOf = (alg: Alg) => ({ ...KEYS[alg].publicKey.export({ format: 'jwk' }), kid: alg, alg, use: 'sig' });
 
 /** A set as a server answers it, and how often it was fetched. */
@@ -99,18 +105,10 @@ describe('a JWT', () => {
     ['of somebody who is no machine', token('RS256', {}, { sub: 'user_1' })],
     ['that never expires', token('RS256', {}, { exp: undefined })],
     ['for one in words', token('RS256', {}, { aud: 'mch_2' })],
-    [
-      'whose signature is spelt otherwise',
-      `${token('EdDSA').slice(0, -1)}${token('EdDSA').endsWith('A') ? 'B' : 'A'}`,
-    ],
+    ['whose signature is spelt otherwise', otherwiseSpelt(token('EdDSA'))],
     ['that is none', 'eyJ.eyJ.x'],
   ])('%s is left to the server', (_, value) => {
-    const jwt = readM2mJwt(value);
-    // An altered last character is another spelling of the same bytes, or of others: neither is accepted.
-    const key = value.startsWith(token('EdDSA').slice(0, 40)) ? KEYS.EdDSA.publicKey : undefined;
-    expect(jwt === null || (key !== undefined && !isSignedBy(jwt, { kid: 'EdDSA', alg: 'EdDSA', key }))).toBe(
-      true,
-    );
+    expect(readM2mJwt(value)).toBeNull();
   });
 });
 
