@@ -31,7 +31,7 @@ export interface Expanded {
   /** Up to which sequence it is written out. */
   upTo: number;
   /** What was claimed as it was written out. */
-  claimed: Claim[];
+  claimed: readonly Claim[];
   /** Whether something else was. */
   isLeft: boolean;
 }
@@ -47,8 +47,9 @@ export interface Claimant {
  * given: then nobody need look for it.
  */
 export async function expandEvents(deps: Deps, claimant?: Claimant): Promise<Expanded> {
-  const all = await expandSome(deps, claimant);
-  for (let step = all; step.mayBeMore; ) {
+  let step = await expandSome(deps, claimant);
+  const all = { ...step, claimed: [...step.claimed] };
+  while (step.mayBeMore) {
     const rest = claimant && { ...claimant, claimMax: claimant.claimMax - all.claimed.length };
     step = await expandSome(deps, rest);
     all.upTo = step.upTo;

@@ -210,6 +210,27 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(await claimDeliveries(deps, 32)).toEqual([]);
   });
 
+  it('expandEvents() claims nothing twice where others were faster at the first step', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    const claimed: string[] = [];
+    for (let i = 0; i < 3; i++) {
+      await happen(deps);
+      const claimant = { turns: new Turns(), claimMax: 4 };
+      const [faster, slower] = await Promise.all([
+        expandSome(deps, claimant),
+        expandEvents(deps, claimant),
+        happen(deps),
+      ]);
+      const claims = [...faster.claimed, ...slower.claimed];
+      claimed.push(...claims.map(({ id, attempt }) => `${id} ${attempt}`));
+      for (const claim of [...claims, ...(await claimDeliveries(deps, 32))])
+        await attemptDelivery(deps, claim);
+    }
+    expect(claimed.length).toBeGreaterThan(0);
+    expect(new Set(claimed).size).toBe(claimed.length);
+  });
+
   it('expandEvents() claims nothing for an endpoint that asked for patience', async () => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
