@@ -95,6 +95,12 @@ export function createVerifier(options: VerifierOptions = {}): Verifier {
   return new RememberingVerifier(options);
 }
 
+/** What is asked of the server: with the JWT that the value is, if it is one. */
+interface Asked {
+  options: VerifyOptions;
+  jwt: M2mJwt | null;
+}
+
 class RememberingVerifier implements Verifier {
   readonly #audience: string | undefined;
   readonly #isMachine: boolean;
@@ -215,8 +221,8 @@ class RememberingVerifier implements Verifier {
     if (!this.#jwks.isComplete || !this.#feed.isTrusted) return null;
     const publicKey = this.#jwks.get(jwt.kid);
     // To the server too the key is unknown: the feed would have told of it.
-    if (!publicKey) return this.#answer('local', UNKNOWN);
-    if (!isSignedBy(jwt, publicKey)) return this.#answer('local', UNKNOWN);
+    if (!publicKey || !isSignedBy(jwt, publicKey)) return this.#answer('local', UNKNOWN);
+    if (publicKey.isRetired) return null;
     if (jwt.issuer !== this.#issuer || !jwt.audience.includes(audience)) return null;
     // For several it has the scopes of all their machine scopes together: which are for whom only the server knows.
     if (jwt.audience.length > 1 && jwt.scopes.length > 0) return null;
@@ -244,15 +250,24 @@ class RememberingVerifier implements Verifier {
     return this.#answer('local', judge(answer, options), answer);
   }
 
-  async #ask(
-    value: string,
-    key: string,
-    { options, jwt }: { options: VerifyOptions; jwt: M2mJwt | null },
-  ): Promise<VerifyResult> {
-    const { clientAddress, ...question } = options;
-    const waitMs = clientAddress === undefined ? 0 : this.#unknown.waitMs(clientAddress);
-    if (waitMs > 0)
-      return this.#answer('local', { valid: false, reason: 'rate_limited', retryAfterMs: waitMs });
+  async #ask(value: string, key: string, asked: Asked): Promise<VerifyResult> {
+    const { clientAddress } = asked.options;
+    if (clientAddress === undefined) return this.#askServer(value, key, asked);
+    const lookup = await this.#unknown.begin(clientAddress);
+    if (typeof lookup === 'number')
+      return this.#answer('local', { valid: false, reason: 'rate_limited', retryAfterMs: lookup });
+    let isUnknown = false;
+    try {
+      const answer = await this.#askServer(value, key, asked);
+      isUnknown = !answer.valid && UNKNOWN_REASONS.has(answer.reason);
+      return answer;
+    } finally {
+      lookup.end(isUnknown);
+    }
+  }
+
+  async #askServer(value: string, key: string, { options, jwt }: Asked): Promise<VerifyResult> {
+    const { clientAddress: _, ...question } = options;
     const before = { generation: this.#generation, mark: this.#told.mark, isComplete: this.#feed.isComplete };
     const audience = this.#audienceOf(options);
     // A machine is the audience itself, whatever it knows of its own id.
@@ -271,8 +286,6 @@ class RememberingVerifier implements Verifier {
       if (isStale) return this.#answer('stale', judge(known.answer, options), known.answer);
       throw error;
     }
-    if (clientAddress !== undefined && !answer.valid && UNKNOWN_REASONS.has(answer.reason))
-      this.#unknown.count(clientAddress);
     if (answer.valid && jwt && before.generation === this.#generation) this.#issuer = jwt.issuer;
     // Before the snapshot was complete nothing was told of what happened since, nor will it be.
     if (before.isComplete && before.generation === this.#generation && !this.#isForAnother(options))

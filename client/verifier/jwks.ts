@@ -1,5 +1,6 @@
 /** The server's public keys by `kid`. */
 import { createPublicKey, type JsonWebKey, type KeyObject } from 'node:crypto';
+import { LRUCache } from 'lru-cache';
 import { isRecord } from '../answers.ts';
 
 export const ALGORITHMS = ['RS256', 'ES256', 'EdDSA'] as const;
@@ -9,6 +10,8 @@ export interface PublicKey {
   kid: string;
   alg: Algorithm;
   key: KeyObject;
+  /** Nothing that it signed is valid any more, but what that is called the server says. */
+  isRetired: boolean;
 }
 
 /** Whatever `kid`s arrive, the set is fetched no more often; the feed tells of new keys. */
@@ -16,6 +19,8 @@ const REFETCH_MS = 30_000;
 /** A server may not have a key yet that the feed told of: other processes of it make keys. */
 const MISSING_MS = 5_000;
 const FETCH_MS_MAX = 2_000;
+/** Retired ones that are still known. */
+const RETIRED_MAX = 100;
 const BYTES_MAX = 256 * 1024;
 
 export class Jwks {
@@ -23,6 +28,7 @@ export class Jwks {
   readonly #fetch: typeof fetch;
   readonly #clock: () => number;
   #keys: ReadonlyMap<string, PublicKey> = new Map();
+  readonly #retired = new LRUCache<string, PublicKey>({ max: RETIRED_MAX });
   #fetching: Promise<void> | undefined;
   #fetchedAt = Number.NEGATIVE_INFINITY;
   #isComplete = false;
@@ -41,7 +47,7 @@ export class Jwks {
   }
 
   get(kid: string): PublicKey | undefined {
-    return this.#keys.get(kid);
+    return this.#keys.get(kid) ?? this.#retired.get(kid);
   }
 
   /** The feed told of a key: the set is incomplete until it is there, or gone. */
@@ -56,6 +62,8 @@ export class Jwks {
       void this.refresh();
     } else {
       const keys = new Map(this.#keys);
+      const key = keys.get(kid);
+      if (key) this.#retired.set(kid, { ...key, isRetired: true });
       keys.delete(kid);
       this.#keys = keys;
     }
@@ -64,6 +72,7 @@ export class Jwks {
   /** Of another database nothing is known. */
   forget(): void {
     this.#keys = new Map();
+    this.#retired.clear();
     this.#published.clear();
     this.#isComplete = false;
     this.#fetchedAt = Number.NEGATIVE_INFINITY;
@@ -107,7 +116,7 @@ function keyOf(jwk: unknown): PublicKey | null {
   const alg = ALGORITHMS.find((each) => each === jwk['alg']);
   if (alg === undefined) return null;
   const key = createPublicKey({ key: jwk as JsonWebKey, format: 'jwk' });
-  return key.asymmetricKeyType === KEY_TYPES[alg] ? { kid: jwk['kid'], alg, key } : null;
+  return key.asymmetricKeyType === KEY_TYPES[alg] ? { kid: jwk['kid'], alg, key, isRetired: false } : null;
 }
 
 const KEY_TYPES: Record<Algorithm, string> = { RS256: 'rsa', ES256: 'ec', EdDSA: 'ed25519' };

@@ -27,6 +27,14 @@ export function canonicalAddress(address: string): string | null {
   return [high >> 8, high & 255, low >> 8, low & 255].join('.');
 }
 
+/** An IPv4 address, or the /64 of an IPv6 address: whoever has one of its addresses has them all. */
+export function networkOf(address: string): string {
+  const canonical = canonicalAddress(address);
+  if (canonical === null) return 'none';
+  if (isIP(canonical) === 4) return canonical;
+  return groupsOf(canonical).slice(0, 4).join(':');
+}
+
 const lists = new LRUCache<string, BlockList>({ max: 1_000 });
 
 /** Whether an address is in any of the blocks. What is no address is in none. */
@@ -62,11 +70,16 @@ function hasOnlyNetworkBits(address: string, family: number, length: number): bo
 }
 
 function bytesOfIpv6(address: string): number[] {
+  return groupsOf(address)
+    .map((group) => Number.parseInt(group, 16))
+    .flatMap((group) => [group >> 8, group & 255]);
+}
+
+/** The eight groups of a canonical IPv6 address. */
+function groupsOf(address: string): string[] {
   const [head = '', tail] = address.split('::');
   const groups = (text: string) => (text === '' ? [] : text.split(':'));
   const [before, after] = [groups(head), groups(tail ?? '')];
   const zeros = Array.from({ length: tail === undefined ? 0 : 8 - before.length - after.length }, () => '0');
-  return [...before, ...zeros, ...after]
-    .map((group) => Number.parseInt(group, 16))
-    .flatMap((group) => [group >> 8, group & 255]);
+  return [...before, ...zeros, ...after];
 }

@@ -46,7 +46,12 @@ export const LAYERS: Record<string, Layer> = {
     ],
   },
   client: {
-    imports: ['server/crypto/format', 'server/errors', 'server/domain/event-types'],
+    imports: [
+      'server/crypto/format',
+      'server/errors',
+      'server/domain/addresses',
+      'server/domain/event-types',
+    ],
     types: ['server/trpc/router'],
   },
 

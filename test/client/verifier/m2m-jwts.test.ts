@@ -97,6 +97,18 @@ describe('a JWT', () => {
     expect(jwt && key && isSignedBy(jwt, key)).toBe(false);
   });
 
+  it('signed by a key that it brings along is not accepted', async () => {
+    const jwks = await keysOf(jwkOf('RS256'));
+    const own = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    const head = { alg: 'RS256', typ: 'JWT', cat: 'cl_B7d4PD333AAA', kid: 'RS256' };
+    const input = `${encode({ ...head, jwk: own.publicKey.export({ format: 'jwk' }) })}.${encode(PAYLOAD)}`;
+    const signature = SIGN.RS256(Buffer.from(input), own.privateKey).toString('base64url');
+    const jwt = readM2mJwt(`${input}.${signature}`);
+    const key = jwks.get('RS256');
+    expect(jwt).not.toBeNull();
+    expect(jwt && key && isSignedBy(jwt, key)).toBe(false);
+  });
+
   it.each<[string, string]>([
     ['of another type', token('RS256', { typ: 'at+jwt' })],
     ['of the class of sessions', token('RS256', { cat: 'cl_B7d4PD111AAA' })],
@@ -138,7 +150,26 @@ describe('the JWKS', () => {
     await jwks.refresh();
     expect([served.fetched, jwks.isComplete, jwks.get('ES256')?.alg]).toEqual([3, true, 'ES256']);
     jwks.told({ kid: 'ES256', state: 'retired' });
+    expect(jwks.get('ES256')).toMatchObject({ isRetired: true });
+    jwks.forget();
     expect(jwks.get('ES256')).toBeUndefined();
+  });
+
+  it('is not complete while it lacks a key that the feed told of, and is fetched again in 5 s', async () => {
+    let now = 0;
+    const { served, fetchLike } = serving([jwkOf('RS256')]);
+    const jwks = new Jwks(new URL('http://127.0.0.1/'), fetchLike, () => now);
+    await jwks.refresh();
+    jwks.told({ kid: 'ES256', state: 'active' });
+    await jwks.refresh();
+    expect([served.fetched, jwks.isComplete]).toEqual([2, false]);
+    served.keys = [jwkOf('RS256'), jwkOf('ES256')];
+    now = 4_999;
+    await jwks.refresh();
+    expect([served.fetched, jwks.isComplete]).toEqual([2, false]);
+    now = 5_000;
+    await jwks.refresh();
+    expect([served.fetched, jwks.isComplete]).toEqual([3, true]);
   });
 
   it('holds no key of another use, algorithm or type', async () => {

@@ -1,8 +1,9 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { CountersignError, type VerifyInput, type VerifyResult } from '../../../client/index.ts';
 import { Breaker } from '../../../client/verifier/breaker.ts';
 import { Questions } from '../../../client/verifier/questions.ts';
-import { UnknownValues } from '../../../client/verifier/unknown-values.ts';
+import { type Lookup, UnknownValues } from '../../../client/verifier/unknown-values.ts';
 import { Usage, type UsageReport } from '../../../client/verifier/usage.ts';
 
 const VALID: VerifyResult = {
@@ -129,18 +130,41 @@ describe('Breaker', () => {
 });
 
 describe('UnknownValues', () => {
-  it('limits an address for the rest of its minute, and no other', () => {
+  const [ONE, OTHER] = ['192.0.2.1', '192.0.2.2'];
+
+  it('limits an address for the rest of its minute, and no other', async () => {
     let now = 0;
     const unknown = new UnknownValues(2, () => now);
-    for (let i = 0; i < 2; i++) {
-      expect(unknown.waitMs('a')).toBe(0);
-      unknown.count('a');
-    }
+    for (let i = 0; i < 2; i++) ((await unknown.begin(ONE)) as Lookup).end(true);
     now = 10_000;
-    expect(unknown.waitMs('a')).toBe(50_000);
-    expect(unknown.waitMs('b')).toBe(0);
+    expect(await unknown.begin(ONE)).toBe(50_000);
+    expect(await unknown.begin(OTHER)).toBeTypeOf('object');
     now = 60_000;
-    expect(unknown.waitMs('a')).toBe(0);
+    expect(await unknown.begin(ONE)).toBeTypeOf('object');
+  });
+
+  it('takes a network of IPv6 addresses for one', async () => {
+    const unknown = new UnknownValues(1, () => 0);
+    ((await unknown.begin('2001:db8::1')) as Lookup).end(true);
+    expect(await unknown.begin('2001:db8::ffff:1')).toBe(60_000);
+    expect(await unknown.begin('2001:db8:0:1::1')).toBeTypeOf('object');
+  });
+
+  it('lets no more than that be under way, and refuses none for what turned out to be known', async () => {
+    const unknown = new UnknownValues(2, () => 0);
+    const both = [(await unknown.begin(ONE)) as Lookup, (await unknown.begin(ONE)) as Lookup];
+    let third: Lookup | number | undefined;
+    const begun = unknown.begin(ONE).then((lookup) => {
+      third = lookup;
+    });
+    await sleep(5);
+    expect(third).toBeUndefined();
+    both[0]?.end(false);
+    await begun;
+    expect(third).toBeTypeOf('object');
+    both[1]?.end(true);
+    (third as unknown as Lookup).end(true);
+    expect(await unknown.begin(ONE)).toBe(60_000);
   });
 });
 
@@ -175,5 +199,27 @@ describe('Usage', () => {
       refused: 1,
       lastUsedAt: 7_200_000,
     });
+  });
+
+  it('reports on closing also what was counted while a report was under way', async () => {
+    const sent: UsageReport[] = [];
+    let arrive = () => {};
+    const usage = new Usage({
+      now: () => 0,
+      async report(report) {
+        sent.push(report);
+        if (sent.length === 1)
+          await new Promise<void>((resolve) => {
+            arrive = resolve;
+          });
+      },
+    });
+    usage.count('api_key', used(0));
+    void usage.flush();
+    usage.count('api_key', used(1));
+    const closed = usage.close();
+    arrive();
+    await closed;
+    expect(sent.map(({ counts }) => counts.map(({ id }) => id))).toEqual([['ak_0'], ['ak_1']]);
   });
 });

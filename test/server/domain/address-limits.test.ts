@@ -1,21 +1,6 @@
-import { describe, expect, it } from 'vitest';
-import { networkOf } from '../../../server/domain/address-limits.ts';
+import { expect, it } from 'vitest';
 import { call, outcomeOf } from '../../support/calls.ts';
 import { describeOnEachDialect, openTestDeps } from '../../support/deps.ts';
-
-describe('networkOf()', () => {
-  it.each([
-    ['192.0.2.1', '192.0.2.1'],
-    ['::ffff:192.0.2.1', '192.0.2.1'],
-    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2'],
-    ['2001:db8:1:2::9', '2001:db8:1:2'],
-    ['2001:db8::9', '2001:db8:0:0'],
-    ['::1', '0:0:0:0'],
-    ['', 'none'],
-  ])('of %s is %s', (address, network) => {
-    expect(networkOf(address)).toBe(network);
-  });
-});
 
 describeOnEachDialect('revoking by value', (dialect) => {
   it('is refused to an address that has done so 60 times in a minute, for every kind together, and to no other', async () => {

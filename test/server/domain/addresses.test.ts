@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { canonicalAddress, isCanonicalCidr, isWithin } from '../../../server/domain/addresses.ts';
+import { canonicalAddress, isCanonicalCidr, isWithin, networkOf } from '../../../server/domain/addresses.ts';
 
 describe('canonicalAddress()', () => {
   it.each([
@@ -19,6 +19,20 @@ describe('canonicalAddress()', () => {
       expect(canonicalAddress(text)).toBeNull();
     },
   );
+});
+
+describe('networkOf()', () => {
+  it.each([
+    ['192.0.2.1', '192.0.2.1'],
+    ['::ffff:192.0.2.1', '192.0.2.1'],
+    ['2001:db8:1:2:3:4:5:6', '2001:db8:1:2'],
+    ['2001:db8:1:2::9', '2001:db8:1:2'],
+    ['2001:db8::9', '2001:db8:0:0'],
+    ['::1', '0:0:0:0'],
+    ['', 'none'],
+  ])('of %s is %s', (address, network) => {
+    expect(networkOf(address)).toBe(network);
+  });
 });
 
 describe('isCanonicalCidr()', () => {
