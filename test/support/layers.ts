@@ -446,7 +446,7 @@ const lineAt = (source: string, offset: number) => source.slice(0, offset).split
 function usesIn(program: Program): Use[] {
   const uses: Use[] = [];
   walk(program, null, (node, parent) => {
-    const use = isEnvironment(node) ? environmentUse(node, parent) : useOf(node);
+    const use = isEnvironment(node) ? environmentUse(node, parent) : readUse(node);
     if (use) uses.push({ ...use, start: node.start });
   });
   return uses;
@@ -454,7 +454,7 @@ function usesIn(program: Program): Use[] {
 
 type Found = { [Kind in Use['kind']]: Omit<Extract<Use, { kind: Kind }>, 'start'> }[Use['kind']];
 
-function useOf(node: Node): Found | null {
+function readUse(node: Node): Found | null {
   switch (node.type) {
     case 'ImportDeclaration':
       return imported(node.source, node.importKind === 'type');
