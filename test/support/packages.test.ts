@@ -3,18 +3,22 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { freshFolder } from './deps.ts';
 import {
+  binary,
   ensureInstalled,
   type Host,
   type Packages,
   type Part,
   postgresBinaries,
-  redisBinary,
 } from './packages.ts';
 
 const ROOT_ON_DEBIAN: Host = { uid: 0, debian: true, install: undefined };
 
 /** A machine with some parts on it, whose apt-get installs `obtainable` or fails with a last word. */
-function machine(host: Host, present: Part[], obtainable: Part[] | string = ['postgres', 'redis']) {
+function machine(
+  host: Host,
+  present: Part[],
+  obtainable: Part[] | string = ['postgres', 'redis', 'chromium'],
+) {
   const said: string[] = [];
   const ran: string[] = [];
   const packages: Packages = {
@@ -34,13 +38,13 @@ function machine(host: Host, present: Part[], obtainable: Part[] | string = ['po
 
 describe('ensureInstalled()', () => {
   it('leaves a machine alone that has everything', () => {
-    const { packages, said, ran } = machine(ROOT_ON_DEBIAN, ['postgres', 'redis']);
+    const { packages, said, ran } = machine(ROOT_ON_DEBIAN, ['postgres', 'redis', 'chromium']);
     expect(ensureInstalled(packages)).toEqual({});
     expect([said, ran]).toEqual([[], []]);
   });
 
   it('says what it installs, and installs only what is absent', () => {
-    const { packages, said, ran } = machine(ROOT_ON_DEBIAN, ['postgres'], ['redis']);
+    const { packages, said, ran } = machine(ROOT_ON_DEBIAN, ['postgres', 'chromium'], ['redis']);
     expect(ensureInstalled(packages)).toEqual({});
     expect(said.join()).toContain('Installing what the tests need: redis-server');
     expect(ran).toEqual(['update', 'install -y --no-install-recommends redis-server']);
@@ -94,9 +98,9 @@ describe('where the parts are looked for', () => {
     expect(postgresBinaries(join(root, 'none'), '')).toBeNull();
   });
 
-  it('redisBinary() finds redis-server on the PATH or answers null', () => {
+  it('binary() finds a program on the PATH or answers null', () => {
     const root = binaries('bin/redis-server');
-    expect(redisBinary(`/nowhere:${root}/bin`)).toBe(join(root, 'bin/redis-server'));
-    expect(redisBinary('/nowhere')).toBeNull();
+    expect(binary('redis-server', `/nowhere:${root}/bin`)).toBe(join(root, 'bin/redis-server'));
+    expect(binary('redis-server', '/nowhere')).toBeNull();
   });
 });

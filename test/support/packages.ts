@@ -3,9 +3,13 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-export type Part = 'postgres' | 'redis';
+export type Part = 'postgres' | 'redis' | 'chromium';
 
-const PACKAGES: Record<Part, string> = { postgres: 'postgresql', redis: 'redis-server' };
+const PACKAGES: Record<Part, string> = {
+  postgres: 'postgresql',
+  redis: 'redis-server',
+  chromium: 'chromium',
+};
 
 /** What decides whether a package may be installed. */
 export interface Host {
@@ -61,13 +65,19 @@ function install(packages: Packages, parts: readonly Part[]): string | null {
   return failure === null ? null : 'apt-get could not install it';
 }
 
+const BINARIES: Record<Part, () => string | null> = {
+  postgres: () => postgresBinaries(),
+  redis: () => binary('redis-server'),
+  chromium: () => binary('chromium'),
+};
+
 export const thisMachine: Packages = {
   host: {
     uid: process.getuid?.(),
     debian: existsSync('/etc/debian_version'),
     install: process.env['COUNTERSIGN_TEST_INSTALL'],
   },
-  isInstalled: (part) => (part === 'postgres' ? postgresBinaries() : redisBinary()) !== null,
+  isInstalled: (part) => BINARIES[part]() !== null,
   aptGet(args) {
     // Runlevel 1 keeps the packages from starting services of their own.
     const env = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', RUNLEVEL: '1' };
@@ -89,10 +99,10 @@ export function postgresBinaries(base = '/usr/lib/postgresql', path = process.en
   );
 }
 
-/** The path of `redis-server`, or null. */
-export function redisBinary(path = process.env['PATH']): string | null {
-  const folder = onPath(path).find((candidate) => existsSync(join(candidate, 'redis-server')));
-  return folder === undefined ? null : join(folder, 'redis-server');
+/** The path of a program, or null. */
+export function binary(name: string, path = process.env['PATH']): string | null {
+  const folder = onPath(path).find((candidate) => existsSync(join(candidate, name)));
+  return folder === undefined ? null : join(folder, name);
 }
 
 const onPath = (path: string | undefined) => (path ?? '').split(':').filter((folder) => folder !== '');

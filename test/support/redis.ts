@@ -8,7 +8,7 @@ import { Redis } from 'ioredis';
 import { onTestFinished } from 'vitest';
 import { parseRedisUrl, type RedisServers } from '../../server/config.ts';
 import { freshFolder, type WhenDone } from './deps.ts';
-import { redisBinary } from './packages.ts';
+import { binary } from './packages.ts';
 import { freePort, listening } from './services.ts';
 
 /** It is started by the test, as often as it likes on the same port, and is gone when the test ends. */
@@ -39,7 +39,7 @@ async function redisNode(settings: readonly string[], whenDone: WhenDone, config
 
   async function start() {
     const all = ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', ...settings];
-    child = spawn(redisBinary() ?? '', [...config, ...all], { cwd: folder, stdio: 'ignore' });
+    child = spawn(binary('redis-server') ?? '', [...config, ...all], { cwd: folder, stdio: 'ignore' });
     await listening(port);
   }
   async function kill() {

@@ -210,7 +210,7 @@ async function buildIfStale(): Promise<void> {
 function newestSource(): number {
   const files = SOURCES.flatMap((folder) =>
     readdirSync(join(ROOT, folder), { recursive: true, encoding: 'utf8' })
-      .filter((file) => file.endsWith('.ts'))
+      .filter((file) => /\.(tsx?|css|html)$/.test(file))
       .map((file) => join(ROOT, folder, file)),
   );
   return Math.max(...files.map(modifiedAt));

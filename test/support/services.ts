@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { openStore } from '../../db/store.ts';
-import { ensureInstalled, type Part, postgresBinaries, redisBinary, thisMachine } from './packages.ts';
+import { binary, ensureInstalled, type Part, postgresBinaries, thisMachine } from './packages.ts';
 
 export interface Service {
   /** Where it listens, or null when it is not to be had. */
@@ -22,19 +22,29 @@ declare module 'vitest' {
   export interface ProvidedContext {
     postgres: Service;
     redis: Service;
+    chromium: Browser;
   }
+}
+
+export interface Browser {
+  /** The path of its program, or null when it is not to be had. */
+  path: string | null;
+  /** Why it is not to be had. */
+  missing: string;
 }
 
 export const TEMPLATE_DATABASE = 'countersign_template';
 
 export default async function setup(project: TestProject) {
+  const { chromium } = ensureInstalled(thisMachine);
+  project.provide('chromium', { path: binary('chromium'), missing: chromium ?? '' });
   const { postgres, redis, stop } = await startServices(['postgres', 'redis']);
   project.provide('postgres', postgres);
   project.provide('redis', redis);
   return stop;
 }
 
-type Services = Record<Part, Service> & { stop(): Promise<void> };
+type Services = Record<'postgres' | 'redis', Service> & { stop(): Promise<void> };
 
 /** Starts those of the wanted parts that are to be had, after installing what may be installed. */
 export async function startServices(wanted: readonly Part[]): Promise<Services> {
@@ -45,7 +55,7 @@ export async function startServices(wanted: readonly Part[]): Promise<Services> 
     await Promise.all(children.map(stop));
     rmSync(folder, { recursive: true, force: true });
   }
-  async function provided(part: Part, start: typeof startPostgres): Promise<Service> {
+  async function provided(part: 'postgres' | 'redis', start: typeof startPostgres): Promise<Service> {
     if (!wanted.includes(part)) return { url: null, missing: `${part} was not asked for` };
     const reason = missing[part];
     if (reason !== undefined) return { url: null, missing: reason };
@@ -140,7 +150,7 @@ async function startRedis(parent: string, children: ChildProcess[]): Promise<str
     'maxmemory-policy': 'noeviction',
   };
   const flags = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, `${value}`]);
-  children.push(spawnBound([redisBinary() ?? '', ...flags], folderOf(parent, 'redis')));
+  children.push(spawnBound([binary('redis-server') ?? '', ...flags], folderOf(parent, 'redis')));
   await listening(port);
   return `redis://127.0.0.1:${port}`;
 }

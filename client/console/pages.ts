@@ -1,0 +1,22 @@
+/** The pages, in the order of the navigation. Each is loaded when it is first opened. */
+import { type ComponentType, type LazyExoticComponent, lazy } from 'react';
+import type { Session } from './countersign.ts';
+
+export interface Page {
+  /** Below `/console`. */
+  path: string;
+  title: string;
+  roles: readonly Session['role'][];
+  component: LazyExoticComponent<ComponentType>;
+}
+
+const READERS: Page['roles'] = ['admin', 'read'];
+
+export const PAGES: readonly Page[] = [
+  {
+    path: '/signing-keys',
+    title: 'Signing keys',
+    roles: READERS,
+    component: lazy(() => import('./signing-keys.tsx')),
+  },
+];
