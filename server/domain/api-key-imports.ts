@@ -267,6 +267,11 @@ async function readKnown(tx: Rows, chunk: readonly Candidate[], now: number): Pr
   await freeNamesOfExpired(tx, chunk, now);
   const { apiKeys, secrets } = tx.tables;
   const ids = chunk.flatMap(({ key }) => (key.id === undefined ? [] : [key.id]));
+  // Names first: another import may commit in between, and then what has the name is seen to be the same key.
+  const named = await tx.db
+    .select({ subject: apiKeys.subject, name: apiKeys.name })
+    .from(apiKeys)
+    .where(isNamedAsIn(tx, chunk));
   const owners = await tx.db
     .select({ hash: secrets.hash, id: secrets.owner_id, subject: apiKeys.subject })
     .from(secrets)
@@ -284,10 +289,6 @@ async function readKnown(tx: Rows, chunk: readonly Candidate[], now: number): Pr
           .select({ id: apiKeys.id, subject: apiKeys.subject })
           .from(apiKeys)
           .where(inArray(apiKeys.id, ids));
-  const named = await tx.db
-    .select({ subject: apiKeys.subject, name: apiKeys.name })
-    .from(apiKeys)
-    .where(isNamedAsIn(tx, chunk));
   return {
     owners: new Map(owners.map(({ hash, ...owner }) => [hash.toString('hex'), owner])),
     subjects: new Map(subjects.map(({ id, subject }) => [id, subject])),

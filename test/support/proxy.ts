@@ -28,13 +28,13 @@ export async function startProxy(target: string): Promise<Proxy> {
   const held: (() => void)[] = [];
 
   const pass = (from: Socket, onto: Socket, isAnswer: boolean) =>
-    from.on('data', (chunk) => {
-      const write = () => {
-        if (mode === 'stalled') held.push(write);
-        else if (!onto.destroyed) onto.write(chunk);
+    from.on('data', (chunk: Buffer) => {
+      const send = (bytes: Buffer) => {
+        if (mode === 'stalled') held.push(() => send(bytes));
+        else if (!onto.destroyed) onto.write(bytes);
       };
-      if (isAnswer && delayMs > 0) setTimeout(write, delayMs).unref();
-      else write();
+      if (!isAnswer || delayMs === 0) send(chunk);
+      else for (const byte of chunk) setTimeout(send, delayMs, Buffer.of(byte)).unref();
     });
 
   const server = createServer((inner) => {
