@@ -32,4 +32,6 @@ export const {
   jobs,
   expiryNotices,
   statusLists,
+  operatorSessions,
+  signInLinks,
 } = buildTables(pgKit);

@@ -12,6 +12,7 @@ import { m2mTokenCountsTable } from './tables/m2m-token-counts.ts';
 import { m2mTokensTable } from './tables/m2m-tokens.ts';
 import { machineScopesTable } from './tables/machine-scopes.ts';
 import { machinesTable } from './tables/machines.ts';
+import { operatorSessionsTable, signInLinksTable } from './tables/operator-sessions.ts';
 import { secretKeysTable } from './tables/secret-keys.ts';
 import { secretsTable } from './tables/secrets.ts';
 import { signingKeysTable } from './tables/signing-keys.ts';
@@ -53,6 +54,8 @@ export function buildTables(k: Kit) {
     jobs: jobsTable(k),
     expiryNotices: expiryNoticesTable(k),
     statusLists: statusListsTable(k),
+    operatorSessions: operatorSessionsTable(k),
+    signInLinks: signInLinksTable(k),
   };
 }
 

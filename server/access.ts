@@ -10,6 +10,7 @@ const ISSUERS_AND_READERS: readonly Who[] = ['admin', 'issuer', 'read'];
 const TOKEN_READERS: readonly Who[] = ['admin', 'issuer', 'read', 'machine'];
 const TOKEN_REVOKERS: readonly Who[] = ['admin', 'issuer', 'machine'];
 const VERIFIERS: readonly Who[] = ['admin', 'verify', 'machine'];
+const KEYS: readonly Who[] = ['admin', 'issuer', 'interaction', 'read', 'verify'];
 const FOLLOWERS: readonly Who[] = ['admin', 'read', 'verify', 'machine'];
 
 /**
@@ -71,6 +72,7 @@ export const ACCESS = {
   'subjects.setCredits': ISSUERS,
   'subjects.enable': ISSUERS,
   'subjects.disable': ISSUERS,
+  'signInLinks.create': KEYS,
   'credentials.verify': VERIFIERS,
   'credentials.verifyBatch': VERIFIERS,
   'secretKeys.create': ADMIN,

@@ -18,6 +18,7 @@ import { API_REFERENCE_FILES, API_REFERENCE_POLICY, readReferenceFile } from './
 import { authenticate, type RequestContext } from './authenticate.ts';
 import { clientAddress, createProxyList } from './client-address.ts';
 import type { Config } from './config.ts';
+import { CONSOLE_PATH, createConsole, sessionOf } from './console.ts';
 import type { Deps } from './deps.ts';
 import { CountersignError, ERRORS, type ErrorCode, secondsToRetry } from './errors.ts';
 import type { Feeds } from './feed.ts';
@@ -36,7 +37,7 @@ import { appRouter } from './trpc/router.ts';
 export interface AppOptions {
   deps: Deps;
   feeds: Pick<Feeds, 'open'>;
-  config: Pick<Config, 'publicUrl' | 'corsOrigins' | 'trustedProxies'>;
+  config: Pick<Config, 'publicUrl' | 'corsOrigins' | 'trustedProxies' | 'console'>;
   logger: Logger;
   metrics: Metrics;
   /** Opens the board of the queue below a path; null where there is no queue. */
@@ -251,17 +252,26 @@ function createApp(options: AppOptions, addressOf: AddressOf): Express {
     requestId: requestIdOf(response),
   });
   app.use(createHelmet(config.publicUrl));
-  app.use('/trpc', createTrpcGate(), createTrpc(contextOf, logger));
-  app.use(QUEUE_BOARD_PATH, (_request, response, next) => {
-    nameRoute(response, QUEUE_BOARD_PATH);
-    next();
+  const trpcContextOf: ContextOf = (request, response) => ({
+    ...contextOf(request, response),
+    session: sessionOf(config.publicUrl, request),
   });
+  app.use('/trpc', createTrpcGate(), createTrpc(trpcContextOf, logger));
+  if (config.console) {
+    get(app, CONSOLE_PATH, (_request, response) => response.redirect(308, `${CONSOLE_PATH}/`));
+    app.use(
+      `${CONSOLE_PATH}/`,
+      naming(CONSOLE_PATH),
+      createConsole({ publicUrl: config.publicUrl, contextOf }),
+    );
+  }
   app.use(
     QUEUE_BOARD_PATH,
+    naming(QUEUE_BOARD_PATH),
     createQueueBoard({ publicUrl: config.publicUrl, open: options.openQueueBoard, contextOf }),
   );
   get(app, '/', async (_request, response) => {
-    response.type('html').send(renderPage({ publicUrl: config.publicUrl, ...(await readiness()) }));
+    response.type('html').send(renderPage({ ...config, ...(await readiness()) }));
   });
   get(app, '/healthz', (_request, response) => sendJson(response, 200, { status: 'ok' }));
   get(app, '/readyz', async (_request, response) => sendReadiness(response, await readiness()));
@@ -318,14 +328,18 @@ function createHelmet(publicUrl: string): RequestHandler {
   });
 }
 
-/** A route that takes GET, with HEAD, and says so to other methods. */
-function get(app: Express, path: string, handler: RequestHandler) {
-  const named: RequestHandler = (_request, response, next) => {
-    nameRoute(response, path);
+/** Says for logs and metrics which pattern took the request. */
+const naming =
+  (route: string): RequestHandler =>
+  (_request, response, next) => {
+    nameRoute(response, route);
     next();
   };
-  app.get(path, named, handler);
-  app.all(path, named, (_request, response) => {
+
+/** A route that takes GET, with HEAD, and says so to other methods. */
+function get(app: Express, path: string, handler: RequestHandler) {
+  app.get(path, naming(path), handler);
+  app.all(path, naming(path), (_request, response) => {
     response.setHeader('Allow', 'GET, HEAD');
     throw new CountersignError('method_not_allowed', 'Wanted the method GET');
   });

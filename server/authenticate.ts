@@ -1,5 +1,6 @@
 import { mayCall } from './access.ts';
 import type { Caller, Deps, Principal } from './deps.ts';
+import { findSession } from './domain/operator-sessions.ts';
 import { type Address, findCaller, type Presented } from './domain/secrets.ts';
 import { CountersignError } from './errors.ts';
 
@@ -15,6 +16,8 @@ export function bearerValue(authorization: string | undefined): string | null {
 export interface RequestContext {
   deps: Deps;
   authorization: string | undefined;
+  /** The value of a console's session, where one of our own pages sent it and there is no other credential. */
+  session?: string | undefined;
   /** The client's address: that of the peer, or what trusted proxies say of it. */
   address: Address;
   requestId: string;
@@ -30,12 +33,24 @@ export const presentedBy = ({ authorization, address }: RequestContext): Present
 export async function authenticate(request: RequestContext, path: string): Promise<Caller> {
   const { deps, requestId } = request;
   const { value, address } = presentedBy(request);
+  if (value === null && request.session !== undefined)
+    return authenticateSession(request, request.session, path);
   const principal = value === null ? null : await findCaller(deps, value, address);
   const authorized = authorize(principal, path, value !== null);
   // Verifying counts its caller itself, once for each credential.
   if (authorized.kind !== 'system' && !path.startsWith('credentials.'))
     deps.usage.count(authorized.kind, authorized.id, true, deps.now());
   return { principal: authorized, requestId };
+}
+
+async function authenticateSession(
+  { deps, address, requestId }: RequestContext,
+  session: string,
+  path: string,
+): Promise<Caller> {
+  const found = await findSession(deps, session, address);
+  if (!found) throw new CountersignError('unauthenticated', 'The session has ended: sign in again');
+  return { principal: authorize(found.principal, path, true), requestId };
 }
 
 /** The same judgement on a principal that was read together with what it asks about. */

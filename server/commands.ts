@@ -25,6 +25,7 @@ const NAMES: Readonly<Record<string, string | null>> = {
   'credentials.verifyBatch': null,
   'apiKeys.import': null,
   'machines.import': null,
+  'signInLinks.create': 'console',
 };
 
 const EXAMPLES: Readonly<Record<string, string[]>> = {

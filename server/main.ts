@@ -6,6 +6,8 @@ import { dirname, resolve } from 'node:path';
 import { startWorkers, type Workers } from '../workers/workers.ts';
 import { answerStarting, createHttpServer, createRequestListener } from './app.ts';
 import { type Config, ConfigError, listeningOn, loadConfig } from './config.ts';
+import { createSignInLink } from './domain/operator-sessions.ts';
+import { findCaller } from './domain/secrets.ts';
 import { createFeeds } from './feed.ts';
 import { createLifecycle, dieLoudly, refuseToStart } from './lifecycle.ts';
 import { createLogger } from './logger.ts';
@@ -60,7 +62,7 @@ async function main() {
     await metricsListener?.close();
     await opened.close();
   });
-  announce(config, opened);
+  announce(config, opened, await firstLink(config, opened));
   logger.info({ url: config.publicUrl, dialect: opened.deps.store.dialect, ...started.status() }, 'ready');
 }
 
@@ -95,14 +97,23 @@ async function drain(server: Server) {
   clearTimeout(deadline);
 }
 
+/** A link that signs in with the first key: shown to a terminal only, as the key itself is. */
+async function firstLink({ console }: Config, { deps, firstSecretKey }: Opened): Promise<string | null> {
+  if (!console || firstSecretKey === null || !process.stdout.isTTY) return null;
+  const principal = await findCaller(deps, firstSecretKey, () => '127.0.0.1');
+  return principal && (await createSignInLink(deps, principal)).url;
+}
+
 /** What people are told. The value of a key is shown to a terminal only: what is piped somewhere is kept there. */
-function announce(config: Config, opened: Opened) {
+function announce(config: Config, opened: Opened, link: string | null) {
   const lines = [
     `Countersign, machine authentication, is ready at ${config.publicUrl}`,
     `Data directory: ${config.dataDir}`,
   ];
   if (opened.firstSecretKeyPath !== null) lines.push(`First secret key: ${opened.firstSecretKeyPath}`);
   if (opened.firstSecretKey !== null && process.stdout.isTTY) lines.push(`  ${opened.firstSecretKey}`);
+  if (link !== null) lines.push(`Console, once and within 15 minutes: ${link}`);
+  else if (config.console) lines.push(`Console: ${config.publicUrl}/console/`);
   if (opened.isFirstStart) {
     lines.push(
       `Master key: ${opened.masterKeyPath ?? 'as given'}`,

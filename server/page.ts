@@ -6,6 +6,8 @@ export interface PageState {
   ready: boolean;
   /** What works less well than it should, or null. */
   degraded: string | null;
+  /** Whether it has a console. */
+  console: boolean;
 }
 
 const STYLE = `
@@ -20,7 +22,7 @@ dd { margin: 0 0 .75rem; }
 /** What a Content-Security-Policy names to let the page's own style in, and no other. */
 export const STYLE_SOURCE = `'sha256-${createHash('sha256').update(STYLE).digest('base64')}'`;
 
-export function renderPage({ publicUrl, ready, degraded }: PageState): string {
+export function renderPage({ publicUrl, ready, degraded, console }: PageState): string {
   const state = ready ? (degraded === null ? 'ready' : `ready, degraded: ${degraded}`) : 'not ready';
   return `<!doctype html>
 <html lang="en">
@@ -41,7 +43,7 @@ export function renderPage({ publicUrl, ready, degraded }: PageState): string {
 <dt>Next</dt>
 <dd><code>npm run demo</code> where this server was started: machines, a token, an API key, a webhook</dd>
 <dt>Links</dt>
-<dd><a href="/docs">API reference</a>, <a href="/openapi.json">OpenAPI document</a>, <a href="/healthz">health</a>, <a href="/readyz">readiness</a>, <a href="/.well-known/jwks.json">signing keys</a></dd>
+<dd>${console ? '<a href="/console/">console</a>, ' : ''}<a href="/docs">API reference</a>, <a href="/openapi.json">OpenAPI document</a>, <a href="/healthz">health</a>, <a href="/readyz">readiness</a>, <a href="/.well-known/jwks.json">signing keys</a></dd>
 </dl>
 </body>
 </html>

@@ -11,6 +11,7 @@ import type { EventType } from './event-types.ts';
 import { change } from './events.ts';
 import { cidrs, expiryInput, expiryOf, name, secretKeyId } from './fields.ts';
 import { create, idempotencyInput } from './idempotency.ts';
+import { endSessionsOf } from './operator-sessions.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
 import {
   cancelOverlap,
@@ -206,6 +207,7 @@ export async function revokeSecretKey(
       const mac = secretKeyMac(deps, row);
       await tx.db.update(secretKeys).set({ revoked_at: now, mac }).where(eq(secretKeys.id, id));
       await revokeSecrets(tx, deps, { kind: 'secret_key', id });
+      await endSessionsOf(tx, id);
       return {
         result: toSecretKey(row, start, now),
         event: { type: 'secret_key.revoked', ...eventOf(row) },
@@ -242,6 +244,8 @@ export async function rotateSecretKey(
         options,
       );
       const { compromised } = options;
+      // Whoever had the value may have signed in with it.
+      if (compromised) await endSessionsOf(tx, id);
       const { previousExpiresAt } = rotated;
       const { data, ...event } = eventOf(row);
       return {

@@ -9,6 +9,7 @@ import { keyPrefixRoutes } from './key-shapes.ts';
 import { m2mTokenRoutes } from './m2m-tokens.ts';
 import { machineScopeRoutes } from './machine-scopes.ts';
 import { machineRoutes } from './machines.ts';
+import { signInLinkRoutes } from './operator-sessions.ts';
 import type { Route } from './route.ts';
 import { secretKeyRoutes } from './secret-keys.ts';
 import { signingKeyRoutes } from './signing-keys.ts';
@@ -34,6 +35,7 @@ export const ROUTES: readonly Route[] = [
   ...eventRoutes,
   ...usageRoutes,
   ...jobRoutes,
+  ...signInLinkRoutes,
 ];
 
 /** The rows at one path that the domain answers. */

@@ -9,6 +9,7 @@ import { keyPrefixesRouter } from './key-shapes.ts';
 import { m2mTokensRouter } from './m2m-tokens.ts';
 import { machineScopesRouter } from './machine-scopes.ts';
 import { machinesRouter } from './machines.ts';
+import { signInLinksRouter } from './operator-sessions.ts';
 import { secretKeysRouter } from './secret-keys.ts';
 import { signingKeysRouter } from './signing-keys.ts';
 import { subjectsRouter } from './subjects.ts';
@@ -32,6 +33,7 @@ export const appRouter = router({
   events: eventsRouter,
   usage: usageRouter,
   jobs: jobsRouter,
+  signInLinks: signInLinksRouter,
 });
 
 /** What clients import, as a type only. */

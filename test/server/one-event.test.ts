@@ -256,6 +256,7 @@ const TABLE: Record<string, Row> = {
     event: null,
     input: ({ apiKey }) => ({ items: [{ credential: apiKey.secret }] }),
   },
+  'signInLinks.create': { event: null, input: () => undefined },
   'usage.report': {
     event: null,
     input: ({ deps, apiKey }) => ({
@@ -383,12 +384,13 @@ describe('the table of mutations', () => {
     expect(Object.keys(TABLE).sort()).toEqual(MUTATIONS);
   });
 
-  it('exempts minting, verifying and reporting of it alone', () => {
+  it('exempts minting, verifying and reporting of it, and links that sign in, alone', () => {
     const exempt = Object.keys(TABLE).filter((path) => TABLE[path]?.event === null);
     expect(exempt.sort()).toEqual([
       'credentials.verify',
       'credentials.verifyBatch',
       'm2mTokens.create',
+      'signInLinks.create',
       'usage.report',
     ]);
   });
@@ -410,7 +412,7 @@ describeOnEachDialect('one event', (dialect) => {
       expect(appended.map(({ type }) => type)).toEqual(row.event === null ? [] : [row.event]);
       await expectChained(deps);
       if (row.event === null) {
-        const isWriting = ['m2mTokens.create', 'usage.report'].includes(path);
+        const isWriting = ['m2mTokens.create', 'signInLinks.create', 'usage.report'].includes(path);
         expect(transactions.map(({ lane }) => lane)).toEqual(isWriting ? ['minting'] : []);
         return;
       }

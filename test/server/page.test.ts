@@ -2,13 +2,15 @@ import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { renderPage, STYLE_SOURCE } from '../../server/page.ts';
 
-const STATE = { publicUrl: 'https://auth.example.com', ready: true, degraded: null };
+const STATE = { publicUrl: 'https://auth.example.com', ready: true, degraded: null, console: true };
 
 describe('renderPage()', () => {
   it('says how the server does', () => {
     expect(renderPage(STATE)).toContain('<dd>ready</dd>');
     expect(renderPage({ ...STATE, degraded: 'Redis is down' })).toContain('ready, degraded: Redis is down');
     expect(renderPage({ ...STATE, ready: false })).toContain('<dd>not ready</dd>');
+    expect(renderPage(STATE)).toContain('href="/console/"');
+    expect(renderPage({ ...STATE, console: false })).not.toContain('/console/');
   });
 
   it('escapes what it is given', () => {

@@ -20,7 +20,7 @@ async function serve(deps: Deps, { degraded = null, isDraining = false }: State 
     createRequestListener({
       deps,
       feeds: createFeeds(deps, createLogger('silent')),
-      config: { publicUrl: deps.publicUrl, corsOrigins: [], trustedProxies: [] },
+      config: { publicUrl: deps.publicUrl, corsOrigins: [], trustedProxies: [], console: false },
       logger: createLogger('silent'),
       metrics: createMetrics(),
       openQueueBoard: null,

@@ -69,6 +69,7 @@ export const LAYERS: Record<string, Layer> = {
       'server/access',
       'server/authenticate',
       'server/client-address',
+      'server/console',
       'server/errors',
       'server/translate',
     ],
@@ -111,6 +112,11 @@ export const LAYERS: Record<string, Layer> = {
   'server/clerk-api': { imports: ['client/options', 'server/errors'] },
   'server/commands': { imports: ['server/trpc', 'server/crypto/format'] },
   'server/config': { imports: [] },
+  'server/console': {
+    imports: ['server/domain', 'server/errors', 'server/session-cookie'],
+    types: ['server/authenticate'],
+  },
+  'server/session-cookie': { imports: [] },
   'server/deps': {
     imports: [],
     types: ['db', 'server/crypto', 'server/domain', 'server/limits', 'server/outbound'],

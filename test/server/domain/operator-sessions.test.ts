@@ -1,0 +1,143 @@
+import { eq } from 'drizzle-orm';
+import { expect, it } from 'vitest';
+import type { Principal } from '../../../server/deps.ts';
+import {
+  beginSession,
+  createSignInLink,
+  endSession,
+  findSession,
+  IDLE_MS,
+  LINK_MS,
+  SESSION_MS,
+  SESSIONS_MAX,
+} from '../../../server/domain/operator-sessions.ts';
+import { call, outcomeOf } from '../../support/calls.ts';
+import { describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+
+const HOME = () => '192.0.2.1';
+
+type Open = TestDeps & { adminKey: string };
+
+const newKey = (deps: Open, more: object = {}) =>
+  call(deps, deps.adminKey, 'secretKeys.create', { name: 'operator', role: 'read', ...more }) as Promise<{
+    id: string;
+    secret: string;
+  }>;
+
+const principalOf = (id: string): Principal => ({ kind: 'secret_key', id, role: 'read' });
+
+async function linkOf(deps: Open, id: string): Promise<string> {
+  const { url } = await createSignInLink(deps, principalOf(id));
+  return new URLSearchParams(new URL(url).hash.slice(1)).get('link') ?? '';
+}
+
+const signIn = (deps: Open, secretKey: string) => beginSession(deps, { secretKey }, HOME);
+
+describeOnEachDialect('sessions of operators', (dialect) => {
+  it('beginSession() takes a secret key, and answers a session with its role and no other', async () => {
+    const deps = await openTestDeps(dialect);
+    const { id, secret } = await newKey(deps);
+    const { value, session } = await signIn(deps, secret);
+    expect(session).toEqual({ role: 'read', name: 'operator', secretKeyId: id });
+    expect(await findSession(deps, value, HOME)).toEqual({
+      session,
+      principal: { kind: 'secret_key', id, role: 'read' },
+    });
+    const { read } = deps.store;
+    expect(JSON.stringify(await read.db.select().from(read.tables.operatorSessions))).not.toContain(value);
+    expect((await signIn(deps, secret)).value).not.toBe(value);
+  });
+
+  it('beginSession() refuses what is no live secret key', async () => {
+    const deps = await openTestDeps(dialect);
+    const { id, secret } = await newKey(deps);
+    const machine = (await call(deps, deps.adminKey, 'machines.create', { name: 'm' })) as { secret: string };
+    await call(deps, deps.adminKey, 'secretKeys.revoke', { id });
+    for (const value of [secret, machine.secret, 'sk_nothing'])
+      expect(await outcomeOf(signIn(deps, value))).toBe('unauthenticated');
+  });
+
+  it('a link signs in once, within its time', async () => {
+    const deps = await openTestDeps(dialect);
+    const { id } = await newKey(deps);
+    const link = await linkOf(deps, id);
+    const both = await Promise.all([1, 2].map(() => outcomeOf(beginSession(deps, { link }, HOME))));
+    expect(both.sort()).toEqual(['ok', 'unauthenticated']);
+    const late = await linkOf(deps, id);
+    deps.clock.now += LINK_MS;
+    expect(await outcomeOf(beginSession(deps, { link: late }, HOME))).toBe('unauthenticated');
+  });
+
+  it('a session ends with its key: revoked, expired, rotated as compromised, or used from elsewhere', async () => {
+    const deps = await openTestDeps(dialect);
+    const ends: ((id: string) => unknown)[] = [
+      (id) => call(deps, deps.adminKey, 'secretKeys.revoke', { id }),
+      (id) => call(deps, deps.adminKey, 'secretKeys.rotate', { id, compromised: true }),
+      () => {
+        deps.clock.now += 3_600_000;
+      },
+    ];
+    for (const end of ends) {
+      const { id, secret } = await newKey(deps, { expiresInSeconds: 3_600, allowedCidrs: ['192.0.2.0/24'] });
+      const { value } = await signIn(deps, secret);
+      const link = await linkOf(deps, id);
+      expect(await findSession(deps, value, HOME)).not.toBeNull();
+      expect(await findSession(deps, value, () => '198.51.100.1')).toBeNull();
+      await end(id);
+      expect(await findSession(deps, value, HOME)).toBeNull();
+      expect(await outcomeOf(beginSession(deps, { link }, HOME))).toBe('unauthenticated');
+    }
+  });
+
+  it('a session ends by itself: unused for 12 h, and after 7 days in any case', async () => {
+    const deps = await openTestDeps(dialect);
+    const { secret } = await newKey(deps);
+    const { value } = await signIn(deps, secret);
+    const idle = (await signIn(deps, secret)).value;
+    const began = deps.clock.now;
+    while (deps.clock.now < began + SESSION_MS - IDLE_MS / 2) {
+      deps.clock.now += IDLE_MS / 2;
+      expect(await findSession(deps, value, HOME)).not.toBeNull();
+    }
+    expect(await findSession(deps, idle, HOME)).toBeNull();
+    deps.clock.now = began + SESSION_MS;
+    expect(await findSession(deps, value, HOME)).toBeNull();
+  });
+
+  it('endSession() ends one, and a new one beyond the limit ends the oldest', async () => {
+    const deps = await openTestDeps(dialect);
+    const { secret } = await newKey(deps);
+    const values: string[] = [];
+    for (let i = 0; i < SESSIONS_MAX + 1; i++) {
+      deps.clock.now += 61_000;
+      values.push((await signIn(deps, secret)).value);
+    }
+    const [oldest = '', next = ''] = values;
+    expect(await findSession(deps, oldest, HOME)).toBeNull();
+    expect(await findSession(deps, next, HOME)).not.toBeNull();
+    await endSession(deps, next);
+    expect(await findSession(deps, next, HOME)).toBeNull();
+  });
+
+  it('a writer to the database cannot make a session another key’s, nor last longer', async () => {
+    const deps = await openTestDeps(dialect);
+    const [mine, other] = [await newKey(deps), await newKey(deps, { role: 'admin' })];
+    const { value } = await signIn(deps, mine.secret);
+    const { operatorSessions: s } = deps.store.read.tables;
+    const write = (change: object) =>
+      deps.store.tx(({ db }) => db.update(s).set(change).where(eq(s.secret_key_id, mine.id)));
+    await write({ expires_at: deps.now() + 10 * SESSION_MS });
+    expect(await findSession(deps, value, HOME)).toBeNull();
+    await write({ secret_key_id: other.id });
+    expect(await findSession(deps, value, HOME)).toBeNull();
+  });
+
+  it('signing in is limited for a network', async () => {
+    const deps = await openTestDeps(dialect);
+    for (let i = 0; i < 20; i++) expect(await outcomeOf(signIn(deps, 'sk_nothing'))).toBe('unauthenticated');
+    expect(await outcomeOf(signIn(deps, deps.adminKey))).toBe('rate_limited');
+    expect(await outcomeOf(beginSession(deps, { secretKey: deps.adminKey }, () => '198.51.100.1'))).toBe(
+      'ok',
+    );
+  });
+});
