@@ -288,10 +288,11 @@ function createApp(options: AppOptions, addressOf: AddressOf): Express {
   return app;
 }
 
-/** Made once: it is the same for as long as the process lives. */
+/** Made once, when it is first asked for: it is the same for as long as the process lives. */
 function createDocument(publicUrl: string): RequestHandler {
-  const text = JSON.stringify(openApiDocument({ publicUrl, descriptionOf }));
+  let text: string | undefined;
   return (_request, response) => {
+    text ??= JSON.stringify(openApiDocument({ publicUrl, descriptionOf }));
     response.setHeader('Access-Control-Allow-Origin', '*');
     sendText(response, 200, text);
   };

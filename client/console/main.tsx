@@ -9,7 +9,7 @@ import { BrowserRouter } from 'react-router';
 import { App } from './app.tsx';
 import { codeOf } from './countersign.ts';
 import { SESSION } from './session.tsx';
-import { theme } from './theme.ts';
+import { readableShades, theme } from './theme.ts';
 
 const STALE_MS = 5_000;
 
@@ -24,12 +24,19 @@ const queries: QueryClient = new QueryClient({
 });
 
 const nonce = document.querySelector<HTMLMetaElement>('meta[name="csp-nonce"]')?.content ?? '';
+// Where what keeps the page behind a dialog from scrolling looks for it (get-nonce).
+Object.assign(globalThis, { __webpack_nonce__: nonce });
 
 const root = document.getElementById('console');
 if (!root) throw new Error('The page has no place for the console');
 createRoot(root).render(
   <StrictMode>
-    <MantineProvider theme={theme} defaultColorScheme="auto" getStyleNonce={() => nonce}>
+    <MantineProvider
+      theme={theme}
+      cssVariablesResolver={readableShades}
+      defaultColorScheme="auto"
+      getStyleNonce={() => nonce}
+    >
       <Notifications position="top-right" />
       <QueryClientProvider client={queries}>
         <BrowserRouter basename="/console">

@@ -76,7 +76,7 @@ export function useSignOut() {
   return useMutation({
     mutationFn: endSession,
     onSettled() {
-      queries.clear();
+      queries.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== SESSION[0] });
       queries.setQueryData(SESSION, null);
     },
   });

@@ -12,7 +12,7 @@ beforeAll(async () => {
 const ours = () => ({ origin: server.url, 'x-countersign': 'console' });
 
 const post = (headers: Record<string, string>, body: unknown = { secretKey: server.adminKey }) =>
-  fetch(`${server.url}/console/session`, {
+  request(`${server.url}/console/session`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headers },
     body: typeof body === 'string' ? body : JSON.stringify(body),
@@ -26,11 +26,20 @@ async function signIn(): Promise<string> {
 }
 
 const list = (headers: Record<string, string>) =>
-  fetch(`${server.url}/trpc/machines.list`, {
+  request(`${server.url}/trpc/machines.list`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...headers },
     body: '{}',
   });
+
+/** Its body is read whatever becomes of it, lest the connection stays open. */
+async function request(url: string, init?: RequestInit): Promise<Response> {
+  const response = await fetch(url, init);
+  const text = await response.text();
+  return new Response(text === '' ? null : text, response);
+}
+
+const statusOf = async (url: string, init?: RequestInit) => (await request(url, init)).status;
 
 const codeOf = async (response: Response) => {
   const { errors, error } = (await response.json()) as {
@@ -100,10 +109,10 @@ describe('a session', () => {
     const cookie = await signIn();
     expect((await list({ ...ours(), cookie })).status).toBe(200);
     const read = { headers: { 'x-countersign': 'console', cookie } };
-    expect(await (await fetch(`${server.url}/console/session`, read)).json()).toMatchObject({
+    expect(await (await request(`${server.url}/console/session`, read)).json()).toMatchObject({
       role: 'admin',
     });
-    const ended = await fetch(`${server.url}/console/session`, {
+    const ended = await request(`${server.url}/console/session`, {
       method: 'DELETE',
       headers: { ...ours(), cookie },
     });
@@ -112,7 +121,7 @@ describe('a session', () => {
       expect.stringContaining('Max-Age=0'),
     ]);
     expect(await codeOf(await list({ ...ours(), cookie }))).toBe('unauthenticated');
-    expect((await fetch(`${server.url}/console/session`, read)).status).toBe(401);
+    expect(await statusOf(`${server.url}/console/session`, read)).toBe(401);
   });
 
   it.each<[string, () => Record<string, string>]>([
@@ -125,7 +134,7 @@ describe('a session', () => {
   it('counts for nothing on the REST API, the feed and the hot routes', async () => {
     const cookie = await signIn();
     for (const path of ['/v1/machines', '/v1/feed', '/metrics'])
-      expect((await fetch(server.url + path, { headers: { ...ours(), cookie } })).status).toBe(401);
+      expect(await statusOf(server.url + path, { headers: { ...ours(), cookie } })).toBe(401);
   });
 
   it('may do what its key may, and no more', async () => {
@@ -133,7 +142,7 @@ describe('a session', () => {
     const response = await post(ours(), { secretKey: body.result.data.secret });
     const cookie = response.headers.get('set-cookie')?.split(';')[0] ?? '';
     expect((await list({ ...ours(), cookie })).status).toBe(200);
-    const created = await fetch(`${server.url}/trpc/machines.create`, {
+    const created = await request(`${server.url}/trpc/machines.create`, {
       method: 'POST',
       headers: { ...ours(), cookie, 'content-type': 'application/json' },
       body: '{"name":"m"}',
@@ -146,7 +155,7 @@ describe('/console', () => {
   it('is one page below that path, under a policy with a nonce of its own', async () => {
     const policies = await Promise.all(
       ['/console/', '/console/signing-keys'].map(async (path) => {
-        const response = await fetch(server.url + path);
+        const response = await request(server.url + path);
         const [policy, page] = [response.headers.get('content-security-policy') ?? '', await response.text()];
         const [, nonce = ''] = /'nonce-([\w-]{22})'/.exec(policy) ?? [];
         expect(page).toContain(`content="${nonce}"`);
@@ -157,15 +166,15 @@ describe('/console', () => {
       }),
     );
     expect(new Set(policies).size).toBe(2);
-    expect((await fetch(`${server.url}/console`, { redirect: 'manual' })).headers.get('location')).toBe(
+    expect((await request(`${server.url}/console`, { redirect: 'manual' })).headers.get('location')).toBe(
       '/console/',
     );
   });
 
   it('has its files kept for ever, since their names change, and nothing beside them', async () => {
-    const page = await (await fetch(`${server.url}/console/`)).text();
+    const page = await (await request(`${server.url}/console/`)).text();
     const [, script = ''] = /src="(\/console\/assets\/[^"]+\.js)"/.exec(page) ?? [];
-    const response = await fetch(server.url + script);
+    const response = await request(server.url + script);
     expect(response.headers.get('content-type')).toContain('javascript');
     expect(response.headers.get('cache-control')).toContain('immutable');
     for (const path of [
@@ -173,12 +182,12 @@ describe('/console', () => {
       '/console/assets/%2e%2e%2f%2e%2e%2fserver/main.js',
       '/console/assets/none.js',
     ])
-      expect((await fetch(server.url + path)).status).not.toBe(200);
+      expect(await statusOf(server.url + path)).not.toBe(200);
   });
 
   it('is not there where it is switched off', async () => {
     const without = await startServer(freshFolder(), { COUNTERSIGN_CONSOLE: 'off' });
-    expect((await fetch(`${without.url}/console/`)).status).toBe(404);
-    expect(await (await fetch(without.url)).text()).not.toContain('/console/');
+    expect(await statusOf(`${without.url}/console/`)).toBe(404);
+    expect(await (await request(without.url)).text()).not.toContain('/console/');
   });
 });

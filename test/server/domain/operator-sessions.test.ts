@@ -11,8 +11,16 @@ import {
   SESSION_MS,
   SESSIONS_MAX,
 } from '../../../server/domain/operator-sessions.ts';
-import { call, outcomeOf } from '../../support/calls.ts';
+import { CountersignError } from '../../../server/errors.ts';
+import { call } from '../../support/calls.ts';
 import { describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+
+/** What a call was refused with, or that it was not. */
+const outcomeOf = (calling: Promise<unknown>): Promise<string> =>
+  calling.then(
+    () => 'ok',
+    (error: unknown) => (error instanceof CountersignError ? error.code : Promise.reject(error)),
+  );
 
 const HOME = () => '192.0.2.1';
 
@@ -78,7 +86,7 @@ describeOnEachDialect('sessions of operators', (dialect) => {
       },
     ];
     for (const end of ends) {
-      const { id, secret } = await newKey(deps, { expiresInSeconds: 3_600, allowedCidrs: ['192.0.2.0/24'] });
+      const { id, secret } = await newKey(deps, { ttlSeconds: 3_600, allowedCidrs: ['192.0.2.0/24'] });
       const { value } = await signIn(deps, secret);
       const link = await linkOf(deps, id);
       expect(await findSession(deps, value, HOME)).not.toBeNull();
