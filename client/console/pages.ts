@@ -14,6 +14,12 @@ const READERS: Page['roles'] = ['admin', 'read'];
 
 export const PAGES: readonly Page[] = [
   {
+    path: '/machines',
+    title: 'Machines',
+    roles: READERS,
+    component: lazy(() => import('./machines.tsx')),
+  },
+  {
     path: '/signing-keys',
     title: 'Signing keys',
     roles: READERS,

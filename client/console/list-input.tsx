@@ -1,0 +1,14 @@
+import { TagsInput, type TagsInputProps } from '@mantine/core';
+
+/** Several words, such as scopes or CIDR blocks: each ends with Enter, a comma or a space. */
+export function ListInput(props: Omit<TagsInputProps, 'splitChars' | 'isDuplicate'>) {
+  return (
+    <TagsInput
+      {...props}
+      splitChars={[',', ' ', '\n']}
+      isDuplicate={(value, others) => others.includes(value)}
+      clearable
+      clearButtonProps={{ 'aria-label': `Clear ${String(props.label).toLowerCase()}` }}
+    />
+  );
+}
