@@ -157,7 +157,7 @@ function MachineCell({ id, names }: { id: string; names: ReadonlyMap<string, str
   );
 }
 
-export function Scopes({ scopes, none }: { scopes: readonly string[]; none: string }) {
+function Scopes({ scopes, none }: { scopes: readonly string[]; none: string }) {
   if (scopes.length === 0)
     return (
       <Text span size="xs" c="dimmed">

@@ -22,8 +22,10 @@ const MachineGraph = lazy(() => import('./machine-graph.tsx'));
 export default function Machines() {
   return (
     <Routes>
+      <Route index element={<Overview />} />
+      <Route path="graph" element={<Overview />} />
+      <Route path="scopes" element={<Overview />} />
       <Route path=":id" element={<MachineDetails />} />
-      <Route path="*" element={<Overview />} />
     </Routes>
   );
 }

@@ -2,15 +2,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { beforeAll, describe, expect, it } from 'vitest';
-import {
-  describeInBrowser,
-  expectAccessible,
-  expectNoSidewaysScrolling,
-  type Opened,
-  PHONE,
-} from '../support/browser.ts';
+import { describeInBrowser, expectAccessible, expectNoSidewaysScrolling, PHONE } from '../support/browser.ts';
 import { freshFolder, whenSuiteDone } from '../support/deps.ts';
 import { type RunningServer, startServer } from '../support/server.ts';
+import { foreignOf, signInAt } from './sign-in.ts';
 
 let server: RunningServer;
 const whenDone = whenSuiteDone();
@@ -19,34 +14,25 @@ beforeAll(async () => {
   server = await startServer(freshFolder(whenDone), { COUNTERSIGN_LOG_LEVEL: 'warn' }, { whenDone });
 });
 
-async function signInAt({ page }: Opened, path: string) {
-  await page.goto(`${server.url}/console${path}`);
-  await page.getByLabel('Secret key', { exact: true }).fill(server.adminKey);
-  await page.getByRole('button', { name: 'Sign in' }).click();
-}
-
-const foreign = ({ requests }: Opened) =>
-  requests.filter((url) => !url.startsWith(server.url) && !url.startsWith('data:'));
-
 describeInBrowser('the console', (open) => {
   it('is signed in to by a secret key, shows the page that was asked for, and is signed out of', async () => {
     const opened = await open();
     const { page, complaints } = opened;
-    await signInAt(opened, '/signing-keys');
+    await signInAt(opened, server, '/signing-keys');
     await page.getByRole('heading', { name: 'Signing keys' }).waitFor();
     await page.getByText('signs now').waitFor();
     await page.reload();
     await page.getByText('signs now').waitFor();
     await page.getByRole('button', { name: 'Sign out' }).click();
     await page.getByLabel('Secret key', { exact: true }).waitFor();
-    expect([complaints, foreign(opened)]).toEqual([[], []]);
+    expect([complaints, foreignOf(opened, server)]).toEqual([[], []]);
   });
 
   it('is signed in to by a link, once; the link is in the address no more', async () => {
     const { body } = await server.call('signInLinks.create');
     const { page } = await open();
     await page.goto(body.result.data.url);
-    await page.getByRole('heading', { name: 'Signing keys' }).waitFor();
+    await page.getByRole('heading', { name: 'Machines' }).waitFor();
     expect(page.url()).not.toContain('link');
     const again = await open();
     await again.page.goto(body.result.data.url);
@@ -63,6 +49,7 @@ describeInBrowser('the console', (open) => {
     const { body } = await server.call('secretKeys.create', { name: 'for a while', role: 'admin' });
     await page.getByLabel('Secret key', { exact: true }).fill(body.result.data.secret);
     await page.getByRole('button', { name: 'Sign in' }).click();
+    await page.getByRole('link', { name: 'Signing keys' }).click();
     await page.getByText('signs now').waitFor();
     await server.call('secretKeys.revoke', { id: body.result.data.id });
     await page.getByRole('button', { name: 'Publish the next key' }).click();
@@ -74,7 +61,7 @@ describeInBrowser('the console', (open) => {
   it('publishes a key, has it sign, and retires it once its name was typed', async () => {
     const opened = await open();
     const { page } = opened;
-    await signInAt(opened, '/signing-keys');
+    await signInAt(opened, server, '/signing-keys');
     await page.getByRole('button', { name: 'Publish the next key' }).click();
     const upcoming = page.getByRole('row').filter({ hasText: 'signs soon' });
     const kid = (await upcoming.locator('code').textContent()) ?? '';
@@ -97,7 +84,7 @@ describeInBrowser('the console', (open) => {
       await page.goto(`${server.url}/console/`);
       await page.getByLabel('Secret key', { exact: true }).waitFor();
       await expectAccessible(page);
-      await signInAt(opened, '/signing-keys');
+      await signInAt(opened, server, '/signing-keys');
       await page.getByText('signs now').waitFor();
       await expectAccessible(page);
       await expectNoSidewaysScrolling(page);

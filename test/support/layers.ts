@@ -55,6 +55,12 @@ export const LAYERS: Record<string, Layer> = {
     types: ['server/trpc/router'],
   },
 
+  // What the role of who is signed in may not call is not offered.
+  'client/console': {
+    imports: ['client', 'server/access', 'server/errors'],
+    types: ['server/trpc/router'],
+  },
+
   'server/access': { imports: [], types: ['server/deps'] },
   'server/api-reference': { imports: [] },
   'server/app': {
@@ -216,7 +222,26 @@ const PACKAGES: Record<string, Layer> = {
   '@bull-board/api': { imports: ['workers/queue-board'] },
   '@bull-board/express': { imports: ['workers/queue-board'] },
   ioredis: { imports: ['server/redis'] },
-  express: { imports: ['server/app', 'examples/beside-clerk'], types: ['server/queue-board'] },
+  express: {
+    imports: ['server/app', 'server/console', 'examples/beside-clerk'],
+    types: ['server/queue-board'],
+  },
+  ...Object.fromEntries(
+    [
+      'react',
+      'react-dom/*',
+      'react-router',
+      '@mantine/core',
+      '@mantine/core/*',
+      '@mantine/form',
+      '@mantine/hooks',
+      '@mantine/notifications',
+      '@mantine/notifications/*',
+      '@tanstack/react-query',
+      '@xyflow/react',
+      '@xyflow/react/*',
+    ].map((name) => [name, { imports: ['client/console'] }]),
+  ),
   helmet: { imports: ['server/app'] },
   '@trpc/server': {
     imports: ['server/trpc', 'server/app', 'server/translate'],
