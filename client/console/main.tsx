@@ -9,7 +9,7 @@ import { BrowserRouter } from 'react-router';
 import { App } from './app.tsx';
 import { codeOf } from './countersign.ts';
 import { SESSION } from './session.tsx';
-import { theme } from './theme.ts';
+import { cssVariables, theme } from './theme.ts';
 
 const STALE_MS = 5_000;
 
@@ -29,7 +29,12 @@ const root = document.getElementById('console');
 if (!root) throw new Error('The page has no place for the console');
 createRoot(root).render(
   <StrictMode>
-    <MantineProvider theme={theme} defaultColorScheme="auto" getStyleNonce={() => nonce}>
+    <MantineProvider
+      theme={theme}
+      cssVariablesResolver={cssVariables}
+      defaultColorScheme="auto"
+      getStyleNonce={() => nonce}
+    >
       <Notifications position="top-right" />
       <QueryClientProvider client={queries}>
         <BrowserRouter basename="/console">
