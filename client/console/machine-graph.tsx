@@ -27,6 +27,10 @@ const MACHINES_MAX = 1_000;
 const EDGES_MAX = 3_000;
 const PAGE_SIZE = 500;
 
+/** Names can be read, and are large enough to be touched (WCAG 2.2, 2.5.8); who wants to see more zooms out. */
+const ZOOM_AT_FIRST_MIN = 0.7;
+const ZOOM_MIN = 0.05;
+
 interface Network {
   machines: Machine[];
   edges: MachineScope[];
@@ -120,7 +124,8 @@ function Graph({
         nodeTypes={NODE_TYPES}
         colorMode={colorMode}
         fitView
-        minZoom={0.05}
+        fitViewOptions={{ minZoom: ZOOM_AT_FIRST_MIN }}
+        minZoom={ZOOM_MIN}
         onlyRenderVisibleElements
         nodesDraggable={false}
         nodesConnectable={false}
@@ -171,7 +176,7 @@ function MachineBox({ data: { machine } }: NodeProps<MachineNode>) {
   return (
     <div className="machine-node" data-disabled={!enabled || undefined}>
       <Handle type="target" position={Position.Left} isConnectable={false} />
-      <Anchor component={Link} to={`/machines/${id}`} size="sm" truncate className="nodrag nopan">
+      <Anchor component={Link} to={`/machines/${id}`} size="sm" truncate className="machine-node-name">
         {name}
       </Anchor>
       <Handle type="source" position={Position.Right} isConnectable={false} />

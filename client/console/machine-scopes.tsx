@@ -1,5 +1,16 @@
 /** Machine scopes: which machine may call which, and what its tokens may be asked for with. */
-import { Anchor, Badge, Button, Group, Select, Stack, Table, Text, Title } from '@mantine/core';
+import {
+  Anchor,
+  Badge,
+  Button,
+  Group,
+  Select,
+  Stack,
+  Table,
+  Text,
+  Title,
+  VisuallyHidden,
+} from '@mantine/core';
 import { useDebouncedValue, useDisclosure } from '@mantine/hooks';
 import { keepPreviousData, useQueries, useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
@@ -94,9 +105,7 @@ function MachineScopeList({
               {shows.includes('to') && <Table.Th>To</Table.Th>}
               <Table.Th>Scopes</Table.Th>
               <Table.Th>
-                <Text span inherit className="mantine-visually-hidden">
-                  Actions
-                </Text>
+                <VisuallyHidden>Actions</VisuallyHidden>
               </Table.Th>
             </Table.Tr>
           </Table.Thead>

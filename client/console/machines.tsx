@@ -3,7 +3,7 @@ import { Anchor, Button, Group, NativeSelect, Stack, Table, Tabs, Text, TextInpu
 import { useDebouncedValue, useDisclosure } from '@mantine/hooks';
 import { keepPreviousData, useQuery } from '@tanstack/react-query';
 import { lazy, Suspense, useState } from 'react';
-import { Link, Route, Routes, useLocation, useNavigate } from 'react-router';
+import { Link, Route, Routes, useNavigate } from 'react-router';
 import { countersign, type Inputs } from './countersign.ts';
 import { Empty } from './empty.tsx';
 import { Failure } from './failure.tsx';
@@ -22,18 +22,16 @@ const MachineGraph = lazy(() => import('./machine-graph.tsx'));
 export default function Machines() {
   return (
     <Routes>
-      <Route index element={<Overview />} />
-      <Route path="graph" element={<Overview />} />
-      <Route path="scopes" element={<Overview />} />
+      <Route index element={<Overview tab="list" />} />
+      <Route path="graph" element={<Overview tab="graph" />} />
+      <Route path="scopes" element={<Overview tab="scopes" />} />
       <Route path=":id" element={<MachineDetails />} />
     </Routes>
   );
 }
 
-function Overview() {
+function Overview({ tab }: { tab: 'list' | 'graph' | 'scopes' }) {
   const navigate = useNavigate();
-  const { pathname } = useLocation();
-  const tab = pathname.endsWith('/graph') ? 'graph' : pathname.endsWith('/scopes') ? 'scopes' : 'list';
   return (
     <Tabs
       value={tab}

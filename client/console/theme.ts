@@ -20,16 +20,19 @@ export const theme = createTheme({
 });
 
 /** Shades that keep 4.5:1 against both backgrounds, which those of the library do not (WCAG 2.2, 1.4.3). */
-export const readableShades: CSSVariablesResolver = () => ({
+export const readableShades: CSSVariablesResolver = ({ colors: { gray, red } }) => ({
   variables: {},
   light: {
-    '--mantine-color-dimmed': 'var(--mantine-color-gray-7)',
-    '--mantine-color-red-outline': 'var(--mantine-color-red-9)',
-    '--mantine-color-red-light-color': 'var(--mantine-color-red-9)',
+    '--mantine-color-dimmed': gray[7],
+    '--mantine-color-placeholder': gray[7],
+    '--mantine-color-error': red[9],
+    '--mantine-color-red-filled': red[9],
+    '--mantine-color-red-filled-hover': red[9],
+    '--mantine-color-red-outline': red[9],
+    '--mantine-color-red-light-color': red[9],
   },
   dark: {
-    '--mantine-color-dimmed': 'var(--mantine-color-dark-1)',
-    '--mantine-color-red-outline': 'var(--mantine-color-red-4)',
-    '--mantine-color-red-light-color': 'var(--mantine-color-red-2)',
+    '--mantine-color-dimmed': gray[5],
+    '--mantine-color-placeholder': gray[5],
   },
 });
