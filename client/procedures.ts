@@ -84,7 +84,7 @@ export const PROCEDURES = {
   'events.list': { type: 'query', repeatable: true },
   'usage.ofApiKeys': { type: 'query', repeatable: true },
   'usage.ofSubjects': { type: 'query', repeatable: true },
-  'signInLinks.create': { type: 'mutation', repeatable: false },
+  'signInLinks.issue': { type: 'mutation', repeatable: false },
   'usage.report': { type: 'mutation', repeatable: true },
   'jobs.list': { type: 'query', repeatable: true },
   'jobs.run': { type: 'mutation', repeatable: true },

@@ -72,7 +72,7 @@ export const ACCESS = {
   'subjects.setCredits': ISSUERS,
   'subjects.enable': ISSUERS,
   'subjects.disable': ISSUERS,
-  'signInLinks.create': KEYS,
+  'signInLinks.issue': KEYS,
   'credentials.verify': VERIFIERS,
   'credentials.verifyBatch': VERIFIERS,
   'secretKeys.create': ADMIN,

@@ -25,7 +25,7 @@ const NAMES: Readonly<Record<string, string | null>> = {
   'credentials.verifyBatch': null,
   'apiKeys.import': null,
   'machines.import': null,
-  'signInLinks.create': 'console',
+  'signInLinks.issue': 'console',
 };
 
 const EXAMPLES: Readonly<Record<string, string[]>> = {

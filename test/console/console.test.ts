@@ -29,7 +29,7 @@ describeInBrowser('the console', (open) => {
   });
 
   it('is signed in to by a link, once; the link is in the address no more', async () => {
-    const { body } = await server.call('signInLinks.create');
+    const { body } = await server.call('signInLinks.issue');
     const { page } = await open();
     await page.goto(body.result.data.url);
     await page.getByRole('heading', { name: 'Machines' }).waitFor();

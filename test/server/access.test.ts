@@ -157,7 +157,7 @@ const INPUTS: Record<string, unknown> = {
   'events.list': {},
   'usage.ofApiKeys': { ids: [API_KEY_ID] },
   'usage.ofSubjects': { subjects: ['user_access'] },
-  'signInLinks.create': undefined,
+  'signInLinks.issue': undefined,
   'usage.report': {
     batchId: 'access',
     counts: [{ kind: 'api_key', id: API_KEY_ID, hour: 0, valid: 1, refused: 0 }],

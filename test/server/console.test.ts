@@ -88,7 +88,7 @@ describe('POST /console/session', () => {
   });
 
   it('by a link, which `countersign console` prints, works once; the value is in no log', async () => {
-    const { body } = await server.call('signInLinks.create');
+    const { body } = await server.call('signInLinks.issue');
     const { url } = body.result.data as { url: string };
     expect(url.startsWith(`${server.url}/console/#link=csl_`)).toBe(true);
     const link = url.split('=')[1] ?? '';

@@ -256,7 +256,7 @@ const TABLE: Record<string, Row> = {
     event: null,
     input: ({ apiKey }) => ({ items: [{ credential: apiKey.secret }] }),
   },
-  'signInLinks.create': { event: null, input: () => undefined },
+  'signInLinks.issue': { event: null, input: () => undefined },
   'usage.report': {
     event: null,
     input: ({ deps, apiKey }) => ({
@@ -390,7 +390,7 @@ describe('the table of mutations', () => {
       'credentials.verify',
       'credentials.verifyBatch',
       'm2mTokens.create',
-      'signInLinks.create',
+      'signInLinks.issue',
       'usage.report',
     ]);
   });
@@ -412,7 +412,7 @@ describeOnEachDialect('one event', (dialect) => {
       expect(appended.map(({ type }) => type)).toEqual(row.event === null ? [] : [row.event]);
       await expectChained(deps);
       if (row.event === null) {
-        const isWriting = ['m2mTokens.create', 'signInLinks.create', 'usage.report'].includes(path);
+        const isWriting = ['m2mTokens.create', 'signInLinks.issue', 'usage.report'].includes(path);
         expect(transactions.map(({ lane }) => lane)).toEqual(isWriting ? ['minting'] : []);
         return;
       }
