@@ -66,6 +66,7 @@ describeOnEachDialect('server/main', (dialect) => {
       `Countersign, machine authentication, is ready at ${server.url}`,
       `Data directory: ${dataDir}`,
       `First secret key: ${join(dataDir, 'first-secret-key')}`,
+      `Console: ${server.url}/console/`,
       dialect === 'sqlite' ? `Master key: ${join(dataDir, 'master-key')}` : 'Master key: as given',
       'Lose this master key and every credential dies; back it up apart from the database',
       `Next: COUNTERSIGN_URL=${server.url} COUNTERSIGN_DATA_DIR='${dataDir}' npm run demo`,
@@ -132,12 +133,16 @@ describe.skipIf(noTerminal)(
       const lines = first.stdout().split('\n');
       const place = lines.indexOf(`First secret key: ${join(dataDir, 'first-secret-key')}`);
       expect(lines[place + 1]).toBe(`  ${first.adminKey}`);
+      expect(lines[place + 2]).toMatch(
+        /^Console, once and within 15 minutes: http:.*\/console\/#link=csl_\w{49}$/,
+      );
       first.process.stdin?.write('\x03');
       expect(await first.exit).toBe(0);
       expect(first.stdout()).toContain('"shut down"');
 
       const second = await startServer(dataDir, {}, { inTerminal: true });
       expect(second.stdout()).not.toContain(second.adminKey);
+      expect(second.stdout()).not.toContain('#link=');
       second.process.stdin?.write('\x03');
       expect(await second.exit).toBe(0);
     });
