@@ -17,6 +17,9 @@ const MIGRATION_LOCK = '4062863521187857417';
 
 const ATTEMPTS_MAX = 4;
 
+/** Each try rewrites a whole table. */
+const COMPACTION_PAUSE_MS = 500;
+
 /** A transaction whose process went silent in the middle holds its locks, and everyone who waits for them, no longer. */
 const IDLE_IN_TRANSACTION_MS_MAX = 10_000;
 
@@ -151,11 +154,41 @@ async function compactTables(location: string, lockTimeoutMs: number, names: rea
   });
   client.on('error', () => {});
   await client.connect();
+  const deadline = performance.now() + lockTimeoutMs;
   try {
-    for (const name of names) await client.query(`VACUUM FULL "${getTableName(tables[name])}"`);
+    for (const name of names)
+      while ((await rewriteTable(client, getTableName(tables[name]))) > 0) {
+        if (performance.now() > deadline)
+          throw new StoreError(
+            'unavailable',
+            'Cannot compact: a transaction still sees what rows held before',
+          );
+        await sleep(COMPACTION_PAUSE_MS);
+      }
   } finally {
     await client.end();
   }
+}
+
+/**
+ * Answers how many dead rows were copied too, because an older transaction of this database may still see them (one of
+ * autovacuum's is enough). Only the server's notice tells: "N dead row versions cannot be removed yet", in its language.
+ */
+async function rewriteTable(client: pg.Client, table: string): Promise<number> {
+  let kept: number | undefined;
+  const listen = ({ detail }: { detail?: string | undefined }) => {
+    const [, dead] = /^\D*(\d+)/.exec(detail ?? '') ?? [];
+    if (dead !== undefined) kept ??= Number(dead);
+  };
+  client.on('notice', listen);
+  try {
+    await client.query(`VACUUM (FULL, VERBOSE) "${table}"`);
+  } finally {
+    client.off('notice', listen);
+  }
+  if (kept === undefined)
+    throw new StoreError('unavailable', 'Cannot compact: PostgreSQL did not say what it kept');
+  return kept;
 }
 
 /** One `db` for each connection, so that what is prepared on it is prepared once (see statement.ts). */

@@ -2,10 +2,12 @@ import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eq, sql } from 'drizzle-orm';
+import pg from 'pg';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
 import { openStore, type Rows, type Store, storeFailure } from '../../db/store.ts';
 import { freshDatabase, openTestStore } from '../support/deps.ts';
 import { freePort } from '../support/services.ts';
+import { readTableFiles } from '../support/table-files.ts';
 import { addRow, rowIds, settle, touchRow } from './rows.ts';
 
 const { url, missing } = inject('postgres');
@@ -45,6 +47,29 @@ describe.skipIf(!url)(`the store on PostgreSQL${url ? '' : ` [skipped: ${missing
     const outcomes = await Promise.allSettled([divide([1]), divide([0])]);
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
     expect(await divide([1])).toEqual([['1']]);
+  });
+
+  it('compact() goes on until nobody may see what rows held before, or says that somebody still may', async () => {
+    const location = await freshDatabase('postgres');
+    const patient = await openStore({ location, lockTimeoutMs: 20_000 });
+    onTestFinished(() => patient.close());
+    const impatient = await openStore({ location, lockTimeoutMs: 100 });
+    onTestFinished(() => impatient.close());
+    await patient.migrate();
+    await patient.tx((tx) => addRow(tx, 'was-here'));
+    const reader = new pg.Client({ connectionString: location });
+    await reader.connect();
+    await reader.query('BEGIN ISOLATION LEVEL REPEATABLE READ');
+    await reader.query('SELECT 1');
+    await patient.tx(({ db, tables: { usage } }) => db.delete(usage));
+    const isThere = async () => (await readTableFiles(location, ['usage'])).includes('was-here');
+    await expect(impatient.compact(['usage'])).rejects.toThrow('still sees what rows held before');
+    expect(await isThere()).toBe(true);
+    const compacted = patient.compact(['usage']);
+    await sleep(200);
+    await reader.end();
+    await compacted;
+    expect(await isThere()).toBe(false);
   });
 
   it('reports a backend that ends within a transaction as unavailable, keeps nothing of it, and goes on', async () => {
