@@ -128,12 +128,19 @@ describe.skipIf(!url)(`the store on PostgreSQL${url ? '' : ` [skipped: ${missing
     });
     await holder.tx((tx) => addRow(tx, 'wanted'));
     let letGo = () => {};
-    const held = holder.tx(async (tx) => {
-      await touchRow(tx, 'wanted');
-      await new Promise<void>((resolve) => {
-        letGo = resolve;
-      });
+    const until = new Promise<void>((resolve) => {
+      letGo = resolve;
     });
+    let held: Promise<void> | undefined;
+    await new Promise<void>((hasLock, fail) => {
+      held = holder.tx(async (tx) => {
+        await touchRow(tx, 'wanted');
+        hasLock();
+        await until;
+      });
+      held.catch(fail);
+    });
+    onTestFinished(letGo);
     const waiting = Array.from({ length: 12 }, () => failureOf(store.tx((tx) => touchRow(tx, 'wanted'))));
     expect(await rowIds(store)).toEqual(['wanted']);
     expect(new Set(await Promise.all(waiting))).toEqual(new Set(['unavailable']));
