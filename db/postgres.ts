@@ -154,19 +154,19 @@ async function compactTables(location: string, lockTimeoutMs: number, names: rea
   });
   client.on('error', () => {});
   await client.connect();
-  const deadline = performance.now() + lockTimeoutMs;
+  const pauses = Math.ceil(lockTimeoutMs / COMPACTION_PAUSE_MS);
   try {
-    for (const name of names)
-      while ((await rewriteTable(client, getTableName(tables[name]))) > 0) {
-        if (performance.now() > deadline)
-          throw new StoreError(
-            'unavailable',
-            'Cannot compact: a transaction still sees what rows held before',
-          );
-        await sleep(COMPACTION_PAUSE_MS);
-      }
+    for (const name of names) await rewriteWhole(client, getTableName(tables[name]), pauses);
   } finally {
     await client.end();
+  }
+}
+
+async function rewriteWhole(client: pg.Client, table: string, pausesMax: number) {
+  for (let pauses = 0; (await rewriteTable(client, table)) > 0; pauses++) {
+    if (pauses >= pausesMax)
+      throw new StoreError('unavailable', 'Cannot compact: a transaction still sees what rows held before');
+    await sleep(COMPACTION_PAUSE_MS);
   }
 }
 

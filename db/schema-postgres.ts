@@ -34,4 +34,6 @@ export const {
   statusLists,
   operatorSessions,
   signInLinks,
+  panelTokens,
+  panelIssuers,
 } = buildTables(pgKit);

@@ -13,6 +13,7 @@ import { m2mTokensTable } from './tables/m2m-tokens.ts';
 import { machineScopesTable } from './tables/machine-scopes.ts';
 import { machinesTable } from './tables/machines.ts';
 import { operatorSessionsTable, signInLinksTable } from './tables/operator-sessions.ts';
+import { panelIssuersTable, panelTokensTable } from './tables/panel-tokens.ts';
 import { secretKeysTable } from './tables/secret-keys.ts';
 import { secretsTable } from './tables/secrets.ts';
 import { signingKeysTable } from './tables/signing-keys.ts';
@@ -56,6 +57,8 @@ export function buildTables(k: Kit) {
     statusLists: statusListsTable(k),
     operatorSessions: operatorSessionsTable(k),
     signInLinks: signInLinksTable(k),
+    panelTokens: panelTokensTable(k),
+    panelIssuers: panelIssuersTable(k),
   };
 }
 

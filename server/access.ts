@@ -1,7 +1,7 @@
 import type { Principal, Role } from './deps.ts';
 
-/** Whom a procedure lets in: secret keys by role, machines by their own secret. */
-export type Who = Role | 'machine';
+/** Whom a procedure lets in: secret keys by role, machines by their own secret, end users by a panel token or session. */
+export type Who = Role | 'machine' | 'end_user';
 
 const ADMIN: readonly Who[] = ['admin'];
 const READERS: readonly Who[] = ['admin', 'read'];
@@ -11,6 +11,8 @@ const TOKEN_READERS: readonly Who[] = ['admin', 'issuer', 'read', 'machine'];
 const TOKEN_REVOKERS: readonly Who[] = ['admin', 'issuer', 'machine'];
 const VERIFIERS: readonly Who[] = ['admin', 'verify', 'machine'];
 const KEYS: readonly Who[] = ['admin', 'issuer', 'interaction', 'read', 'verify'];
+const HOSTS: readonly Who[] = ['admin', 'issuer', 'interaction'];
+const END_USERS: readonly Who[] = ['end_user'];
 const FOLLOWERS: readonly Who[] = ['admin', 'read', 'verify', 'machine'];
 
 /**
@@ -66,6 +68,19 @@ export const ACCESS = {
   'keyPolicies.list': ISSUERS_AND_READERS,
   'keyPolicies.update': ADMIN,
   'keyPolicies.delete': ADMIN,
+  'panelTokens.create': HOSTS,
+  'panelIssuers.create': ADMIN,
+  'panelIssuers.list': READERS,
+  'panelIssuers.delete': ADMIN,
+  // Which of these an end user may call is their panel's to say; the domain sees to that.
+  'panelKeys.options': END_USERS,
+  'panelKeys.list': END_USERS,
+  'panelKeys.create': END_USERS,
+  'panelKeys.update': END_USERS,
+  'panelKeys.rotate': END_USERS,
+  'panelKeys.completeRotation': END_USERS,
+  'panelKeys.revoke': END_USERS,
+  'panelKeys.usage': END_USERS,
   'subjects.get': ISSUERS_AND_READERS,
   'subjects.list': ISSUERS_AND_READERS,
   'subjects.set': ISSUERS,
@@ -127,6 +142,8 @@ export function mayCall(principal: Principal, path: string): boolean {
       return who.includes(principal.role);
     case 'machine':
       return who.includes('machine');
+    case 'end_user':
+      return who.includes('end_user');
     case 'system':
       return false;
   }

@@ -1,7 +1,10 @@
-import { mayCall } from './access.ts';
+import { mayCall, whoMayCall } from './access.ts';
 import type { Caller, Deps, Principal } from './deps.ts';
 import { findSession } from './domain/operator-sessions.ts';
+import { findSessionUser } from './domain/panel-issuers.ts';
+import { findPanelToken, isPanelToken } from './domain/panel-tokens.ts';
 import { type Address, findCaller, type Presented } from './domain/secrets.ts';
+import { countCaller } from './domain/usage.ts';
 import { CountersignError } from './errors.ts';
 
 /** RFC 6750, section 2.1; the scheme's name is matched in any case (RFC 9110, section 11.1). */
@@ -32,14 +35,12 @@ export const presentedBy = ({ authorization, address }: RequestContext): Present
 /** The caller behind an `Authorization` header, if it may call the procedure; throws `unauthenticated` or `forbidden`. */
 export async function authenticate(request: RequestContext, path: string): Promise<Caller> {
   const { deps, requestId } = request;
-  const { value, address } = presentedBy(request);
-  if (value === null && request.session !== undefined)
+  const presented = presentedBy(request);
+  if (presented.value === null && request.session !== undefined)
     return authenticateSession(request, request.session, path);
-  const principal = value === null ? null : await findCaller(deps, value, address);
-  const authorized = authorize(principal, path, value !== null);
+  const authorized = authorize(await findPrincipal(deps, presented, path), path, presented.value !== null);
   // Verifying counts its caller itself, once for each credential.
-  if (authorized.kind !== 'system' && !path.startsWith('credentials.'))
-    deps.usage.count(authorized.kind, authorized.id, true, deps.now());
+  if (!path.startsWith('credentials.')) countCaller(deps.usage, authorized, deps.now());
   return { principal: authorized, requestId };
 }
 
@@ -53,20 +54,46 @@ async function authenticateSession(
   return { principal: authorize(found.principal, path, true), requestId };
 }
 
+/** An application's own session tokens are looked at where they may count, and nowhere else. */
+async function findPrincipal(
+  deps: Deps,
+  { value, address }: Presented,
+  path: string,
+): Promise<Principal | null> {
+  if (value === null) return null;
+  if (isPanelToken(value)) return findPanelToken(deps, value);
+  const caller = await findCaller(deps, value, address);
+  return caller ?? (isForEndUsers(path) ? findSessionUser(deps, value) : null);
+}
+
+const isForEndUsers = (path: string) => whoMayCall(path).includes('end_user');
+
 /** The same judgement on a principal that was read together with what it asks about. */
 export function authorize(principal: Principal | null, path: string, presented: boolean): Principal {
   if (!principal) {
+    const wanted = isForEndUsers(path)
+      ? 'panel token, or session token of a trusted issuer'
+      : 'secret key or machine secret key';
     throw new CountersignError(
       'unauthenticated',
       presented
-        ? "The credential in the 'Authorization' header is not a live secret key or machine secret key"
-        : "Wanted the header 'Authorization: Bearer' with a secret key or machine secret key, found none",
+        ? `The credential in the 'Authorization' header is not a live ${wanted}`
+        : `Wanted the header 'Authorization: Bearer' with a ${wanted}, found none`,
     );
   }
-  if (!mayCall(principal, path)) {
-    const who =
-      principal.kind === 'secret_key' ? `A secret key with the role '${principal.role}'` : 'A machine';
-    throw new CountersignError('forbidden', `${who} may not call '${path}'`);
-  }
+  if (!mayCall(principal, path))
+    throw new CountersignError('forbidden', `${nameOf(principal)} may not call '${path}'`);
   return principal;
+}
+
+function nameOf(principal: Principal): string {
+  switch (principal.kind) {
+    case 'secret_key':
+      return `A secret key with the role '${principal.role}'`;
+    case 'end_user':
+      return 'An end user';
+    case 'machine':
+    case 'system':
+      return 'A machine';
+  }
 }

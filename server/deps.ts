@@ -1,8 +1,10 @@
 import type { Store } from '../db/store.ts';
 import type { Keyring } from './crypto/keyring.ts';
+import type { ForeignKeys } from './domain/foreign-keys.ts';
 import type { KeyShapes } from './domain/key-shapes.ts';
 import type { M2mTokenCounter } from './domain/m2m-token-counts.ts';
 import type { MintedPool } from './domain/m2m-token-pool.ts';
+import type { PanelAction } from './domain/panel-tokens.ts';
 import type { Signer } from './domain/signing-keys.ts';
 import type { StatusIndexes } from './domain/status-indexes.ts';
 import type { StatusLists } from './domain/status-lists.ts';
@@ -31,6 +33,7 @@ export interface Deps {
   readonly shapes: KeyShapes;
   readonly limits: Limits;
   readonly outbound: Outbound;
+  readonly foreignKeys: ForeignKeys;
   readonly observer: Observer;
   /** Says that something may be due for a job. Never waits, never throws. */
   readonly wake: (job: 'revocation-webhooks') => void;
@@ -48,7 +51,21 @@ export type Role = 'admin' | 'issuer' | 'interaction' | 'read' | 'verify';
 export type Principal =
   | { kind: 'secret_key'; id: string; role: Role }
   | { kind: 'machine'; id: string; secretId: string; mayVerify: boolean }
+  | EndUser
   | { kind: 'system'; id: string };
+
+/** Somebody in front of a panel: what an application, or its issuer, says they may do with the API keys of a subject. */
+export interface EndUser {
+  kind: 'end_user';
+  /** Who it is: the subject itself, or a member of it. */
+  id: string;
+  subject: string;
+  actions: readonly PanelAction[];
+  /** The scopes they may give a key; null for those its policy allows. */
+  scopeCeiling: readonly string[] | null;
+  /** What keys are created under; null for the default policy, if there is one. */
+  policyId: string | null;
+}
 
 /** A principal, and the request it makes. */
 export interface Caller {

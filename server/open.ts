@@ -6,6 +6,7 @@ import { type Config, isLoopback } from './config.ts';
 import { PREFIXES, parseValue } from './crypto/format.ts';
 import { newValue } from './crypto/hashing.ts';
 import type { Deps } from './deps.ts';
+import { createForeignKeys } from './domain/foreign-keys.ts';
 import {
   assertMayOpen,
   type InstallationOptions,
@@ -89,6 +90,10 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       now: clock.now,
       logger,
     });
+    const outbound = createOutbound({
+      allowLoopbackHttp: isOnLoopback(config),
+      allowSubnets: config.webhookAllowSubnets,
+    });
     const deps: Deps = {
       store,
       keyring: installed.keyring,
@@ -104,10 +109,8 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       statusLists: createStatusLists(),
       shapes: createKeyShapes(store),
       limits,
-      outbound: createOutbound({
-        allowLoopbackHttp: isOnLoopback(config),
-        allowSubnets: config.webhookAllowSubnets,
-      }),
+      outbound,
+      foreignKeys: createForeignKeys(outbound, clock.now),
       observer: metrics,
       wake,
     };

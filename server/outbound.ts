@@ -13,10 +13,16 @@ export interface OutboundResponse {
 }
 
 export interface Outbound {
-  /** Why a webhook may not be sent to this URL, as "wanted …, found …", or null as far as the URL itself tells. */
-  refusal(url: string): string | null;
+  /** Why this URL may not be sent to, as "wanted …, found …", or null as far as the URL itself tells. */
+  refusal(url: string, purpose?: 'webhook' | 'document'): string | null;
   /** Posts a body; throws `OutboundError` when no answer came. Follows no redirects. */
   post(url: string, headers: Record<string, string>, body: string): Promise<OutboundResponse>;
+  /**
+   * Gets a document whole, from a public address or, while `PUBLIC_URL` is loopback, from this host; subnets that
+   * webhooks may go to are none of it (threats.md, outgoing requests). Throws `OutboundError` for another answer than 200,
+   * one that is longer, or none. Follows no redirects.
+   */
+  get(url: string, bytesMax: number): Promise<string>;
   close(): Promise<void>;
 }
 
@@ -44,6 +50,8 @@ export type Resolve = (hostname: string) => Promise<LookupAddress[]>;
 const CONNECT_TIMEOUT_MS = 5_000;
 /** Standard Webhooks 1.0.0 asks for 15 to 30 s. */
 const TOTAL_TIMEOUT_MS = 15_000;
+/** Somebody waits for a document: what is asked for with it is answered after. */
+const DOCUMENT_TIMEOUT_MS = 5_000;
 /** Of a longer answer no more is read, at the price of its connection. */
 const ANSWER_BYTES_MAX = 4096;
 const RETRY_AFTER_LENGTH_MAX = 64;
@@ -54,19 +62,24 @@ const WEB_PORTS = ['', '80', '443'];
 export function createOutbound(options: OutboundOptions): Outbound {
   const { allowLoopbackHttp, allowSubnets = [], connectTimeoutMs = CONNECT_TIMEOUT_MS } = options;
   const totalTimeoutMs = options.totalTimeoutMs ?? TOTAL_TIMEOUT_MS;
-  const rules: Rules = {
-    kindOf: createAddressGuard({ allowLoopback: allowLoopbackHttp, allowSubnets }),
+  const rulesWith = (subnets: readonly string[]): Rules => ({
+    kindOf: createAddressGuard({ allowLoopback: allowLoopbackHttp, allowSubnets: subnets }),
     allowLoopbackHttp,
-    hasOpenSubnets: allowSubnets.length > 0,
-  };
-  const agent = new Agent({
-    connect: guardedConnector(rules, options.resolve ?? resolveBySystem, connectTimeoutMs),
-    headersTimeout: totalTimeoutMs,
-    bodyTimeout: totalTimeoutMs,
+    hasOpenSubnets: subnets.length > 0,
   });
+  const agentBy = (rules: Rules) =>
+    new Agent({
+      connect: guardedConnector(rules, options.resolve ?? resolveBySystem, connectTimeoutMs),
+      headersTimeout: totalTimeoutMs,
+      bodyTimeout: totalTimeoutMs,
+    });
+  const rules = rulesWith(allowSubnets);
+  const documentRules = rulesWith([]);
+  const agent = agentBy(rules);
+  const documentAgent = agentBy(documentRules);
 
   return {
-    refusal: (url) => refusalOf(url, rules),
+    refusal: (url, purpose = 'webhook') => refusalOf(url, purpose === 'webhook' ? rules : documentRules),
     async post(url, headers, body) {
       const refused = refusalOf(url, rules);
       if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
@@ -83,7 +96,26 @@ export function createOutbound(options: OutboundOptions): Outbound {
         throw new OutboundError(describe(error, { connectTimeoutMs, totalTimeoutMs }), { cause: error });
       }
     },
-    close: () => agent.close(),
+    async get(url, bytesMax) {
+      const refused = refusalOf(url, documentRules);
+      if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
+      const signal = AbortSignal.timeout(Math.min(totalTimeoutMs, DOCUMENT_TIMEOUT_MS));
+      try {
+        const { statusCode, body } = await request(url, { dispatcher: documentAgent, signal });
+        if (statusCode !== 200) {
+          body.destroy();
+          throw new OutboundError(`Wanted the status 200, found ${statusCode}`);
+        }
+        return await wholeOf(body, bytesMax);
+      } catch (error) {
+        if (error instanceof OutboundError) throw error;
+        const limits = { connectTimeoutMs, totalTimeoutMs: DOCUMENT_TIMEOUT_MS };
+        throw new OutboundError(describe(error, limits), { cause: error });
+      }
+    },
+    async close() {
+      await Promise.all([agent.close(), documentAgent.close()]);
+    },
   };
 }
 
@@ -103,6 +135,17 @@ async function beginningOf(body: Dispatcher.ResponseData['body']): Promise<strin
   const beginning = Buffer.concat(chunks).subarray(0, ANSWER_BYTES_MAX).toString();
   // PostgreSQL has no NUL in text.
   return beginning.replaceAll('\0', '\ufffd');
+}
+
+async function wholeOf(body: Dispatcher.ResponseData['body'], bytesMax: number): Promise<string> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  for await (const chunk of body) {
+    chunks.push(chunk);
+    bytes += chunk.length;
+    if (bytes > bytesMax) throw new OutboundError(`Wanted at most ${bytesMax} bytes, found more`);
+  }
+  return Buffer.concat(chunks).toString();
 }
 
 interface Rules {

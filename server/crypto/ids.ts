@@ -7,7 +7,19 @@ const KSUID_EPOCH_SECONDS = 1_400_000_000;
 
 /** An id of 27 base62 characters as Clerk's machines have them, sorted by second of creation. */
 export function sortableId(
-  prefix: 'mch_' | 'evt_' | 'ep_' | 'dlv_' | 'sec_' | 'key_' | 'kp_' | 'sl_' | 'ses_' | 'csl_',
+  prefix:
+    | 'mch_'
+    | 'evt_'
+    | 'ep_'
+    | 'dlv_'
+    | 'sec_'
+    | 'key_'
+    | 'kp_'
+    | 'sl_'
+    | 'ses_'
+    | 'csl_'
+    | 'pnl_'
+    | 'pis_',
   now: number,
 ): string {
   const seconds = BigInt(Math.floor(now / 1000) - KSUID_EPOCH_SECONDS);

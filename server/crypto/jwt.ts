@@ -5,16 +5,23 @@ import {
   type CompactJWSHeaderParameters,
   type CompactVerifyResult,
   compactVerify,
+  createLocalJWKSet,
   errors,
   exportJWK,
   generateKeyPair,
   importJWK,
   type JWK,
+  jwtVerify,
 } from 'jose';
 import type { CredentialKind } from './format.ts';
 
 export const SIGNING_ALGS = ['RS256', 'ES256', 'EdDSA'] as const;
 export type SigningAlg = (typeof SIGNING_ALGS)[number];
+
+/** How far another's clock may be off. */
+const CLOCK_TOLERANCE_SECONDS = 5;
+
+export type { JWK };
 
 type Key = Awaited<ReturnType<typeof importJWK>>;
 
@@ -156,6 +163,47 @@ export async function verifyM2mJwt(
   const { kid } = protectedHeader;
   if (iss !== issuer || typeof jti !== 'string' || typeof sub !== 'string' || kid === undefined) return null;
   return { kid, jti, sub };
+}
+
+/** The claims of somebody else's JWT, and when its header says what it is, that. */
+export interface ForeignJwt {
+  typ: string | undefined;
+  claims: Record<string, unknown>;
+}
+
+/** Signature, issuer and time of a JWT by a set of somebody else's keys; null where one of them does not fit. */
+export async function verifyForeignJwt(
+  jwt: string,
+  issuer: string,
+  jwks: { keys: JWK[] },
+  now: number,
+): Promise<ForeignJwt | null> {
+  if (!endsCanonically(jwt)) return null;
+  try {
+    const { payload, protectedHeader } = await jwtVerify(jwt, createLocalJWKSet(jwks), {
+      algorithms: [...SIGNING_ALGS],
+      issuer,
+      currentDate: new Date(now),
+      clockTolerance: CLOCK_TOLERANCE_SECONDS,
+      requiredClaims: ['exp', 'iat', 'sub'],
+    });
+    return { typ: protectedHeader.typ, claims: payload };
+  } catch (error) {
+    if (error instanceof errors.JOSEError) return null;
+    throw error;
+  }
+}
+
+/** The key that a JWT names, before anything is checked; null where it names none. */
+export function keyIdOf(jwt: string): string | null {
+  const kid = decodeObject(jwt.split('.', 1)[0] ?? '')?.['kid'];
+  return typeof kid === 'string' ? kid : null;
+}
+
+/** Who a JWT says issued it, before anything is checked; null where it says nothing. */
+export function issuerOf(jwt: string): string | null {
+  const iss = decodeObject(jwt.split('.', 2)[1] ?? '')?.['iss'];
+  return typeof iss === 'string' ? iss : null;
 }
 
 async function verifySignature(

@@ -57,7 +57,7 @@ import {
   scopes,
   subject,
 } from './fields.ts';
-import { create, idempotencyInput } from './idempotency.ts';
+import { type Creation, create, idempotencyInput } from './idempotency.ts';
 import {
   assertExpiryAllowed,
   assertScopesAllowed,
@@ -168,6 +168,21 @@ export const createApiKeyInput = z.strictObject({
   ...idempotencyInput,
 });
 
+/** What holds where no policy applies; a policy says all of it itself. */
+interface WithoutPolicy {
+  ttlSecondsMax: number;
+  /** Live keys of the subject, whatever they were created under. */
+  liveKeysMax: number;
+}
+
+/** How a key comes to be created: by which procedure, and within what. */
+export interface KeyCreation {
+  procedure: Creation['procedure'];
+  withoutPolicy: WithoutPolicy | null;
+}
+
+const BY_APPLICATION: KeyCreation = { procedure: 'apiKeys.create', withoutPolicy: null };
+
 /**
  * Creates an API key; its value is answered this once. Its policy says what it begins with, which scopes it may have, and
  * what it is given where nothing else is asked for. Without an expiry it is given the policy's default lifetime, or else
@@ -180,14 +195,17 @@ export async function createApiKey(
   deps: Deps,
   caller: Caller,
   input: z.output<typeof createApiKeyInput>,
+  { procedure, withoutPolicy }: KeyCreation = BY_APPLICATION,
 ): Promise<ApiKey & { secret?: string }> {
   const now = deps.now();
-  return create(deps, caller, { procedure: 'apiKeys.create', input }, async (tx) => {
+  return create(deps, caller, { procedure, input }, async (tx) => {
     await lockSubject(deps, tx, input.subject);
     const policy = await policyForNewKey(deps, tx, input.policyId);
+    const bounds = policy ? null : withoutPolicy;
     const credits = newCredits(input, policy);
-    const row = { ...newRow(input, policy, now), has_credits: credits !== null };
+    const row = { ...newRow(input, policy, bounds, now), has_credits: credits !== null };
     await freeNameOfExpired(tx, row, now);
+    if (bounds) await assertRoomWithin(tx, bounds, row.subject, now);
     await assertRoomUnder(tx, policy, row.subject, now);
     const inserted = await tx.db.insert(tx.tables.apiKeys).values(row).onConflictDoNothing().returning();
     if (inserted.length === 0) throw nameTaken(row);
@@ -204,7 +222,12 @@ export async function createApiKey(
 
 type CreateInput = z.output<typeof createApiKeyInput>;
 
-function newRow(input: CreateInput, policy: KeyPolicyRow | null, now: number): ApiKeyRow {
+function newRow(
+  input: CreateInput,
+  policy: KeyPolicyRow | null,
+  bounds: WithoutPolicy | null,
+  now: number,
+): ApiKeyRow {
   assertScopesAllowed(policy, input.scopes);
   const limit = input.rateLimit === undefined && policy ? rateLimitOf(policy) : input.rateLimit;
   return {
@@ -223,7 +246,7 @@ function newRow(input: CreateInput, policy: KeyPolicyRow | null, now: number): A
     allowed_cidrs: input.allowedCidrs ?? null,
     ...rotationPolicyColumns(input.rotation ?? null),
     enabled: true,
-    expires_at: newExpiry(input, policy, now),
+    expires_at: bounds ? expiryWithin(bounds, input, now) : newExpiry(input, policy, now),
     revoked_at: null,
     revocation_reason: null,
     revocation_note: null,
@@ -245,6 +268,28 @@ function newExpiry(input: CreateInput, policy: KeyPolicyRow | null, now: number)
   return expiresAt;
 }
 
+/** Without one asked for it is the latest; never is later than any. */
+function expiryWithin({ ttlSecondsMax }: WithoutPolicy, input: CreateInput, now: number): number {
+  const latest = now + ttlSecondsMax * 1000;
+  if (input.expiresAt === undefined && input.ttlSeconds === undefined) return latest;
+  const expiresAt = expiryOf('API key', now, input);
+  if (expiresAt !== null && expiresAt <= latest) return expiresAt;
+  throw new CountersignError(
+    'invalid_input',
+    `Cannot save API key: 'expiresAt' must be at most ${latest} where no key policy allows more, got ${expiresAt}`,
+    { field: 'expiresAt' },
+  );
+}
+
+/** As `assertRoomUnder`. */
+async function assertRoomWithin(tx: Rows, { liveKeysMax }: WithoutPolicy, subject: string, now: number) {
+  if ((await countLiveKeys(tx, null, subject, now)) < liveKeysMax) return;
+  throw new CountersignError(
+    'limit_reached',
+    `Cannot save API key: '${subject}' may have at most ${liveKeysMax} live ones`,
+  );
+}
+
 /**
  * Throws `limit_reached` where a subject has as many live keys under a policy as it may. The subject must be locked: then
  * nobody makes or revives another of its keys meanwhile.
@@ -258,10 +303,13 @@ async function assertRoomUnder(tx: Rows, policy: KeyPolicyRow | null, subject: s
   );
 }
 
-/** Only keys that were live when last written have a live name, and those are all that an index finds of a subject. */
+/**
+ * Only keys that were live when last written have a live name, and those are all that an index finds of a subject.
+ * Without a policy, all of them are counted.
+ */
 export async function countLiveKeys(
   { db, tables: { apiKeys } }: Rows,
-  policyId: string,
+  policyId: string | null,
   subject: string,
   now: number,
 ): Promise<number> {
@@ -272,7 +320,7 @@ export async function countLiveKeys(
       and(
         eq(apiKeys.subject, subject),
         gt(apiKeys.live_name, ''),
-        eq(apiKeys.policy_id, policyId),
+        policyId === null ? undefined : eq(apiKeys.policy_id, policyId),
         or(isNull(apiKeys.expires_at), gt(apiKeys.expires_at, now)),
       ),
     );
@@ -358,6 +406,8 @@ export const listApiKeysInput = z.strictObject({
     .regex(/^[a-z0-9_]*_[0-9A-Za-z]{3,}$/, 'wanted a prefix and at least 3 characters after it')
     .optional(),
   state: z.enum(API_KEY_STATES).optional(),
+  /** Whether it was revoked or has expired. */
+  ended: z.boolean().optional(),
   direction: z.enum(['ascending', 'descending']).default('descending'),
   ...pageInput,
 });
@@ -450,7 +500,14 @@ function filterOf(rows: Rows, input: ListApiKeysInput, now: number): SQL | undef
       : undefined,
     input.query === undefined ? undefined : containsText(apiKeys.name, input.query),
     input.state === undefined ? undefined : isInState(rows, input.state, now),
+    input.ended === undefined ? undefined : hasEnded(rows, input.ended, now),
   );
+}
+
+function hasEnded({ tables: { apiKeys } }: Rows, ended: boolean, now: number): SQL | undefined {
+  return ended
+    ? or(isNotNull(apiKeys.revoked_at), lte(apiKeys.expires_at, now))
+    : and(isNull(apiKeys.revoked_at), or(isNull(apiKeys.expires_at), gt(apiKeys.expires_at, now)));
 }
 
 /** Equality that no index answers: SQLite would rather walk every key in the table of that name than the candidates. */
@@ -944,7 +1001,8 @@ function eventOf(row: ApiKeyRow, more: Record<string, unknown> = {}) {
   return { objectId: row.id, subject: row.subject, data: { name: row.name, ...more } };
 }
 
-const apiKeyNotFound = (id: string) => new CountersignError('not_found', `No API key has the id '${id}'`);
+export const apiKeyNotFound = (id: string) =>
+  new CountersignError('not_found', `No API key has the id '${id}'`);
 
 export const nameTaken = (row: Pick<ApiKeyRow, 'name' | 'subject'>) =>
   new CountersignError('name_taken', `Another live API key of '${row.subject}' is called '${row.name}'`, {

@@ -9,6 +9,7 @@ import { type Found, type Read, readJwt, readKey, readToken } from './credential
 import { spendCredits } from './credits.ts';
 import { credential, machineId, scopes } from './fields.ts';
 import { BOOTSTRAP_KEY, couldBeCaller, findCaller, hasExpired, type Presented } from './secrets.ts';
+import { countCaller } from './usage.ts';
 
 const KINDS = ['m2m_token', 'api_key', 'oauth_token'] as const satisfies CredentialKind[];
 
@@ -314,5 +315,5 @@ function count(deps: Deps, caller: Principal, found: Found | null, outcome: Veri
     const { kind, id, subject } = found.valid;
     deps.usage.count(kind, id, outcome.valid, now, kind === 'api_key' ? subject : undefined);
   }
-  if (caller.kind !== 'system') deps.usage.count(caller.kind, caller.id, true, now);
+  countCaller(deps.usage, caller, now);
 }

@@ -292,6 +292,24 @@ export const EVENT_TYPES = {
     payload: { name: 'string' },
     example: { objectId: 'kp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'standard' },
   },
+  'panel_issuer.created': {
+    when: "An application's own session tokens let its users manage their API keys from now on",
+    payload: { issuer: 'string' },
+    example: {
+      objectId: 'pis_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      issuer: 'https://login.example.com',
+    },
+  },
+  'panel_issuer.deleted': {
+    when: "An application's session tokens let nobody in any more",
+    payload: { issuer: 'string' },
+    example: {
+      objectId: 'pis_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      issuer: 'https://login.example.com',
+    },
+  },
   'api_keys.imported': {
     when: 'API keys were imported by their hashes, or what imported values look like was registered',
     payload: { count: 'number', shapes: 'number' },

@@ -221,6 +221,18 @@ export async function policyForNewKey(
   throw new CountersignError('not_found', `No key policy has the id '${id}'`, { field: 'policyId' });
 }
 
+/** The same as it is at the moment, for those who create nothing yet. */
+export async function policyOffered(
+  { store: { read } }: Deps,
+  id: string | null,
+): Promise<KeyPolicyRow | null> {
+  const { keyPolicies } = read.tables;
+  const wanted = id === null ? sql`${keyPolicies.is_default}` : eq(keyPolicies.id, id);
+  const [policy] = await read.db.select().from(keyPolicies).where(wanted);
+  if (!policy && id !== null) throw keyPolicyNotFound(id);
+  return policy ?? null;
+}
+
 /**
  * Which one is the default is looked up first, and then whether it still is: PostgreSQL answers a locking read that had to
  * wait for a change with the rows it had found before, so that of two defaults, old and new, it would find neither.

@@ -1,4 +1,5 @@
 /** Rotation: an owner is given a new value while the one before is accepted for a chosen time, or ends at once. */
+import { and, eq, gt, inArray, isNull } from 'drizzle-orm';
 import { z } from 'zod';
 import type { Rows } from '../../db/store.ts';
 import type { Deps } from '../deps.ts';
@@ -132,6 +133,28 @@ export async function newestSecretId(
 
 /** Only rotation and its policy give a secret an expiry, and its HMAC covers that: no writer to the database can turn the two round. */
 const isNewest = (row: SecretRow) => row.expires_at === null;
+
+/** Until when values before are accepted too, of those owners of one kind of whom one is. */
+export async function overlapsOf(
+  { db, tables: { secrets } }: Rows,
+  kind: NewSecret['owner']['kind'],
+  ownerIds: readonly string[],
+  now: number,
+): Promise<Map<string, number>> {
+  if (ownerIds.length === 0) return new Map();
+  const before = await db
+    .select({ ownerId: secrets.owner_id, expiresAt: secrets.expires_at })
+    .from(secrets)
+    .where(
+      and(
+        eq(secrets.owner_kind, kind),
+        inArray(secrets.owner_id, [...ownerIds]),
+        isNull(secrets.revoked_at),
+        gt(secrets.expires_at, now),
+      ),
+    );
+  return new Map(before.map(({ ownerId, expiresAt }) => [ownerId, expiresAt ?? now]));
+}
 
 async function overlapOf(tx: Rows, deps: Deps, owner: NewSecret['owner']) {
   const live = await liveSecrets(tx, deps, owner);

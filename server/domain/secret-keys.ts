@@ -13,6 +13,7 @@ import { cidrs, expiryInput, expiryOf, name, secretKeyId } from './fields.ts';
 import { create, idempotencyInput } from './idempotency.ts';
 import { endSessionsOf } from './operator-sessions.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
+import { endPanelTokensOf } from './panel-tokens.ts';
 import {
   cancelOverlap,
   completeOverlap,
@@ -208,6 +209,7 @@ export async function revokeSecretKey(
       await tx.db.update(secretKeys).set({ revoked_at: now, mac }).where(eq(secretKeys.id, id));
       await revokeSecrets(tx, deps, { kind: 'secret_key', id });
       await endSessionsOf(tx, id);
+      await endPanelTokensOf(tx, id);
       return {
         result: toSecretKey(row, start, now),
         event: { type: 'secret_key.revoked', ...eventOf(row) },
@@ -245,7 +247,10 @@ export async function rotateSecretKey(
       );
       const { compromised } = options;
       // Whoever had the value may have signed in with it.
-      if (compromised) await endSessionsOf(tx, id);
+      if (compromised) {
+        await endSessionsOf(tx, id);
+        await endPanelTokensOf(tx, id);
+      }
       const { previousExpiresAt } = rotated;
       const { data, ...event } = eventOf(row);
       return {

@@ -2,6 +2,7 @@
 import { and, eq, isNull, lt, or, placeholder, sql } from 'drizzle-orm';
 import { statement } from '../../db/statement.ts';
 import type { Rows, Store } from '../../db/store.ts';
+import type { Principal } from '../deps.ts';
 
 export type UsedKind = 'api_key' | 'm2m_token' | 'machine' | 'secret_key';
 
@@ -164,3 +165,8 @@ const touch: Record<UsedKind, ReturnType<typeof touchOf>> = {
   machine: touchOf('machines'),
   secret_key: touchOf('secretKeys'),
 };
+
+/** Counts a call by who makes it: keys and machines are used, people are not. */
+export function countCaller(usage: UsageCounter, { kind, id }: Principal, now: number): void {
+  if (kind === 'secret_key' || kind === 'machine') usage.count(kind, id, true, now);
+}

@@ -10,6 +10,8 @@ import { m2mTokenRoutes } from './m2m-tokens.ts';
 import { machineScopeRoutes } from './machine-scopes.ts';
 import { machineRoutes } from './machines.ts';
 import { signInLinkRoutes } from './operator-sessions.ts';
+import { panelKeyRoutes } from './panel-keys.ts';
+import { panelTokenRoutes } from './panel-tokens.ts';
 import type { Route } from './route.ts';
 import { secretKeyRoutes } from './secret-keys.ts';
 import { signingKeyRoutes } from './signing-keys.ts';
@@ -36,6 +38,8 @@ export const ROUTES: readonly Route[] = [
   ...usageRoutes,
   ...jobRoutes,
   ...signInLinkRoutes,
+  ...panelTokenRoutes,
+  ...panelKeyRoutes,
 ];
 
 /** The rows at one path that the domain answers. */

@@ -10,6 +10,9 @@ import { m2mTokensRouter } from './m2m-tokens.ts';
 import { machineScopesRouter } from './machine-scopes.ts';
 import { machinesRouter } from './machines.ts';
 import { signInLinksRouter } from './operator-sessions.ts';
+import { panelIssuersRouter } from './panel-issuers.ts';
+import { panelKeysRouter } from './panel-keys.ts';
+import { panelTokensRouter } from './panel-tokens.ts';
 import { secretKeysRouter } from './secret-keys.ts';
 import { signingKeysRouter } from './signing-keys.ts';
 import { subjectsRouter } from './subjects.ts';
@@ -34,6 +37,9 @@ export const appRouter = router({
   usage: usageRouter,
   jobs: jobsRouter,
   signInLinks: signInLinksRouter,
+  panelTokens: panelTokensRouter,
+  panelIssuers: panelIssuersRouter,
+  panelKeys: panelKeysRouter,
 });
 
 /** What clients import, as a type only. */

@@ -9,6 +9,7 @@ import { createSecretKey, createSecretKeyInput, revokeSecretKey } from '../../se
 import { call, outcomeOf, PATHS } from '../support/calls.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
 import { allow, newMachine } from '../support/machines.ts';
+import { newPanelToken } from '../support/panels.ts';
 
 const admin = callerWith('admin');
 const ROLES = ['admin', 'issuer', 'interaction', 'read', 'verify'] as const satisfies Role[];
@@ -24,6 +25,7 @@ async function everybody(deps: TestDeps): Promise<[string, string | undefined, W
   const a = await newMachine(deps, 'machine');
   const b = await newMachine(deps, 'machine that may verify', { mayVerify: true });
   people.push([a.id, a.secret, 'machine'], [b.id, b.secret, 'machine']);
+  people.push(['an end user', await newPanelToken(deps, 'user_access'), 'end_user']);
   return [...people, ...(await nobodies(deps))];
 }
 
@@ -121,6 +123,18 @@ const INPUTS: Record<string, unknown> = {
   'keyPolicies.list': {},
   'keyPolicies.update': { id: KEY_POLICY_ID, isDefault: true },
   'keyPolicies.delete': { id: KEY_POLICY_ID },
+  'panelTokens.create': { subject: 'user_access', actions: ['read'] },
+  'panelIssuers.create': { issuer: 'https://login.example', audience: 'app' },
+  'panelIssuers.list': undefined,
+  'panelIssuers.delete': { id: `pis_${'0'.repeat(27)}` },
+  'panelKeys.options': undefined,
+  'panelKeys.list': {},
+  'panelKeys.create': { name: 'made by the test of access' },
+  'panelKeys.update': { id: API_KEY_ID, name: 'renamed' },
+  'panelKeys.rotate': { id: API_KEY_ID },
+  'panelKeys.completeRotation': { id: API_KEY_ID },
+  'panelKeys.revoke': { id: API_KEY_ID },
+  'panelKeys.usage': { id: API_KEY_ID },
   'subjects.get': { id: 'user_access' },
   'subjects.list': {},
   'subjects.set': { id: 'user_access', rateLimit: { count: 1, windowSeconds: 1 } },

@@ -7,6 +7,7 @@ import { listEvents } from '../../server/domain/events.ts';
 import { createKeyPolicy, createKeyPolicyInput } from '../../server/domain/key-policies.ts';
 import { createM2mToken, createM2mTokenInput } from '../../server/domain/m2m-tokens.ts';
 import { setMachineEnabled } from '../../server/domain/machines.ts';
+import { listPanelIssuers } from '../../server/domain/panel-issuers.ts';
 import { createSecretKey, createSecretKeyInput } from '../../server/domain/secret-keys.ts';
 import { createSigningKey } from '../../server/domain/signing-keys.ts';
 import { createWebhookEndpoint, createWebhookEndpointInput } from '../../server/domain/webhook-endpoints.ts';
@@ -14,6 +15,7 @@ import { call, MUTATIONS } from '../support/calls.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
 import { expectChained } from '../support/event-log.ts';
 import { allow, newMachine, type TestMachine } from '../support/machines.ts';
+import { newPanelToken } from '../support/panels.ts';
 
 const admin = callerWith('admin');
 
@@ -26,6 +28,7 @@ interface World {
   keyPolicy: Awaited<ReturnType<typeof createKeyPolicy>>;
   m2mToken: Awaited<ReturnType<typeof createM2mToken>>;
   secretKey: Awaited<ReturnType<typeof createSecretKey>>;
+  panelToken: string | undefined;
   upcomingKey: Awaited<ReturnType<typeof createSigningKey>>;
   webhookEndpoint: Awaited<ReturnType<typeof createWebhookEndpoint>>;
 }
@@ -43,6 +46,7 @@ async function openWorld(dialect: Store['dialect']): Promise<World> {
     keyPolicy: await createKeyPolicy(deps, admin, createKeyPolicyInput.parse({ name: 'standard' })),
     m2mToken: await createM2mToken(deps, from.caller, createM2mTokenInput.parse({})),
     secretKey: await createSecretKey(deps, admin, createSecretKeyInput.parse({ name: 'ci', role: 'read' })),
+    panelToken: await newPanelToken(deps, 'user_1'),
     upcomingKey: await createSigningKey(deps, admin, {}),
     webhookEndpoint: await createWebhookEndpoint(
       deps,
@@ -56,12 +60,20 @@ interface Row {
   /** The type of the event it appends, or null for what is exempt: minting, verifying, and reporting that. */
   event: EventType | null;
   input: (world: World) => unknown;
-  /** Who calls: the machine `from`, or else the first admin key. */
-  by?: 'machine';
+  /** Who calls: the machine `from`, a user in front of a panel, or else the first admin key. */
+  by?: 'machine' | 'end user';
   prepare?: (world: World) => Promise<unknown>;
+  /** Whether a change of a kind that may take something away takes nothing here. */
+  narrowsNothing?: true;
   /** Whether the same call again finds nothing to do. */
   repeatable?: true;
 }
+
+const secretOf = ({ from, panelToken, deps }: World, by: Row['by']) =>
+  by === undefined ? deps.adminKey : by === 'machine' ? from.secret : panelToken;
+
+const newPanelIssuer = ({ deps }: World) =>
+  call(deps, deps.adminKey, 'panelIssuers.create', { issuer: 'https://login.example', audience: 'app' });
 
 const machineOf = ({ to }: World) => ({ id: to.id });
 const apiKeyOf = ({ apiKey }: World) => ({ id: apiKey.id });
@@ -231,6 +243,32 @@ const TABLE: Record<string, Row> = {
     repeatable: true,
   },
   'keyPolicies.delete': { event: 'key_policy.deleted', input: keyPolicyOf },
+  'panelTokens.create': { event: null, input: () => ({ subject: 'user_1', actions: ['read'] }) },
+  'panelIssuers.create': {
+    event: 'panel_issuer.created',
+    input: () => ({ issuer: 'https://login.example', audience: 'app' }),
+  },
+  'panelIssuers.delete': {
+    event: 'panel_issuer.deleted',
+    prepare: newPanelIssuer,
+    input: async ({ deps }: World) => ({ id: (await listPanelIssuers(deps))[0]?.id }),
+  },
+  'panelKeys.create': { event: 'api_key.created', input: () => ({ name: 'own' }), by: 'end user' },
+  'panelKeys.update': {
+    event: 'api_key.updated',
+    input: (world) => ({ ...apiKeyOf(world), name: 'renamed' }),
+    by: 'end user',
+    narrowsNothing: true,
+    repeatable: true,
+  },
+  'panelKeys.rotate': { event: 'api_key.secret_rotated', input: apiKeyOf, by: 'end user' },
+  'panelKeys.completeRotation': {
+    event: 'api_key.secret_rotation_completed',
+    prepare: rotated('apiKeys.rotate', apiKeyOf),
+    input: apiKeyOf,
+    by: 'end user',
+  },
+  'panelKeys.revoke': { event: 'api_key.revoked', input: apiKeyOf, by: 'end user', repeatable: true },
   'subjects.set': {
     event: 'subject.updated',
     input: () => ({ ...subjectOf(), rateLimit: { count: 10, windowSeconds: 60 } }),
@@ -379,17 +417,21 @@ function noting(db: Db, writes: string[]): Db {
   });
 }
 
+/** What writes rows, and no event: these wait behind whatever changes more. */
+const MINTING = ['m2mTokens.create', 'panelTokens.create', 'signInLinks.issue', 'usage.report'];
+
 describe('the table of mutations', () => {
   it('has a row for every mutation of the router, and for nothing else', () => {
     expect(Object.keys(TABLE).sort()).toEqual(MUTATIONS);
   });
 
-  it('exempts minting, verifying and reporting of it, and links that sign in, alone', () => {
+  it('exempts minting, verifying and reporting of it, and what lets people in for a while, alone', () => {
     const exempt = Object.keys(TABLE).filter((path) => TABLE[path]?.event === null);
     expect(exempt.sort()).toEqual([
       'credentials.verify',
       'credentials.verifyBatch',
       'm2mTokens.create',
+      'panelTokens.create',
       'signInLinks.issue',
       'usage.report',
     ]);
@@ -402,8 +444,8 @@ describeOnEachDialect('one event', (dialect) => {
     it(`${path} appends ${wanted}`, async () => {
       const world = await openWorld(dialect);
       await row.prepare?.(world);
-      const secret = row.by === 'machine' ? world.from.secret : world.deps.adminKey;
-      const input = row.input(world);
+      const secret = secretOf(world, row.by);
+      const input = await row.input(world);
       const before = await expectChained(world.deps);
       const { deps, transactions } = watched(world.deps);
 
@@ -412,7 +454,7 @@ describeOnEachDialect('one event', (dialect) => {
       expect(appended.map(({ type }) => type)).toEqual(row.event === null ? [] : [row.event]);
       await expectChained(deps);
       if (row.event === null) {
-        const isWriting = ['m2mTokens.create', 'signInLinks.issue', 'usage.report'].includes(path);
+        const isWriting = MINTING.includes(path);
         expect(transactions.map(({ lane }) => lane)).toEqual(isWriting ? ['minting'] : []);
         return;
       }
@@ -423,7 +465,7 @@ describeOnEachDialect('one event', (dialect) => {
       expect(writes.slice(-3)).toEqual(['update event_head', 'insert events', 'update event_head']);
       expect(writes.filter((write) => write === 'insert events')).toHaveLength(1);
       // What must not verify any more is not kept waiting by what may.
-      expect(lane).toBe(REVOCATIONS.has(row.event) ? 'revocation' : 'normal');
+      expect(lane).toBe(REVOCATIONS.has(row.event) && !row.narrowsNothing ? 'revocation' : 'normal');
       if (!row.repeatable) return;
 
       await call(deps, secret, path, input);

@@ -141,8 +141,10 @@ export async function openTestDeps(
     outbound: {
       refusal: () => null,
       post: () => Promise.reject(new Error('This test sends nothing')),
+      get: () => Promise.reject(new Error('This test fetches nothing')),
       close: () => Promise.resolve(),
     },
+    foreignKeys: { find: () => Promise.reject(new Error('This test fetches nothing')) },
     observer: { verification: () => {} },
     wake: (job) => woken.push(job),
     clock,

@@ -69,6 +69,7 @@ async function open(dialect: Dialect): Promise<Setting> {
         posts.push({ url, headers, body });
         return { body: '', retryAfter: null, ...(await setting.answer()) };
       },
+      get: () => Promise.reject(new Error('This test fetches nothing')),
       close: async () => {},
     },
   };
