@@ -1,9 +1,11 @@
 /** `countersign/express`: protects routes of Express 4 and 5, and of whatever else calls `(request, response, next)`. */
 import type { CredentialKind } from '../server/crypto/format.ts';
 import { CountersignError } from '../server/errors.ts';
+import { type ApiKeysHandlerOptions, createPanelHandler, readWhole } from './panel-handler.ts';
 import { type Auth, createJudge, type ProtectOptions } from './protected-resource.ts';
 import { type ResourceMetadataOptions, resourceMetadata } from './resource-metadata.ts';
 
+export type { ApiKeysHandlerOptions, PanelGrant } from './panel-handler.ts';
 export {
   type Auth,
   type CredentialVerifier,
@@ -86,6 +88,33 @@ export function protectedResourceMetadata(options: ResourceMetadataOptions): Mid
     if (asked !== path || !['GET', 'HEAD'].includes(request.method ?? '')) return next();
     send(response, 200, headers, request.method === 'GET' ? body : undefined);
   };
+}
+
+/**
+ * Answers what `countersign/react` asks, below the path that it is mounted at, as in
+ * `app.use('/api/keys', apiKeysHandler({ resolveSubject }))`. A body that a parser before it read is taken from
+ * `request.body`.
+ */
+export function apiKeysHandler<R extends RequestLike>(options: ApiKeysHandlerOptions<R>): Middleware<R> {
+  const handle = createPanelHandler(options);
+  return (request, response) => {
+    const [path = ''] = (request.originalUrl ?? request.url ?? '').split('?');
+    const header = (name: string) => valuesOf(request, name)[0];
+    const asked = { request, method: request.method ?? '', path, header, body: () => bodyOf(request) };
+    void handle(asked).then(({ status, headers, body }) => send(response, status, headers, body));
+  };
+}
+
+/** As Node and Express have it: a parser may have read it already, or left something there and not read it. */
+interface BodyLike extends AsyncIterable<Uint8Array> {
+  body?: unknown;
+  readableDidRead?: boolean;
+}
+
+async function bodyOf(request: RequestLike): Promise<string> {
+  const { body, readableDidRead } = request as RequestLike & BodyLike;
+  if (body === undefined || readableDidRead === false) return readWhole(request as RequestLike & BodyLike);
+  return typeof body === 'string' ? body : JSON.stringify(body);
 }
 
 function valuesOf({ headers, headersDistinct }: RequestLike, name: string): readonly string[] {

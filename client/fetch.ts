@@ -1,8 +1,10 @@
 /** `countersign/fetch`: protects handlers of `Request` and `Response`, as of Hono, Next.js, Deno, Bun and workers. */
 import type { CredentialKind } from '../server/crypto/format.ts';
+import { type ApiKeysHandlerOptions, createPanelHandler, readWhole } from './panel-handler.ts';
 import { type Answer, type Auth, createJudge, type ProtectOptions } from './protected-resource.ts';
 import { type ResourceMetadataOptions, resourceMetadata } from './resource-metadata.ts';
 
+export type { ApiKeysHandlerOptions, PanelGrant } from './panel-handler.ts';
 export {
   type Auth,
   type CredentialVerifier,
@@ -61,6 +63,26 @@ export function protectedResourceMetadata(
     new URL(url).pathname === path && ['GET', 'HEAD'].includes(method)
       ? new Response(method === 'GET' ? body : null, { headers })
       : null;
+}
+
+/**
+ * Answers what `countersign/react` asks, by POST below any path: a route of all paths below it, as in
+ * `app.post('/api/keys/*', …)` or `app/api/keys/[procedure]/route.ts`.
+ */
+export function apiKeysHandler(
+  options: ApiKeysHandlerOptions<Request>,
+): (request: Request) => Promise<Response> {
+  const handle = createPanelHandler(options);
+  return async (request) =>
+    toResponse(
+      await handle({
+        request,
+        method: request.method,
+        path: new URL(request.url).pathname,
+        header: (name) => request.headers.get(name) ?? undefined,
+        body: async () => (request.body ? readWhole(request.body) : ''),
+      }),
+    );
 }
 
 /** One that came twice is one with a comma, and no credential has both comma and space. */

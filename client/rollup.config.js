@@ -21,6 +21,17 @@ const banner = ({ moduleIds }) => (moduleIds.some((id) => id.includes('@trpc/'))
 
 const output = { dir: 'dist/package', format: 'es', chunkFileNames: '[name].js', banner };
 
+/** Its own look, for whoever imports it. */
+const stylesheet = {
+  name: 'stylesheet',
+  generateBundle() {
+    const source = readFileSync(new URL('./react/panel.css', import.meta.url));
+    this.emitFile({ type: 'asset', fileName: 'panel.css', source });
+  },
+};
+
+const external = /^(node:|lru-cache$|react$|react\/)/;
+
 export default [
   {
     input: {
@@ -29,11 +40,12 @@ export default [
       express: 'dist/client/express.js',
       fetch: 'dist/client/fetch.js',
       m2m: 'dist/client/m2m.js',
+      react: 'dist/client/react/index.js',
       verifier: 'dist/client/verifier.js',
       webhooks: 'dist/client/webhooks.js',
     },
-    external: /^(node:|lru-cache$)/,
-    plugins: [bundledTrpc],
+    external,
+    plugins: [bundledTrpc, stylesheet],
     output,
   },
   {
@@ -43,10 +55,11 @@ export default [
       express: 'dist/client/express.d.ts',
       fetch: 'dist/client/fetch.d.ts',
       m2m: 'dist/client/m2m.d.ts',
+      react: 'dist/client/react/index.d.ts',
       verifier: 'dist/client/verifier.d.ts',
       webhooks: 'dist/client/webhooks.d.ts',
     },
-    external: /^(node:|lru-cache$)/,
+    external,
     plugins: [dts({ includeExternal: ['@trpc/server', 'zod'] })],
     // What several entries share is named as its module, whose name ends in '.d' by then.
     output: { ...output, chunkFileNames: ({ name }) => `${name.replace(/\.d$/, '')}.d.ts` },

@@ -7,6 +7,7 @@ import {
   type ApiKey,
   apiKeyNotFound,
   completeApiKeyRotation,
+  countApiKeys,
   countLiveKeys,
   createApiKey,
   createApiKeyInput,
@@ -95,25 +96,27 @@ function scopesWithin({ scopeCeiling }: EndUser, policy: KeyPolicyRow | null): s
   return scopeCeiling.filter((scope) => allowed?.includes(scope) ?? true);
 }
 
-const { query, ended, limit, cursor } = listApiKeysInput.shape;
+const { query, ended, limit, cursor, offset } = listApiKeysInput.shape;
 
-export const listPanelKeysInput = z.strictObject({ query, ended, limit, cursor });
+export const listPanelKeysInput = z.strictObject({ query, ended, limit, cursor, offset });
 
-/** The subject's API keys, the newest first. */
+/** The subject's API keys, the newest first; `count` is how many there are, at most 10,000. */
 export async function listPanelKeys(
   deps: Deps,
   caller: Caller,
   input: z.output<typeof listPanelKeysInput>,
-): Promise<Page<PanelKey>> {
+): Promise<Page<PanelKey> & { count: number }> {
   const { subject } = endUser(caller, 'read');
-  const page = await listApiKeys(deps, listApiKeysInput.parse({ ...input, subject }));
+  const asked = listApiKeysInput.parse({ ...input, subject });
+  const page = await listApiKeys(deps, asked);
   const overlaps = await overlapsOf(
     deps.store.read,
     'api_key',
     page.data.map(({ id }) => id),
     deps.now(),
   );
-  return { ...page, data: page.data.map((key) => toPanelKey(key, overlaps.get(key.id) ?? null)) };
+  const data = page.data.map((key) => toPanelKey(key, overlaps.get(key.id) ?? null));
+  return { ...page, data, count: await countApiKeys(deps, asked) };
 }
 
 export const createPanelKeyInput = z.strictObject({

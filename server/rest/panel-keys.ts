@@ -72,7 +72,7 @@ export const panelKeyRoutes: readonly Route[] = [
   }),
   route('GET /v1/panel/api_keys', 'panelKeys.list', {
     input: listPanelKeysInput,
-    output: pageOf(panelKeyOutput),
+    output: pageOf(panelKeyOutput).extend({ count }),
     run: ({ deps, caller }, input) => listPanelKeys(deps, caller, input),
   }),
   route('POST /v1/panel/api_keys', 'panelKeys.create', {

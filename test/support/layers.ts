@@ -203,6 +203,7 @@ export const LAYERS: Record<string, Layer> = {
   'server/table': { imports: [] },
   'server/translate': { imports: ['db', 'server/errors', 'server/domain/invalid-input'] },
 
+  'client/react': { imports: ['client', 'server/errors'], types: ['server/trpc/router'] },
   examples: { imports: ['client'] },
   scripts: { imports: ['server/domain/event-types', 'server/errors', 'server/domain/credentials'] },
 };
@@ -223,13 +224,13 @@ const PACKAGES: Record<string, Layer> = {
   '@bull-board/express': { imports: ['workers/queue-board'] },
   ioredis: { imports: ['server/redis'] },
   express: {
-    imports: ['server/app', 'server/console', 'examples/beside-clerk'],
+    imports: ['server/app', 'server/console', 'examples/beside-clerk', 'examples/host-app/application'],
     types: ['server/queue-board'],
   },
+  react: { imports: ['client/console', 'client/react', 'examples/host-app/page'] },
+  'react-dom/*': { imports: ['client/console', 'examples/host-app/page'] },
   ...Object.fromEntries(
     [
-      'react',
-      'react-dom/*',
       'react-router',
       '@mantine/core',
       '@mantine/core/*',

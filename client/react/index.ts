@@ -1,0 +1,18 @@
+/** `countersign/react`: a panel in which end users manage their own API keys, and what it is made of. */
+export type { ErrorCode } from '../../server/errors.ts';
+export { CountersignError } from '../../server/errors.ts';
+export { ApiKeysPanel, type ApiKeysPanelProps } from './api-keys-panel.tsx';
+export { PanelProvider, type PanelProviderProps, usePanelSource } from './panel-context.tsx';
+export type {
+  CreatedPanelKey,
+  PanelKey,
+  PanelKeyPage,
+  PanelKeyUsage,
+  PanelOptions,
+  PanelSource,
+  PanelSourceOptions,
+  RotatedPanelKey,
+} from './panel-source.ts';
+export { ENGLISH, type PanelTexts } from './texts.ts';
+export { type ApiKeys, type UseApiKeysOptions, useApiKeys } from './use-api-keys.ts';
+export { type PanelOptionsState, usePanelOptions } from './use-panel-options.ts';

@@ -1,0 +1,107 @@
+/**
+ * An application with its own users, passwords and sessions, that has the API-keys panel on its page and accepts its
+ * users' keys on its API. Nothing of its login is Countersign's.
+ */
+import { randomBytes, scryptSync, timingSafeEqual } from 'node:crypto';
+import { fileURLToPath } from 'node:url';
+import express, { type Express, type Request } from 'express';
+import { apiKeysHandler, clientVerifier, type PanelGrant, protect } from '../../client/express.ts';
+import { createCountersign } from '../../client/index.ts';
+
+export interface HostAppOptions {
+  /** Of the Countersign server. */
+  url: string;
+  /** A secret key with the role `interaction`: it mints panel tokens, and can do nothing else. */
+  interactionKey: string;
+  /** A secret key with the role `verify`. */
+  verifyKey: string;
+}
+
+interface User {
+  name: string;
+  salt: Buffer;
+  password: Buffer;
+  /** In the one organization that there is. */
+  role: 'admin' | 'member';
+}
+
+const ORGANIZATION = 'org_acme';
+
+/** What users may let their keys do on this application's API. */
+const SCOPES = ['invoices:read', 'invoices:write'];
+
+const PAGE = fileURLToPath(new URL('../../dist/examples/host-app/', import.meta.url));
+
+export function createHostApp({ url, interactionKey, verifyKey }: HostAppOptions): Express {
+  const users = new Map(
+    [newUser('alice', 'admin'), newUser('bob', 'member')].map((user) => [user.name, user]),
+  );
+  const sessions = new Map<string, User>();
+  const verifier = clientVerifier(createCountersign({ url, secretKey: verifyKey }));
+  const readsInvoices = protect({ verifier, kinds: ['api_key'], scopes: ['invoices:read'] });
+
+  const app = express();
+  app.use((_request, response, next) => {
+    // The panel needs no more than this: no inline script or style, and nobody else's server.
+    response.setHeader(
+      'Content-Security-Policy',
+      "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
+    );
+    next();
+  });
+
+  app.post('/login', express.json(), (request, response) => {
+    const { name, password } = request.body as { name?: unknown; password?: unknown };
+    const user = users.get(String(name));
+    if (!user || !isPassword(user, String(password))) return void response.status(401).json({});
+    const session = randomBytes(32).toString('base64url');
+    sessions.set(session, user);
+    response.setHeader('Set-Cookie', `session=${session}; HttpOnly; SameSite=Lax; Path=/`);
+    response.json(shown(user));
+  });
+  app.post('/logout', (request, response) => {
+    sessions.delete(sessionIn(request));
+    response.status(204).end();
+  });
+  app.get('/me', (request, response) => {
+    const user = sessions.get(sessionIn(request));
+    response.status(user ? 200 : 401).json(user ? shown(user) : {});
+  });
+
+  /** A user's own keys, in which they do as they like; and the organization's, which its admins manage and others see. */
+  const grantOf = (request: Request): PanelGrant | null => {
+    const user = sessions.get(sessionIn(request));
+    if (!user) return null;
+    const createdBy = `user_${user.name}`;
+    const all = ['read', 'create', 'update', 'rotate', 'revoke'] as const;
+    if (!request.baseUrl.endsWith('/organization'))
+      return { subject: createdBy, actions: [...all], scopeCeiling: SCOPES };
+    const actions = user.role === 'admin' ? [...all] : (['read'] as const);
+    return { subject: ORGANIZATION, createdBy, actions: [...actions], scopeCeiling: SCOPES };
+  };
+  app.use(
+    ['/api-keys/user', '/api-keys/organization'],
+    apiKeysHandler({ url, secretKey: interactionKey, resolveSubject: grantOf }),
+  );
+
+  app.get('/api/invoices', readsInvoices, (request, response) => {
+    response.json({ subject: readsInvoices.authOf(request).subject, invoices: [] });
+  });
+
+  app.use(express.static(PAGE));
+  return app;
+}
+
+function newUser(name: string, role: User['role']): User {
+  const salt = randomBytes(16);
+  return { name, role, salt, password: hashOf(`${name}'s password`, salt) };
+}
+
+const hashOf = (password: string, salt: Buffer) => scryptSync(password, salt, 32);
+
+const isPassword = ({ salt, password }: User, given: string) =>
+  timingSafeEqual(hashOf(given, salt), password);
+
+const sessionIn = ({ headers }: Request) => /(?:^|; )session=([^;]+)/.exec(headers.cookie ?? '')?.[1] ?? '';
+
+const shown = ({ name, role }: User) => ({ name, role });
