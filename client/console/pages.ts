@@ -20,9 +20,21 @@ export const PAGES: readonly Page[] = [
     component: lazy(() => import('./machines.tsx')),
   },
   {
+    path: '/api-keys',
+    title: 'API keys',
+    roles: ['admin', 'issuer', 'read'],
+    component: lazy(() => import('./api-keys.tsx')),
+  },
+  {
     path: '/signing-keys',
     title: 'Signing keys',
     roles: READERS,
     component: lazy(() => import('./signing-keys.tsx')),
+  },
+  {
+    path: '/secret-keys',
+    title: 'Secret keys',
+    roles: READERS,
+    component: lazy(() => import('./secret-keys.tsx')),
   },
 ];

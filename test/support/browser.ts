@@ -56,6 +56,8 @@ async function open(browser: Browser, options: BrowserContextOptions = {}): Prom
 
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 
+const RUNNING = 'document.getAnimations().filter(({ playState }) => playState === "running").length';
+
 interface Violation {
   id: string;
   help: string;
@@ -64,6 +66,8 @@ interface Violation {
 
 /** Throws what axe finds against WCAG 2.2 AA on the page as it stands. */
 export async function expectAccessible(page: Page) {
+  // What fades in is judged as it stays.
+  await expect.poll(() => page.evaluate(RUNNING)).toBe(0);
   const isThere = await page.evaluate('typeof axe !== "undefined"');
   // By evaluation, which no Content-Security-Policy of the page's concerns.
   if (!isThere) await page.evaluate(readFileSync(AXE, 'utf8'));

@@ -239,6 +239,7 @@ const PACKAGES: Record<string, Layer> = {
       '@mantine/notifications',
       '@mantine/notifications/*',
       '@tanstack/react-query',
+      'papaparse',
       '@xyflow/react',
       '@xyflow/react/*',
     ].map((name) => [name, { imports: ['client/console'] }]),
