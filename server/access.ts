@@ -68,6 +68,7 @@ export const ACCESS = {
   'keyPolicies.list': ISSUERS_AND_READERS,
   'keyPolicies.update': ADMIN,
   'keyPolicies.delete': ADMIN,
+  'overview.get': READERS,
   'panelTokens.create': HOSTS,
   'panelIssuers.create': ADMIN,
   'panelIssuers.list': READERS,

@@ -5,6 +5,7 @@ import type { KeyShapes } from './domain/key-shapes.ts';
 import type { M2mTokenCounter } from './domain/m2m-token-counts.ts';
 import type { MintedPool } from './domain/m2m-token-pool.ts';
 import type { PanelAction } from './domain/panel-tokens.ts';
+import type { RecentVerifications } from './domain/recent-verifications.ts';
 import type { Signer } from './domain/signing-keys.ts';
 import type { StatusIndexes } from './domain/status-indexes.ts';
 import type { StatusLists } from './domain/status-lists.ts';
@@ -34,6 +35,7 @@ export interface Deps {
   readonly limits: Limits;
   readonly outbound: Outbound;
   readonly foreignKeys: ForeignKeys;
+  readonly recentVerifications: RecentVerifications;
   readonly observer: Observer;
   /** Says that something may be due for a job. Never waits, never throws. */
   readonly wake: (job: 'revocation-webhooks') => void;

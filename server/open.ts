@@ -17,6 +17,7 @@ import { createKeyShapes } from './domain/key-shapes.ts';
 import { createM2mTokenCounter } from './domain/m2m-token-counts.ts';
 import { createMintedPool } from './domain/m2m-token-pool.ts';
 import { hasOurPeppers } from './domain/peppers.ts';
+import { createRecentVerifications } from './domain/recent-verifications.ts';
 import { shouldKeepFirstSecretKeyFile } from './domain/secret-keys.ts';
 import { findCaller, findOwner } from './domain/secrets.ts';
 import { createSigner } from './domain/signing-keys.ts';
@@ -111,6 +112,7 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       limits,
       outbound,
       foreignKeys: createForeignKeys(outbound, clock.now),
+      recentVerifications: createRecentVerifications(),
       observer: metrics,
       wake,
     };

@@ -14,6 +14,12 @@ const READERS: Page['roles'] = ['admin', 'read'];
 
 export const PAGES: readonly Page[] = [
   {
+    path: '/overview',
+    title: 'Overview',
+    roles: READERS,
+    component: lazy(() => import('./overview.tsx')),
+  },
+  {
     path: '/machines',
     title: 'Machines',
     roles: READERS,
@@ -26,6 +32,24 @@ export const PAGES: readonly Page[] = [
     component: lazy(() => import('./api-keys.tsx')),
   },
   {
+    path: '/webhooks',
+    title: 'Webhooks',
+    roles: READERS,
+    component: lazy(() => import('./webhooks.tsx')),
+  },
+  {
+    path: '/events',
+    title: 'Events',
+    roles: READERS,
+    component: lazy(() => import('./events.tsx')),
+  },
+  {
+    path: '/try-it',
+    title: 'Try it',
+    roles: ['admin', 'verify'],
+    component: lazy(() => import('./try-it.tsx')),
+  },
+  {
     path: '/signing-keys',
     title: 'Signing keys',
     roles: READERS,
@@ -36,5 +60,11 @@ export const PAGES: readonly Page[] = [
     title: 'Secret keys',
     roles: READERS,
     component: lazy(() => import('./secret-keys.tsx')),
+  },
+  {
+    path: '/jobs',
+    title: 'Jobs',
+    roles: READERS,
+    component: lazy(() => import('./jobs.tsx')),
   },
 ];

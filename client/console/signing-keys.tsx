@@ -1,11 +1,12 @@
 /** The keys that sign JWTs: which signs now, which is published before it does, which only verify still. */
-import { Badge, Button, Code, Group, Stack, Table, Text } from '@mantine/core';
+import { Badge, Button, Code, Group, Stack, Table, Text, VisuallyHidden } from '@mantine/core';
 import { useMutation, useQuery, useQueryClient } from '@tanstack/react-query';
 import { useState } from 'react';
 import { Confirm } from './confirm.tsx';
 import { countersign, type Outputs } from './countersign.ts';
 import { Empty } from './empty.tsx';
 import { Failure } from './failure.tsx';
+import { SigningKeyTimeline } from './signing-key-timeline.tsx';
 import { Time } from './time.tsx';
 
 type SigningKey = Outputs['signingKeys']['list'][number];
@@ -36,29 +37,30 @@ export default function SigningKeys() {
       {keys.data.length === 0 ? (
         <Empty title="No signing keys">The first is made when the server starts.</Empty>
       ) : (
-        <Table.ScrollContainer minWidth={640}>
-          <Table>
-            <Table.Thead>
-              <Table.Tr>
-                <Table.Th>Key</Table.Th>
-                <Table.Th>State</Table.Th>
-                <Table.Th>Published</Table.Th>
-                <Table.Th>Signs since</Table.Th>
-                <Table.Th>Retired</Table.Th>
-                <Table.Th>
-                  <Text span inherit className="mantine-visually-hidden">
-                    Actions
-                  </Text>
-                </Table.Th>
-              </Table.Tr>
-            </Table.Thead>
-            <Table.Tbody>
-              {keys.data.map((key) => (
-                <Row key={key.kid} signingKey={key} onRetire={() => setRetired(key)} />
-              ))}
-            </Table.Tbody>
-          </Table>
-        </Table.ScrollContainer>
+        <>
+          <SigningKeyTimeline keys={keys.data} />
+          <Table.ScrollContainer minWidth={640}>
+            <Table>
+              <Table.Thead>
+                <Table.Tr>
+                  <Table.Th>Key</Table.Th>
+                  <Table.Th>State</Table.Th>
+                  <Table.Th>Published</Table.Th>
+                  <Table.Th>Signs since</Table.Th>
+                  <Table.Th>Retired</Table.Th>
+                  <Table.Th>
+                    <VisuallyHidden>Actions</VisuallyHidden>
+                  </Table.Th>
+                </Table.Tr>
+              </Table.Thead>
+              <Table.Tbody>
+                {keys.data.map((key) => (
+                  <Row key={key.kid} signingKey={key} onRetire={() => setRetired(key)} />
+                ))}
+              </Table.Tbody>
+            </Table>
+          </Table.ScrollContainer>
+        </>
       )}
       <EmergencyRetirement signingKey={retired} onClose={() => setRetired(null)} />
     </Stack>

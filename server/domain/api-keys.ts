@@ -513,7 +513,7 @@ function hasEnded({ tables: { apiKeys } }: Rows, ended: boolean, now: number): S
 /** Equality that no index answers: SQLite would rather walk every key in the table of that name than the candidates. */
 const equalsUnindexed = (column: Column, text: string) => sql`${column} || '' = ${text}`;
 
-/** `stateOf` as a condition. */
+/** `stateOfApiKey` as a condition. */
 function isInState({ tables: { apiKeys } }: Rows, state: ApiKeyState, now: number): SQL | undefined {
   const unexpired = or(isNull(apiKeys.expires_at), gt(apiKeys.expires_at, now));
   switch (state) {
@@ -1009,7 +1009,10 @@ export const nameTaken = (row: Pick<ApiKeyRow, 'name' | 'subject'>) =>
     field: 'name',
   });
 
-function stateOf(row: ApiKeyRow, now: number): ApiKeyState {
+export function stateOfApiKey(
+  row: Pick<ApiKeyRow, 'revoked_at' | 'enabled' | 'expires_at'>,
+  now: number,
+): ApiKeyState {
   if (row.revoked_at !== null) return 'revoked';
   if (!row.enabled) return 'disabled';
   return hasExpired(row.expires_at, now) ? 'expired' : 'live';
@@ -1031,7 +1034,7 @@ function toApiKey(
     createdBy: row.created_by,
     enabled: row.enabled,
     start,
-    state: stateOf(row, now),
+    state: stateOfApiKey(row, now),
     expiresAt: row.expires_at,
     revokedAt: row.revoked_at,
     revocationReason: row.revocation_reason as RevocationReason | null,

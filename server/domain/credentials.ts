@@ -8,7 +8,14 @@ import { isWithin } from './addresses.ts';
 import { type Found, type Read, readJwt, readKey, readToken } from './credential-rows.ts';
 import { spendCredits } from './credits.ts';
 import { credential, machineId, scopes } from './fields.ts';
-import { BOOTSTRAP_KEY, couldBeCaller, findCaller, hasExpired, type Presented } from './secrets.ts';
+import {
+  BOOTSTRAP_KEY,
+  couldBeCaller,
+  findCaller,
+  hasExpired,
+  newestHashOf,
+  type Presented,
+} from './secrets.ts';
 import { countCaller } from './usage.ts';
 
 const KINDS = ['m2m_token', 'api_key', 'oauth_token'] as const satisfies CredentialKind[];
@@ -177,7 +184,7 @@ export async function verifyBatch(
   { items }: z.output<typeof verifyBatchInput>,
   authorize: Authorize,
 ): Promise<Verification[]> {
-  authorize(presented.value === null ? null : await findCaller(deps, presented.value, presented.address));
+  authorize(await callerOf(deps, presented));
   return Promise.all(items.map((input) => verify(deps, presented, input, authorize)));
 }
 
@@ -223,20 +230,30 @@ const NOBODY: Read = { principal: null, found: null };
 
 async function read(
   deps: Deps,
-  { value, address }: Presented,
+  presented: Presented,
   input: VerifyInput,
   candidate: Candidate,
 ): Promise<Read> {
-  if (value === null || !(await couldBeCaller(deps, value))) return NOBODY;
+  const hash = await callerHashOf(deps, presented);
+  if (hash === null) return NOBODY;
   // No OAuth token has a row yet: of such a value there is nothing to read.
   if ('refused' in candidate || candidate.kind === 'oauth_token')
-    return { principal: await findCaller(deps, value, address), found: null };
-  const caller = { hash: deps.keyring.hash(value), address };
+    return { principal: await callerOf(deps, presented), found: null };
+  const caller = { hash, address: presented.address };
   const { credential, audience } = input;
   if (candidate.kind === 'api_key') return readKey(deps, caller, credential);
   return candidate.form === 'jwt'
     ? readJwt(deps, caller, credential, audience)
     : readToken(deps, caller, credential, audience);
+}
+
+const callerOf = async (deps: Deps, { value, signedIn, address }: Presented): Promise<Principal | null> =>
+  value === null ? (signedIn ?? null) : findCaller(deps, value, address);
+
+/** By which the caller is read together with the credential; null for nobody. */
+async function callerHashOf(deps: Deps, { value, signedIn }: Presented): Promise<Buffer | null> {
+  if (value !== null) return (await couldBeCaller(deps, value)) ? deps.keyring.hash(value) : null;
+  return signedIn?.kind === 'secret_key' ? newestHashOf(deps, { kind: 'secret_key', id: signedIn.id }) : null;
 }
 
 /** Each guard refuses; only what passes them all is valid. */
@@ -310,7 +327,9 @@ async function charge(deps: Deps, found: Found, { cost = 1 }: VerifyInput): Prom
 }
 
 function count(deps: Deps, caller: Principal, found: Found | null, outcome: Verification, now: number): void {
-  deps.observer.verification(outcome.valid ? 'valid' : outcome.reason);
+  const told = outcome.valid ? 'valid' : outcome.reason;
+  deps.observer.verification(told);
+  deps.recentVerifications.count(told, now);
   if (found) {
     const { kind, id, subject } = found.valid;
     deps.usage.count(kind, id, outcome.valid, now, kind === 'api_key' ? subject : undefined);

@@ -156,6 +156,12 @@ export async function liveSecrets(tx: Rows, deps: Hasher, owner: NewSecret['owne
   return rows.filter((row) => row.owner_kind !== 'secret_key' || row.mac?.equals(secretMac(deps, row)));
 }
 
+/** The hash by which an owner is read as if its newest value were presented; null for one without any that is accepted. */
+export async function newestHashOf(deps: Deps, owner: NewSecret['owner']): Promise<Buffer | null> {
+  const live = await liveSecrets(deps.store.read, deps, owner);
+  return (live.find((row) => row.expires_at === null) ?? live[0])?.hash ?? null;
+}
+
 /** Whose secret a value is, or null. Says nothing of whether it is still accepted. */
 export async function findOwner(deps: Deps, value: string): Promise<NewSecret['owner'] | null> {
   const { db, tables } = deps.store.read;
@@ -292,6 +298,8 @@ export type Address = () => string;
 /** What is presented as a caller's credential, or null for nothing, and from where. */
 export interface Presented {
   value: string | null;
+  /** Who calls by a session and presents no value: the secret key that it was begun with. */
+  signedIn?: Principal;
   address: Address;
 }
 

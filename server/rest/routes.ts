@@ -10,6 +10,7 @@ import { m2mTokenRoutes } from './m2m-tokens.ts';
 import { machineScopeRoutes } from './machine-scopes.ts';
 import { machineRoutes } from './machines.ts';
 import { signInLinkRoutes } from './operator-sessions.ts';
+import { overviewRoutes } from './overview.ts';
 import { panelKeyRoutes } from './panel-keys.ts';
 import { panelTokenRoutes } from './panel-tokens.ts';
 import type { Route } from './route.ts';
@@ -38,6 +39,7 @@ export const ROUTES: readonly Route[] = [
   ...usageRoutes,
   ...jobRoutes,
   ...signInLinkRoutes,
+  ...overviewRoutes,
   ...panelTokenRoutes,
   ...panelKeyRoutes,
 ];

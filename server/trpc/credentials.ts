@@ -1,6 +1,7 @@
 import { authorize, presentedBy } from '../authenticate.ts';
 import { type Authorize, verify, verifyBatch, verifyBatchInput, verifyInput } from '../domain/credentials.ts';
-import { procedure, router } from './base.ts';
+import type { Presented } from '../domain/secrets.ts';
+import { type CallContext, procedure, router } from './base.ts';
 
 /** Mutations, although they change nothing: a query's input may end up in a URL, and these carry credentials. */
 export const credentialsRouter = router({
@@ -10,13 +11,19 @@ export const credentialsRouter = router({
       idempotent: true,
     })
     .input(verifyInput)
-    .mutation(({ ctx, input }) => verify(ctx.deps, presentedBy(ctx), input, as('credentials.verify'))),
+    .mutation(({ ctx, input }) => verify(ctx.deps, presentedIn(ctx), input, as('credentials.verify'))),
   verifyBatch: procedure
     .meta({ description: 'Verify up to 100 credentials, answered in order', idempotent: true })
     .input(verifyBatchInput)
     .mutation(({ ctx, input }) =>
-      verifyBatch(ctx.deps, presentedBy(ctx), input, as('credentials.verifyBatch')),
+      verifyBatch(ctx.deps, presentedIn(ctx), input, as('credentials.verifyBatch')),
     ),
+});
+
+/** Who is signed in to the console presents nothing, and was found by their session. */
+const presentedIn = (context: CallContext): Presented => ({
+  ...presentedBy(context),
+  ...(context.authorization === undefined && { signedIn: context.caller.principal }),
 });
 
 /** The authenticator's judgement once more, on the principal as it is read together with the credential. */

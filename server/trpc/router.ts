@@ -10,6 +10,7 @@ import { m2mTokensRouter } from './m2m-tokens.ts';
 import { machineScopesRouter } from './machine-scopes.ts';
 import { machinesRouter } from './machines.ts';
 import { signInLinksRouter } from './operator-sessions.ts';
+import { overviewRouter } from './overview.ts';
 import { panelIssuersRouter } from './panel-issuers.ts';
 import { panelKeysRouter } from './panel-keys.ts';
 import { panelTokensRouter } from './panel-tokens.ts';
@@ -37,6 +38,7 @@ export const appRouter = router({
   usage: usageRouter,
   jobs: jobsRouter,
   signInLinks: signInLinksRouter,
+  overview: overviewRouter,
   panelTokens: panelTokensRouter,
   panelIssuers: panelIssuersRouter,
   panelKeys: panelKeysRouter,

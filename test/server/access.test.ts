@@ -123,6 +123,7 @@ const INPUTS: Record<string, unknown> = {
   'keyPolicies.list': {},
   'keyPolicies.update': { id: KEY_POLICY_ID, isDefault: true },
   'keyPolicies.delete': { id: KEY_POLICY_ID },
+  'overview.get': undefined,
   'panelTokens.create': { subject: 'user_access', actions: ['read'] },
   'panelIssuers.create': { issuer: 'https://login.example', audience: 'app' },
   'panelIssuers.list': undefined,

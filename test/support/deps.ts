@@ -12,6 +12,7 @@ import { openInstallation } from '../../server/domain/installation.ts';
 import { createKeyShapes } from '../../server/domain/key-shapes.ts';
 import { createM2mTokenCounter } from '../../server/domain/m2m-token-counts.ts';
 import { createMintedPool } from '../../server/domain/m2m-token-pool.ts';
+import { createRecentVerifications } from '../../server/domain/recent-verifications.ts';
 import { createSigner } from '../../server/domain/signing-keys.ts';
 import { createStatusIndexes } from '../../server/domain/status-indexes.ts';
 import { createStatusLists } from '../../server/domain/status-lists.ts';
@@ -145,6 +146,7 @@ export async function openTestDeps(
       close: () => Promise.resolve(),
     },
     foreignKeys: { find: () => Promise.reject(new Error('This test fetches nothing')) },
+    recentVerifications: createRecentVerifications(),
     observer: { verification: () => {} },
     wake: (job) => woken.push(job),
     clock,

@@ -57,7 +57,7 @@ export const LAYERS: Record<string, Layer> = {
 
   // What the role of who is signed in may not call is not offered.
   'client/console': {
-    imports: ['client', 'server/access', 'server/errors'],
+    imports: ['client', 'server/access', 'server/domain/event-types', 'server/errors'],
     types: ['server/trpc/router'],
   },
 
