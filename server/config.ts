@@ -80,10 +80,12 @@ const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'
 const PREFIX = 'COUNTERSIGN_';
 
 /** Settings by name. Those that are or may hold a secret leave the environment once read. */
-const SETTINGS = {
+export const SETTINGS = {
   PORT: 'plain',
   DATABASE_URL: 'secret',
+  DATABASE_URL_FILE: 'plain',
   REDIS_URL: 'secret',
+  REDIS_URL_FILE: 'plain',
   COUNTERSIGN_HOST: 'plain',
   COUNTERSIGN_HOST_ID: 'plain',
   COUNTERSIGN_METRICS_PORT: 'plain',
@@ -106,6 +108,7 @@ const SETTINGS = {
 } as const satisfies Record<string, 'plain' | 'secret'>;
 
 type SettingName = keyof typeof SETTINGS;
+type SecretName = { [N in SettingName]: (typeof SETTINGS)[N] extends 'secret' ? N : never }[SettingName];
 
 /** Names with our prefix that others read: the client and the command line, and the test suite. */
 const NAMES_OF_OTHERS = new Set([
@@ -139,9 +142,8 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     parseOrigin,
   );
   const dataDir = settings.read('COUNTERSIGN_DATA_DIR', resolve('data'), 'a path', (text) => resolve(text));
-  const databaseUrl = settings.read(
+  const databaseUrl = settings.readSecret(
     'DATABASE_URL',
-    undefined,
     "a URL that begins 'postgres://'; leave it out for SQLite",
     (text) => parseUrl(text, ['postgres:', 'postgresql:']),
   );
@@ -163,7 +165,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       'up to 64 letters, digits, points, hyphens or underscores',
       (text) => (/^[\w.-]{1,64}$/.test(text) ? text : undefined),
     ),
-    redis: settings.read('REDIS_URL', undefined, REDIS_WANTED, parseRedisUrl),
+    redis: settings.readSecret('REDIS_URL', REDIS_WANTED, parseRedisUrl),
     masterKey: settings.readSecret('COUNTERSIGN_MASTER_KEY', MASTER_KEY_WANTED, parseMasterKey),
     newMasterKey: settings.readSecret('COUNTERSIGN_NEW_MASTER_KEY', MASTER_KEY_WANTED, parseMasterKey),
     bootstrapKey: settings.readSecret('COUNTERSIGN_BOOTSTRAP_KEY', BOOTSTRAP_KEY_WANTED, (text) =>
@@ -307,11 +309,7 @@ class SettingsReader {
   }
 
   /** A secret, given as it is or as the path of a file that holds it. */
-  readSecret<T>(
-    name: 'COUNTERSIGN_MASTER_KEY' | 'COUNTERSIGN_NEW_MASTER_KEY' | 'COUNTERSIGN_BOOTSTRAP_KEY',
-    wanted: string,
-    parse: (text: string) => T | undefined,
-  ): T | undefined {
+  readSecret<T>(name: SecretName, wanted: string, parse: (text: string) => T | undefined): T | undefined {
     const fileName = `${name}_FILE` as const;
     const path = this.#values.get(fileName);
     if (path === undefined) return this.read(name, undefined, wanted, parse);

@@ -201,6 +201,21 @@ describe('loadConfig()', () => {
     writeFileSync(path, 'hunter2');
     expect(problemsOf({ [name]: path })[name]).toMatch(/a file that holds 32 bytes .*; found text of 7/);
   });
+
+  it('reads where the database and Redis are from files, for their URLs hold passwords', () => {
+    const folder = freshFolder();
+    const [database, redis] = [join(folder, 'database'), join(folder, 'redis')];
+    writeFileSync(database, 'postgres://app:hunter2@db/countersign\n');
+    writeFileSync(redis, 'redis://:hunter2@cache:6379\n');
+    const files = { DATABASE_URL_FILE: database, REDIS_URL_FILE: redis };
+    expect(loadConfig({ ...files, COUNTERSIGN_MASTER_KEY: KEY.toString('hex') })).toMatchObject({
+      databaseLocation: 'postgres://app:hunter2@db/countersign',
+      redis: { kind: 'single', url: 'redis://:hunter2@cache:6379' },
+    });
+    expect(problemsOf({ ...files, REDIS_URL: 'redis://cache' })).toHaveProperty('REDIS_URL_FILE');
+    writeFileSync(database, 'mysql://app:hunter2@db');
+    expect(problemsOf({ DATABASE_URL_FILE: database })['DATABASE_URL_FILE']).toMatch(/; found text of 22/);
+  });
 });
 
 describe('parseRedisUrl()', () => {

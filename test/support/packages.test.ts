@@ -11,14 +11,11 @@ import {
   postgresBinaries,
 } from './packages.ts';
 
+const EVERYTHING: Part[] = ['postgres', 'redis', 'chromium', 'nginx', 'python'];
 const ROOT_ON_DEBIAN: Host = { uid: 0, debian: true, install: undefined };
 
 /** A machine with some parts on it, whose apt-get installs `obtainable` or fails with a last word. */
-function machine(
-  host: Host,
-  present: Part[],
-  obtainable: Part[] | string = ['postgres', 'redis', 'chromium'],
-) {
+function machine(host: Host, present: Part[], obtainable: Part[] | string = EVERYTHING) {
   const said: string[] = [];
   const ran: string[] = [];
   const packages: Packages = {
@@ -38,16 +35,24 @@ function machine(
 
 describe('ensureInstalled()', () => {
   it('leaves a machine alone that has everything', () => {
-    const { packages, said, ran } = machine(ROOT_ON_DEBIAN, ['postgres', 'redis', 'chromium']);
+    const { packages, said, ran } = machine(ROOT_ON_DEBIAN, [...EVERYTHING]);
     expect(ensureInstalled(packages)).toEqual({});
     expect([said, ran]).toEqual([[], []]);
   });
 
   it('says what it installs, and installs only what is absent', () => {
-    const { packages, said, ran } = machine(ROOT_ON_DEBIAN, ['postgres', 'chromium'], ['redis']);
+    const present = EVERYTHING.filter((part) => part !== 'redis');
+    const { packages, said, ran } = machine(ROOT_ON_DEBIAN, present, ['redis']);
     expect(ensureInstalled(packages)).toEqual({});
     expect(said.join()).toContain('Installing what the tests need: redis-server');
     expect(ran).toEqual(['update', 'install -y --no-install-recommends redis-server']);
+  });
+
+  it('installs what a part needs beside its program', () => {
+    const present = EVERYTHING.filter((part) => part !== 'nginx');
+    const { packages, ran } = machine(ROOT_ON_DEBIAN, present, ['nginx']);
+    expect(ensureInstalled(packages)).toEqual({});
+    expect(ran.at(-1)).toBe('install -y --no-install-recommends nginx-light libnginx-mod-http-js');
   });
 
   it.each<[string, Host, string]>([

@@ -3,12 +3,14 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-export type Part = 'postgres' | 'redis' | 'chromium';
+export type Part = 'postgres' | 'redis' | 'chromium' | 'nginx' | 'python';
 
 const PACKAGES: Record<Part, string> = {
   postgres: 'postgresql',
   redis: 'redis-server',
   chromium: 'chromium',
+  nginx: 'nginx-light libnginx-mod-http-js',
+  python: 'python3-jwt python3-cryptography python3-requests',
 };
 
 /** What decides whether a package may be installed. */
@@ -54,7 +56,7 @@ export function ensureInstalled(
 }
 
 function install(packages: Packages, parts: readonly Part[]): string | null {
-  const names = parts.map((part) => PACKAGES[part]);
+  const names = parts.flatMap((part) => PACKAGES[part].split(' '));
   packages.say(
     `Installing what the tests need: ${names.join(', ')} (COUNTERSIGN_TEST_INSTALL=0 forbids this)`,
   );
@@ -69,7 +71,17 @@ const BINARIES: Record<Part, () => string | null> = {
   postgres: () => postgresBinaries(),
   redis: () => binary('redis-server'),
   chromium: () => binary('chromium'),
+  nginx: () => (existsSync(NGINX_SCRIPTS) ? binary('nginx', `/usr/sbin:${process.env['PATH']}`) : null),
+  python: () => (existsSync(PYTHON_JWT) ? '/usr/bin/python3' : null),
 };
+
+/** Where Debian keeps the module of nginx that runs scripts. */
+const NGINX_SCRIPTS = '/usr/lib/nginx/modules/ngx_http_js_module.so';
+/** Of Debian's own Python, whichever else comes first on the PATH. */
+const PYTHON_JWT = '/usr/lib/python3/dist-packages/jwt';
+
+/** The path of the program of a part, or null. */
+export const programOf = (part: Part): string | null => BINARIES[part]();
 
 export const thisMachine: Packages = {
   host: {

@@ -187,7 +187,7 @@ function parseLines(text: string): Record<string, unknown>[] {
 let built: Promise<void> | undefined;
 
 /** Compiles the sources if they are newer than what is compiled: once, whichever of the test processes comes first. */
-function build(): Promise<void> {
+export function build(): Promise<void> {
   built ??= buildIfStale();
   return built;
 }

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pg from 'pg';
 import type { TestProject } from 'vitest/node';
 import { openStore } from '../../db/store.ts';
-import { binary, ensureInstalled, type Part, postgresBinaries, thisMachine } from './packages.ts';
+import { binary, ensureInstalled, type Part, postgresBinaries, programOf, thisMachine } from './packages.ts';
 
 export interface Service {
   /** Where it listens, or null when it is not to be had. */
@@ -22,12 +22,14 @@ declare module 'vitest' {
   export interface ProvidedContext {
     postgres: Service;
     redis: Service;
-    chromium: Browser;
+    chromium: Program;
+    nginx: Program;
+    python: Program;
   }
 }
 
-export interface Browser {
-  /** The path of its program, or null when it is not to be had. */
+export interface Program {
+  /** Its path, or null when it is not to be had. */
   path: string | null;
   /** Why it is not to be had. */
   missing: string;
@@ -36,8 +38,9 @@ export interface Browser {
 export const TEMPLATE_DATABASE = 'countersign_template';
 
 export default async function setup(project: TestProject) {
-  const { chromium } = ensureInstalled(thisMachine);
-  project.provide('chromium', { path: binary('chromium'), missing: chromium ?? '' });
+  const missing = ensureInstalled(thisMachine);
+  for (const part of ['chromium', 'nginx', 'python'] as const)
+    project.provide(part, { path: programOf(part), missing: missing[part] ?? '' });
   const { postgres, redis, stop } = await startServices(['postgres', 'redis']);
   project.provide('postgres', postgres);
   project.provide('redis', redis);
