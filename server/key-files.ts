@@ -95,7 +95,7 @@ async function holdsMasterKey(store: Store, path: string): Promise<boolean> {
   return masterKey !== undefined && (await isMasterKey(store, masterKey));
 }
 
-function readMasterKey(path: string, logger: Logger): Buffer {
+export function readMasterKey(path: string, logger: Logger): Buffer {
   const text = readFileSync(path, 'utf8').trim();
   const masterKey = parseMasterKey(text);
   if (!masterKey) {

@@ -3,6 +3,7 @@ import { and, asc, desc, eq, gt, lt, lte, sql } from 'drizzle-orm';
 import type { Rows } from '../../db/store.ts';
 import type { Keyring } from '../crypto/keyring.ts';
 import type { Caller, Deps } from '../deps.ts';
+import { earlierEpochs } from './backups.ts';
 import { type Checkpoint, readCheckpoint } from './checkpoints.ts';
 import { chainHash, change } from './events.ts';
 import type { Signer } from './signing-keys.ts';
@@ -164,9 +165,12 @@ interface Extent {
   lastSeq: number;
   /** The newest stored checkpoint; 0 for none. */
   lastCheckpointSeq: number;
+  /** Epochs that it had before it was restored, each up to which event. */
+  earlier: ReadonlyMap<string, number>;
 }
 
-async function readExtent({ db, tables }: Rows): Promise<Extent> {
+async function readExtent(rows: Rows): Promise<Extent> {
+  const { db, tables } = rows;
   const { eventHead: h, eventAnchor: a, installation: i, events: e, eventCheckpoints: c } = tables;
   const [row] = await db
     .select({
@@ -189,6 +193,7 @@ async function readExtent({ db, tables }: Rows): Promise<Extent> {
     head: { seq: row.headSeq, hash: row.headHash },
     lastSeq: row.lastSeq,
     lastCheckpointSeq: row.lastCheckpointSeq,
+    earlier: await earlierEpochs(rows),
   };
 }
 
@@ -203,17 +208,14 @@ async function readGiven(
   return { checkpoint, fault: judgeGiven(extent, checkpoint, now) };
 }
 
-function judgeGiven(
-  { epoch, anchor, head }: Extent,
-  checkpoint: Checkpoint | null,
-  now: number,
-): LogFault | null {
+function judgeGiven(extent: Extent, checkpoint: Checkpoint | null, now: number): LogFault | null {
+  const { epoch, anchor, head } = extent;
   if (!checkpoint) {
     const message = 'The checkpoint given bears no signature of a key of this installation';
     return { seq: 0, fault: 'checkpoint_forged', message };
   }
   const { seq, at } = checkpoint;
-  if (checkpoint.epoch !== epoch)
+  if (!isOfThisLog(extent, checkpoint))
     return {
       seq,
       fault: 'checkpoint_foreign',
@@ -233,6 +235,10 @@ function judgeGiven(
     };
   return null;
 }
+
+/** Signed in this epoch; or in one before, and no later than what this database was restored from. */
+const isOfThisLog = ({ epoch, earlier }: Extent, checkpoint: Checkpoint) =>
+  checkpoint.epoch === epoch || checkpoint.seq <= (earlier.get(checkpoint.epoch) ?? -1);
 
 type EventRow = Omit<Rows['tables']['events']['$inferSelect'], 'data'> & { data: string };
 
@@ -368,7 +374,7 @@ function readRows({ db, tables: { events: e } }: Rows, after: number, upTo: numb
 /** The hashes that stored checkpoints vouch for, by sequence; the fault where one of them is none of ours. */
 async function readStored(
   { store, signer }: LogDeps,
-  { epoch }: Extent,
+  extent: Extent,
   after: number,
   upTo: number,
 ): Promise<{ hashes: ReadonlyMap<number, string>; fault: LogFault | null }> {
@@ -381,7 +387,7 @@ async function readStored(
   const hashes = new Map<number, string>();
   for (const row of rows) {
     const checkpoint = await readCheckpoint(signer, row.jws);
-    if (checkpoint?.epoch !== epoch || checkpoint.seq !== row.seq) {
+    if (!checkpoint || !isOfThisLog(extent, checkpoint) || checkpoint.seq !== row.seq) {
       const message = `The checkpoint stored for event ${row.seq} was not signed by this installation`;
       return { hashes, fault: { seq: row.seq, fault: 'checkpoint_forged', message } };
     }

@@ -36,6 +36,17 @@ export const EVENT_TYPES = {
     payload: { retiredVersion: 'number', version: 'number' },
     example: { objectId: '7b1f0c9e4d2a', subject: null, retiredVersion: 1, version: 2 },
   },
+  'installation.restored': {
+    when: 'The database was restored from a backup: what was of another epoch before is of this one from now on',
+    payload: { previousEpoch: 'string', seq: 'number', madeAt: 'instant' },
+    example: {
+      objectId: '4c2a9e7b1f0d8365',
+      subject: null,
+      previousEpoch: '7b1f0c9e4d2a',
+      seq: 4711,
+      madeAt: 1767700800000,
+    },
+  },
   'machine.created': {
     when: 'A machine was created, with its first secret; perhaps with machines it may call',
     payload: { name: 'string', 'toMachineIds?': 'string[]' },

@@ -101,6 +101,21 @@ export const LAYERS: Record<string, Layer> = {
     imports: ['server/access', 'server/domain', 'server/errors'],
     types: ['server/deps'],
   },
+  'server/backup': {
+    imports: ['db', 'server/config', 'server/domain', 'server/installed-store', 'server/lifecycle'],
+  },
+  'server/restore': {
+    imports: [
+      'db',
+      'server/config',
+      'server/domain',
+      'server/key-files',
+      'server/lifecycle',
+      'server/logger',
+      'server/metrics',
+      'server/open',
+    ],
+  },
   'server/cli': {
     imports: [
       'client',
@@ -275,6 +290,8 @@ const PACKAGES: Record<string, Layer> = {
 /** Who reads which variables of the environment; `handed over` reads none, and passes it as a whole to server/config. */
 export const ENVIRONMENT: Record<string, 'all' | 'handed over' | readonly string[]> = {
   'server/audit-verify': 'handed over',
+  'server/backup': 'handed over',
+  'server/restore': 'handed over',
   'server/config': 'all',
   'server/job': 'handed over',
   'server/main': 'handed over',
@@ -289,6 +306,8 @@ export const CLOCKS: Record<string, string> = {
   'server/open': "makes the mains' deps, with their clock: the time of day is read here alone",
   'server/rotate-keys': 'a main',
   'server/audit-verify': 'a main',
+  'server/backup': 'a main',
+  'server/restore': 'a main',
   'server/app': 'how long a request has taken',
   'server/domain/signing-keys': 'the age of a set of keys in memory; a test gives another clock',
   'server/domain/delivery-claims': 'the age of what was seen to be due; a test gives another clock',

@@ -1,0 +1,123 @@
+/** Everything a database holds at one instant, read table by table while others write on. */
+import Database from 'better-sqlite3';
+import { sql, type Table } from 'drizzle-orm';
+import { drizzle as drizzleSqlite } from 'drizzle-orm/better-sqlite3';
+import { drizzle as drizzlePostgres } from 'drizzle-orm/node-postgres';
+import pg from 'pg';
+import { pgKit, sqliteKit } from './kit.ts';
+import { buildTables, type Tables } from './schema.ts';
+import { type Db, isPostgres, type Rows } from './store.ts';
+
+export type TableName = keyof Tables;
+
+/** A row as our tables have it, whatever the dialect. */
+export type Row = Record<string, unknown>;
+
+export interface Snapshot {
+  db: Db;
+  tables: Tables;
+  /** All rows of a table, some at a time, in the order in which they lie. */
+  batches(name: TableName): AsyncGenerator<Row[]>;
+  close(): Promise<void>;
+}
+
+/** Within the number of parameters that a statement may have, whatever the table. */
+const BATCH = 500;
+
+/** Opens a snapshot, of a server's database or of a file. On SQLite the log grows until it is closed. */
+export const openSnapshot = (location: string): Promise<Snapshot> =>
+  isPostgres(location) ? openPostgresSnapshot(location) : openSqliteSnapshot(location);
+
+async function openSqliteSnapshot(location: string): Promise<Snapshot> {
+  const database = new Database(location, { readonly: true, fileMustExist: true });
+  database.exec('BEGIN');
+  // A read transaction begins with what it reads first.
+  database.prepare('SELECT count(*) FROM sqlite_schema').get();
+  const db = drizzleSqlite(database) as unknown as Db;
+  const tables = buildTables(sqliteKit);
+  return {
+    db,
+    tables,
+    batches: (name) => walk(db, tables[name], sql`rowid`, (at) => sql`rowid > ${at}`),
+    close: async () => void database.close(),
+  };
+}
+
+async function openPostgresSnapshot(location: string): Promise<Snapshot> {
+  const client = new pg.Client({ connectionString: location, application_name: 'countersign backup' });
+  client.on('error', () => {});
+  await client.connect();
+  await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+  const db = drizzlePostgres(client) as unknown as Db;
+  const tables = buildTables(pgKit);
+  return {
+    db,
+    tables,
+    batches: (name) => walk(db, tables[name], sql`ctid`, (at) => sql`ctid > ${at}::tid`),
+    close: () => client.end(),
+  };
+}
+
+/** By the place of each row, which no index is needed for, and which stays as it is in a snapshot. */
+async function* walk(
+  db: Db,
+  table: Table,
+  place: ReturnType<typeof sql>,
+  isAfter: (at: unknown) => ReturnType<typeof sql>,
+): AsyncGenerator<Row[]> {
+  let at: unknown;
+  for (;;) {
+    const found = await db
+      .select({ at: sql`${place}`, row: table as Tables['events'] })
+      .from(table as Tables['events'])
+      .where(at === undefined ? undefined : isAfter(at))
+      .orderBy(place)
+      .limit(BATCH);
+    if (found.length === 0) return;
+    at = found.at(-1)?.at;
+    yield found.map(({ row }) => row as Row);
+  }
+}
+
+/** Adds rows to a table as they are. */
+export async function insertRows({ db, tables }: Rows, name: TableName, rows: readonly Row[]): Promise<void> {
+  await db.insert(tables[name] as Tables['events']).values(rows as Tables['events']['$inferInsert'][]);
+}
+
+const MANIFEST_TABLE = 'backup_manifest';
+
+/** Makes a file of SQLite whole by itself, without a log beside it, and says in it what it is. */
+export function sealFile(location: string, manifest: object): void {
+  const database = new Database(location);
+  try {
+    database.exec(`CREATE TABLE ${MANIFEST_TABLE} (manifest TEXT NOT NULL)`);
+    database.prepare(`INSERT INTO ${MANIFEST_TABLE} VALUES (?)`).run(JSON.stringify(manifest));
+    database.pragma('journal_mode = DELETE');
+  } finally {
+    database.close();
+  }
+}
+
+/** What `sealFile` said of a file, or null where it is none of its, or is damaged. */
+export function readManifest(location: string): unknown {
+  const database = new Database(location, { readonly: true, fileMustExist: true });
+  try {
+    if (database.pragma('integrity_check', { simple: true }) !== 'ok') return null;
+    const row = database.prepare(`SELECT manifest FROM ${MANIFEST_TABLE}`).get() as { manifest: string };
+    return JSON.parse(row.manifest) as unknown;
+  } catch {
+    return null;
+  } finally {
+    database.close();
+  }
+}
+
+/** Takes what `sealFile` said out again: what is left is a database as any other. */
+export function unsealFile(location: string): void {
+  const database = new Database(location);
+  try {
+    database.exec(`DROP TABLE ${MANIFEST_TABLE}`);
+  } finally {
+    database.close();
+  }
+}

@@ -1,0 +1,96 @@
+/** `npm run backup -- file`: writes all of an installation to one file, while servers go on. */
+import { existsSync, renameSync, rmSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
+import { openSnapshot, sealFile } from '../db/snapshot.ts';
+import { openStore } from '../db/store.ts';
+import { ConfigError, loadConfig } from './config.ts';
+import { BACKUP_FORMAT, type BackupManifest, backedUp, standingOf } from './domain/backups.ts';
+import { copyTables, differing, insertInto, sumTables } from './domain/table-copies.ts';
+import { withInstalledStore } from './installed-store.ts';
+import { refuseToStart } from './lifecycle.ts';
+
+/** How often progress is told. */
+const TOLD_MS = 2_000;
+
+// Whatever this process makes is its owner's alone.
+process.umask(0o077);
+await main().catch((error) => refuseToStart(error, 'back up'));
+
+async function main() {
+  const file = readFile(process.argv.slice(2));
+  const { databaseLocation } = loadConfig(process.env);
+  // A database that was never set up is refused before a file is made.
+  await withInstalledStore({ location: databaseLocation }, async () => {});
+  const unfinished = join(dirname(file), `.${basename(file)}.unfinished`);
+  rmSync(unfinished, { force: true });
+  try {
+    const manifest = await write(databaseLocation, unfinished);
+    renameSync(unfinished, file);
+    const rows = Object.values(manifest.tables).reduce((sum, { count }) => sum + count, 0);
+    process.stdout.write(
+      `${rows} rows up to event ${manifest.seq} are in '${file}', which was read back and holds them all\n` +
+        'The master key is not in it: keep that apart. Export the log from time to time too: `countersign events export`\n',
+    );
+  } finally {
+    for (const suffix of ['', '-wal', '-shm']) rmSync(`${unfinished}${suffix}`, { force: true });
+  }
+}
+
+function readFile([file, ...others]: readonly string[]): string {
+  if (file === undefined || file.startsWith('-') || others.length > 0)
+    throw new ConfigError([
+      {
+        name: 'arguments',
+        wanted: 'the path of the file to write',
+        found: `'${[file, ...others].join(' ')}'`,
+      },
+    ]);
+  if (existsSync(file))
+    throw new ConfigError([{ name: 'file', wanted: 'one that is not there yet', found: `'${file}'` }]);
+  return resolve(file);
+}
+
+async function write(location: string, file: string): Promise<BackupManifest> {
+  const from = await openSnapshot(location);
+  const madeAt = Date.now();
+  try {
+    const names = backedUp(from);
+    const to = await openStore({ location: file });
+    const tables = await (async () => {
+      await to.migrate();
+      return copyTables(
+        from,
+        names,
+        (name, rows) => to.tx((tx) => insertInto(tx)(name, rows)),
+        createProgress(),
+      );
+    })().finally(() => to.close());
+    const manifest: BackupManifest = {
+      format: BACKUP_FORMAT,
+      madeAt,
+      ...(await standingOf(from)),
+      tables: tables as BackupManifest['tables'],
+    };
+    sealFile(file, manifest);
+    await readBack(file, manifest);
+    return manifest;
+  } finally {
+    await from.close();
+  }
+}
+
+async function readBack(file: string, manifest: BackupManifest) {
+  const written = await openSnapshot(file);
+  const found = await sumTables(written, backedUp(written)).finally(() => written.close());
+  const wrong = differing(found, manifest.tables);
+  if (wrong.length > 0) throw new Error(`The file does not hold what was read: ${wrong.join(', ')} differ`);
+}
+
+function createProgress() {
+  let toldAt = performance.now();
+  return ({ table, rows }: { table: string; rows: number }) => {
+    if (performance.now() - toldAt < TOLD_MS) return;
+    toldAt = performance.now();
+    process.stderr.write(`${table}: ${rows} rows\n`);
+  };
+}

@@ -1,0 +1,220 @@
+/**
+ * `npm run restore -- file [--events log.ndjson]`: makes an installation of a backup where there is none, with an epoch
+ * of its own. What an exported log says was taken away since is taken away again before anybody is served.
+ */
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { openSnapshot, readManifest, unsealFile } from '../db/snapshot.ts';
+import { isPostgres, openStore } from '../db/store.ts';
+import { type Config, ConfigError, loadConfig } from './config.ts';
+import { type BackupManifest, backedUp, backupManifest, beginEpoch } from './domain/backups.ts';
+import { assertMayOpen, InstallationError, isInstalled } from './domain/installation.ts';
+import { type ExportedEvent, exportedEvent, type ReplayReport, replayEvents } from './domain/replays.ts';
+import { copyTables, differing, insertInto, sumTables, type TableSums } from './domain/table-copies.ts';
+import { keyFile, readMasterKey } from './key-files.ts';
+import { refuseToStart } from './lifecycle.ts';
+import { createLogger, type Logger } from './logger.ts';
+import { createMetrics } from './metrics.ts';
+import { openDeps } from './open.ts';
+
+interface Given {
+  file: string;
+  eventsFile: string | null;
+}
+
+const HOUR_MS = 3_600_000;
+
+// Whatever this process makes is its owner's alone.
+process.umask(0o077);
+await main().catch((error) => refuseToStart(error, 'restore'));
+
+async function main() {
+  const given = readArguments(process.argv.slice(2));
+  const config = loadConfig(process.env);
+  const logger = createLogger(config.logLevel);
+  const masterKey = config.masterKey ?? readKept(config, logger);
+  await assertEmpty(config);
+  mkdirSync(config.dataDir, { recursive: true, mode: 0o700 });
+  const work = join(config.dataDir, 'restoring.db');
+  remove(work);
+  try {
+    const manifest = await unpack(given.file, work);
+    const events = given.eventsFile === null ? [] : readEvents(given.eventsFile, manifest);
+    await assertOpens(work, masterKey);
+    sayAge(manifest, given.eventsFile !== null);
+    const local = { ...config, databaseLocation: work, masterKey, redis: undefined };
+    const report = await begin(local, logger, manifest, events);
+    await land(work, config);
+    sayReport(report);
+  } finally {
+    remove(work);
+  }
+}
+
+function readArguments(args: readonly string[]): Given {
+  const [file, option, eventsFile, ...others] = args;
+  const isSound = file !== undefined && !file.startsWith('-') && others.length === 0;
+  if (isSound && option === undefined) return { file, eventsFile: null };
+  if (isSound && option === '--events' && eventsFile !== undefined) return { file, eventsFile };
+  throw new ConfigError([
+    {
+      name: 'arguments',
+      wanted: "the path of a backup, and perhaps '--events' and the path of an exported log",
+      found: args.length === 0 ? 'none' : `'${args.join(' ')}'`,
+    },
+  ]);
+}
+
+function readKept({ dataDir }: Config, logger: Logger): Buffer {
+  const path = keyFile(dataDir, 'master-key');
+  if (existsSync(path)) return readMasterKey(path, logger);
+  throw new InstallationError(
+    `The master key of the backup is missing: give it in COUNTERSIGN_MASTER_KEY or COUNTERSIGN_MASTER_KEY_FILE, or put it at '${path}'`,
+  );
+}
+
+/** Nothing that is there is written over. */
+async function assertEmpty({ databaseLocation }: Config) {
+  if (!isPostgres(databaseLocation)) {
+    if (existsSync(databaseLocation))
+      throw new InstallationError(`There is a database at '${databaseLocation}': move it away first`);
+    return;
+  }
+  const store = await openStore({ location: databaseLocation });
+  try {
+    if (await isInstalled(store))
+      throw new InstallationError('The database that DATABASE_URL names is in use: give an empty one');
+  } finally {
+    await store.close();
+  }
+}
+
+function remove(location: string) {
+  for (const suffix of ['', '-wal', '-shm', '.lock', '.host', '.reserve'])
+    rmSync(`${location}${suffix}`, { force: true, recursive: true });
+}
+
+/** A copy to work on: the backup itself stays as it is. */
+async function unpack(file: string, work: string): Promise<BackupManifest> {
+  if (!existsSync(file)) throw new InstallationError(`There is no file at '${file}'`);
+  copyFileSync(file, work);
+  const manifest = backupManifest.safeParse(readManifest(work)).data;
+  if (!manifest) throw new InstallationError(`'${file}' is no backup, or it is damaged`);
+  const wrong = differing(await sumsIn(work, manifest), manifest.tables);
+  if (wrong.length > 0)
+    throw new InstallationError(`'${file}' is damaged: ${wrong.join(', ')} do not hold what was written`);
+  unsealFile(work);
+  return manifest;
+}
+
+/** What cannot be read any more holds nothing. */
+async function sumsIn(work: string, { tables }: BackupManifest): Promise<TableSums> {
+  const snapshot = await openSnapshot(work);
+  try {
+    return await sumTables(snapshot, Object.keys(tables) as (keyof typeof snapshot.tables)[]);
+  } catch (error) {
+    if (error instanceof SyntaxError) return {};
+    throw error;
+  } finally {
+    await snapshot.close();
+  }
+}
+
+async function assertOpens(work: string, masterKey: Buffer) {
+  const store = await openStore({ location: work });
+  try {
+    await assertMayOpen(store, masterKey);
+    await store.migrate();
+  } finally {
+    await store.close();
+  }
+}
+
+/** The events after the backup's last. The file is anybody's: each line is judged, and none may be missing. */
+function readEvents(file: string, { seq, eventId }: BackupManifest): ExportedEvent[] {
+  const lines = readFileSync(file, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '');
+  const events = lines.map((line, i) => {
+    try {
+      return exportedEvent.parse(JSON.parse(line));
+    } catch {
+      throw new InstallationError(
+        `Line ${i + 1} of '${file}' is no event as 'countersign events export' writes it`,
+      );
+    }
+  });
+  const gap = events.findIndex((event, i) => i > 0 && event.seq !== (events[i - 1]?.seq ?? 0) + 1);
+  if (gap !== -1)
+    throw new InstallationError(
+      `'${file}' lacks events before ${events[gap]?.seq}: wanted each after the one before`,
+    );
+  const last = events.find((event) => event.seq === seq);
+  if (last?.id !== eventId)
+    throw new InstallationError(
+      `'${file}' is not of the log that the backup ends: wanted event ${seq} with the id '${eventId}', found ${last ? `'${last.id}'` : 'none'}`,
+    );
+  return events.filter((event) => event.seq > seq);
+}
+
+async function begin(
+  config: Config & { masterKey: Buffer },
+  logger: Logger,
+  manifest: BackupManifest,
+  events: readonly ExportedEvent[],
+): Promise<ReplayReport> {
+  const { deps, close } = await openDeps(config, { logger, metrics: createMetrics(), wake: () => {} });
+  try {
+    await beginEpoch(deps, config.masterKey, manifest);
+    return await replayEvents(deps, events);
+  } finally {
+    await close();
+  }
+}
+
+/** All of it, or nothing: nobody starts with what was not replayed. */
+async function land(work: string, { databaseLocation }: Config) {
+  if (!isPostgres(databaseLocation)) {
+    // One file, without a log beside it: opened and closed once more.
+    await (await openStore({ location: work })).close();
+    renameSync(work, databaseLocation);
+    return;
+  }
+  const from = await openSnapshot(work);
+  const to = await openStore({ location: databaseLocation });
+  try {
+    await to.exclusively(async () => {
+      if (await isInstalled(to)) throw new InstallationError('Somebody else set the database up meanwhile');
+      await to.migrate();
+      await to.tx(async (tx) => {
+        await copyTables(from, backedUp(from), insertInto(tx), () => {});
+      });
+    });
+  } finally {
+    await to.close();
+    await from.close();
+  }
+}
+
+function sayAge({ madeAt, seq }: BackupManifest, hasEvents: boolean) {
+  const hours = Math.floor((Date.now() - madeAt) / HOUR_MS);
+  process.stdout.write(
+    `The backup is of ${new Date(madeAt).toISOString()}, ${hours} hours ago, up to event ${seq}\n`,
+  );
+  if (!hasEvents)
+    process.stdout.write(
+      "Without '--events' nothing that was revoked since is: if there is an exported log, stop, and restore with it\n",
+    );
+}
+
+function sayReport({ replayed, unknown, failed, toLookAt }: ReplayReport) {
+  process.stdout.write(
+    `Restored, with a new epoch. ${replayed} revocations were done again, ${unknown} were of things made after the backup\n`,
+  );
+  for (const { seq, type, objectId, message } of failed)
+    process.stdout.write(`Not done: event ${seq}, ${type} of '${objectId}': ${message}\n`);
+  for (const { type, objectId } of toLookAt)
+    process.stdout.write(`Look at '${objectId}': ${type} since, and no event says to what\n`);
+  process.stdout.write('Sign-ins to the console and panel tokens have ended. Start the servers\n');
+  if (failed.length > 0) process.exitCode = 2;
+}
