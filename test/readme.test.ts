@@ -1,6 +1,6 @@
 import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, mkdirSync, symlinkSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, statSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -19,15 +19,19 @@ const installs = process.env['COUNTERSIGN_TEST_INSTALL'] === '1';
 const STEPS_MS_MAX = installs ? 600_000 : 240_000;
 
 /** What a clone of this working tree would hold: what is tracked, and what is not ignored. */
-function freshClone(): string {
-  const folder = freshFolder();
+function filesOfClone(): string[] {
   const listed = execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard'], {
     cwd: ROOT,
     encoding: 'utf8',
   });
   const deleted = execFileSync('git', ['ls-files', '-z', '--deleted'], { cwd: ROOT, encoding: 'utf8' });
   const gone = new Set(deleted.split('\0'));
-  for (const file of new Set(listed.split('\0').filter((name) => name !== '' && !gone.has(name)))) {
+  return [...new Set(listed.split('\0'))].filter((name) => name !== '' && !gone.has(name));
+}
+
+function freshClone(): string {
+  const folder = freshFolder();
+  for (const file of filesOfClone()) {
     mkdirSync(dirname(join(folder, file)), { recursive: true });
     copyFileSync(join(ROOT, file), join(folder, file));
   }
@@ -118,5 +122,37 @@ describe('README.md', () => {
     expect(rows.length).toBeGreaterThan(5);
     for (const [, name = '', shown] of rows)
       expect(`${name}: ${shown}`).toBe(`${name}: ${measured.get(name)}`);
+  });
+});
+
+describe('what people read', () => {
+  const pages = filesOfClone().filter((file) => file.endsWith('.md'));
+
+  it.each(pages)('%s leads to pages and headings that there are', (page) => {
+    const text = readPage(page).replace(/^```[\s\S]*?^```$/gm, '');
+    const links = [...text.matchAll(/\]\((?!\w+:)([^)\s#]*)(?:#([^)\s]+))?\)/g)];
+    const broken = links.filter(([, path = '', heading]) => {
+      const target = path === '' ? page : join(dirname(page), path);
+      if (!existsSync(join(ROOT, target))) return true;
+      return heading !== undefined && !headingsOf(target).includes(heading);
+    });
+    expect(broken.map(([link]) => link)).toEqual([]);
+  });
+
+  /** As GitHub names them in links. */
+  const headingsOf = (page: string) =>
+    [...readPage(page).matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) =>
+      heading
+        .toLowerCase()
+        .replace(/[^\p{L}\p{N} _-]/gu, '')
+        .replaceAll(' ', '-'),
+    );
+
+  it('docs/how-to-change-the-code.md names files that there are', () => {
+    const text = readPage('docs/how-to-change-the-code.md');
+    const named = [...text.matchAll(/`((?:client|db|deploy|docs|scripts|server|test|workers)\/[^`<*\s]*)`/g)];
+    expect(named.length).toBeGreaterThan(30);
+    const paths = named.map(([, path = '']) => path);
+    expect(paths.filter((path) => !statSync(join(ROOT, path), { throwIfNoEntry: false }))).toEqual([]);
   });
 });
