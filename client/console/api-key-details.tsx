@@ -1,21 +1,19 @@
 /** One API key: what it is and may, how much it is used, and what can be done to it. */
-import { Anchor, Button, Code, Group, NumberInput, Stack, Text, Title } from '@mantine/core';
-import { useDisclosure } from '@mantine/hooks';
+import { Anchor, Code, Group, NumberInput, Stack, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { Link, useNavigate, useParams } from 'react-router';
 import { EditApiKey } from './api-key-form.tsx';
 import { ApiKeyState } from './api-key-state.tsx';
 import { useChange } from './change.ts';
-import { Confirm } from './confirm.tsx';
 import { countersign, type Outputs } from './countersign.ts';
+import { ConfirmButton, DialogButton, EnableButton, SecretButton } from './dialog-buttons.tsx';
 import { sayDuration } from './duration.tsx';
 import { Facts } from './facts.tsx';
 import { Failure } from './failure.tsx';
-import { DialogForm, FormDialog } from './form-dialog.tsx';
+import { DialogForm } from './form-dialog.tsx';
 import { useMayCall } from './permission.ts';
 import { Overlap, RotateForm, useOverlaps } from './rotation.tsx';
-import { ShownOnce } from './shown-once.tsx';
 import { Time } from './time.tsx';
 import { UsageChart } from './usage-chart.tsx';
 
@@ -125,45 +123,82 @@ function Usage({ id }: { id: string }) {
 }
 
 function Actions({ apiKey }: { apiKey: ApiKey }) {
-  const mayCall = useMayCall();
-  const isRevoked = apiKey.state === 'revoked';
   return (
     <Group gap="xs">
-      {mayCall('apiKeys.update') && !isRevoked && <Editing apiKey={apiKey} />}
-      {mayCall('apiKeys.setCredits') && !isRevoked && <Credits apiKey={apiKey} />}
-      {mayCall('apiKeys.rotate') && !isRevoked && <Rotation apiKey={apiKey} />}
-      {mayCall('apiKeys.disable') && !isRevoked && <Enabling apiKey={apiKey} />}
-      {mayCall('apiKeys.revoke') && !isRevoked && <Revocation apiKey={apiKey} />}
-      {mayCall('apiKeys.delete') && isRevoked && <Deletion apiKey={apiKey} />}
+      {apiKey.state === 'revoked' ? <Deletion apiKey={apiKey} /> : <Changes apiKey={apiKey} />}
     </Group>
   );
 }
 
-function Editing({ apiKey }: { apiKey: ApiKey }) {
-  const [isOpen, { open, close }] = useDisclosure();
+function Changes({ apiKey }: { apiKey: ApiKey }) {
+  const mayCall = useMayCall();
+  const { id, name, enabled } = apiKey;
   return (
     <>
-      <Button size="xs" variant="default" onClick={open}>
-        Edit
-      </Button>
-      <FormDialog title="Edit API key" isOpen={isOpen} onClose={close}>
-        <EditApiKey apiKey={apiKey} onDone={close} />
-      </FormDialog>
+      {mayCall('apiKeys.update') && (
+        <DialogButton size="xs" variant="default" label="Edit" title="Edit API key">
+          {(close) => <EditApiKey apiKey={apiKey} onDone={close} />}
+        </DialogButton>
+      )}
+      {mayCall('apiKeys.setCredits') && (
+        <DialogButton size="xs" variant="default" label="Credits" title="Set credits">
+          {(close) => <CreditsForm apiKey={apiKey} onDone={close} />}
+        </DialogButton>
+      )}
+      {mayCall('apiKeys.rotate') && (
+        <SecretButton
+          size="xs"
+          variant="default"
+          label="Rotate"
+          title="Rotate API key"
+          shownAs="The new value"
+        >
+          {(done, close) => (
+            <RotateForm
+              noun="apiKeys"
+              id={id}
+              rotate={(input) => countersign.apiKeys.rotate.mutate(input)}
+              onDone={done}
+              onCancel={close}
+            />
+          )}
+        </SecretButton>
+      )}
+      {mayCall('apiKeys.disable') && (
+        <EnableButton noun="apiKeys" id={id} enabled={enabled} calls={countersign.apiKeys} />
+      )}
+      {mayCall('apiKeys.revoke') && (
+        <ConfirmButton
+          noun="apiKeys"
+          label="Revoke"
+          title="Revoke API key"
+          name={name}
+          act={() => countersign.apiKeys.revoke.mutate({ id })}
+        >
+          Whatever uses it is refused from then on, and those who follow are told at once. This cannot be
+          undone.
+        </ConfirmButton>
+      )}
     </>
   );
 }
 
-function Credits({ apiKey }: { apiKey: ApiKey }) {
-  const [isOpen, { open, close }] = useDisclosure();
+function Deletion({ apiKey: { id, name } }: { apiKey: ApiKey }) {
+  const mayDelete = useMayCall()('apiKeys.delete');
+  const navigate = useNavigate();
+  if (!mayDelete) return null;
   return (
-    <>
-      <Button size="xs" variant="default" onClick={open}>
-        Credits
-      </Button>
-      <FormDialog title="Set credits" isOpen={isOpen} onClose={close}>
-        <CreditsForm apiKey={apiKey} onDone={close} />
-      </FormDialog>
-    </>
+    <ConfirmButton
+      noun="apiKeys"
+      label="Delete"
+      title="Delete API key"
+      name={name}
+      act={() => countersign.apiKeys.delete.mutate({ id })}
+      onDone={() => navigate('/api-keys')}
+    >
+      Its usage goes with it. What was done to it stays among the events. It would go by itself when its
+      retention is over.
+    </ConfirmButton>
   );
 }
 
@@ -189,100 +224,5 @@ function CreditsForm({ apiKey, onDone }: { apiKey: ApiKey; onDone: () => void })
         data-autofocus
       />
     </DialogForm>
-  );
-}
-
-function Rotation({ apiKey: { id } }: { apiKey: ApiKey }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  const [secret, setSecret] = useState<string | null>(null);
-  return (
-    <>
-      <Button size="xs" variant="default" onClick={open}>
-        Rotate
-      </Button>
-      <FormDialog title="Rotate API key" isOpen={isOpen} onClose={close}>
-        <RotateForm
-          noun="apiKeys"
-          id={id}
-          rotate={(input) => countersign.apiKeys.rotate.mutate(input)}
-          onDone={(rotated) => {
-            close();
-            setSecret(rotated);
-          }}
-          onCancel={close}
-        />
-      </FormDialog>
-      <ShownOnce title="The new value" value={secret} onClose={() => setSecret(null)} />
-    </>
-  );
-}
-
-function Enabling({ apiKey: { id, enabled } }: { apiKey: ApiKey }) {
-  const { enable, disable } = countersign.apiKeys;
-  const setting = useChange('apiKeys', () => (enabled ? disable : enable).mutate({ id }));
-  return (
-    <>
-      <Button
-        size="xs"
-        variant="default"
-        onClick={() => setting.mutate(undefined)}
-        loading={setting.isPending}
-      >
-        {enabled ? 'Disable' : 'Enable'}
-      </Button>
-      <Failure error={setting.error} />
-    </>
-  );
-}
-
-function Revocation({ apiKey: { id, name } }: { apiKey: ApiKey }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  const revoking = useChange('apiKeys', () => countersign.apiKeys.revoke.mutate({ id }), close);
-  return (
-    <>
-      <Button size="xs" color="red" variant="outline" onClick={open}>
-        Revoke
-      </Button>
-      <Confirm
-        isOpen={isOpen}
-        onClose={close}
-        title="Revoke API key"
-        name={name}
-        action={{ ...revoking, mutate: () => revoking.mutate(undefined) }}
-      >
-        Whatever uses it is refused from then on, and those who follow are told at once. This cannot be
-        undone.
-      </Confirm>
-    </>
-  );
-}
-
-function Deletion({ apiKey: { id, name } }: { apiKey: ApiKey }) {
-  const navigate = useNavigate();
-  const [isOpen, { open, close }] = useDisclosure();
-  const deleting = useChange(
-    'apiKeys',
-    () => countersign.apiKeys.delete.mutate({ id }),
-    () => navigate('/api-keys'),
-  );
-  return (
-    <>
-      <Button size="xs" color="red" variant="outline" onClick={open}>
-        Delete
-      </Button>
-      <Confirm
-        isOpen={isOpen}
-        onClose={close}
-        title="Delete API key"
-        name={name}
-        action={{ ...deleting, mutate: () => deleting.mutate(undefined) }}
-      >
-        Its usage goes with it. What was done to it stays among the events.
-        <Text span inherit>
-          {' '}
-          It would go by itself when its retention is over.
-        </Text>
-      </Confirm>
-    </>
   );
 }

@@ -1,33 +1,19 @@
 /** API keys: customers' scripts act by them, each for a subject. */
-import {
-  Anchor,
-  Button,
-  Code,
-  Group,
-  NativeSelect,
-  Stack,
-  Table,
-  Tabs,
-  Text,
-  TextInput,
-} from '@mantine/core';
-import { useDebouncedValue, useDisclosure } from '@mantine/hooks';
+import { Anchor, Code, Group, NativeSelect, Stack, Table, Tabs, Text, TextInput } from '@mantine/core';
+import { useDebouncedValue } from '@mantine/hooks';
 import { keepPreviousData, useQuery } from '@tanstack/react-query';
 import { lazy, Suspense, useEffect, useState } from 'react';
 import { Link, Route, Routes, useNavigate, useSearchParams } from 'react-router';
 import { ApiKeyDetails } from './api-key-details.tsx';
 import { CreateApiKey } from './api-key-form.tsx';
 import { type ApiKey, ApiKeyState } from './api-key-state.tsx';
-import { useChange } from './change.ts';
-import { Confirm } from './confirm.tsx';
 import { countersign } from './countersign.ts';
+import { ConfirmButton, SecretButton } from './dialog-buttons.tsx';
 import { Empty } from './empty.tsx';
 import { Failure } from './failure.tsx';
-import { FormDialog } from './form-dialog.tsx';
 import { KeyPolicies } from './key-policies.tsx';
 import { Pages, usePaging } from './paging.tsx';
 import { useMayCall } from './permission.ts';
-import { ShownOnce } from './shown-once.tsx';
 import { Time } from './time.tsx';
 
 const ApiKeyImport = lazy(() => import('./api-key-import.tsx'));
@@ -130,8 +116,23 @@ function List() {
           onChange={({ currentTarget }) => setState(STATES.find((each) => each === currentTarget.value))}
           data={[{ value: '', label: 'Any' }, ...STATES]}
         />
-        {mayCall('apiKeys.create') && <Creation subject={subject} />}
-        {mayCall('apiKeys.revokeAll') && subject !== '' && <RevokeAll subject={subject} />}
+        {mayCall('apiKeys.create') && (
+          <SecretButton label="Create API key" title="Create API key" shownAs="The value of the new API key">
+            {(done, close) => <CreateApiKey subject={subject} onDone={done} onCancel={close} />}
+          </SecretButton>
+        )}
+        {mayCall('apiKeys.revokeAll') && subject !== '' && (
+          <ConfirmButton
+            noun="apiKeys"
+            size="sm"
+            label="Revoke all of them"
+            title="Revoke all"
+            name={subject}
+            act={() => countersign.apiKeys.revokeAll.mutate({ subject })}
+          >
+            Every API key of this subject is refused from then on, whatever its state. This cannot be undone.
+          </ConfirmButton>
+        )}
       </Group>
       <Failure error={keys.error} onRetry={keys.refetch} />
       {keys.data && data.length === 0 && keys.data.nextCursor === null && (
@@ -198,47 +199,5 @@ function ApiKeyTable({ keys }: { keys: readonly ApiKey[] }) {
         </Table.Tbody>
       </Table>
     </Table.ScrollContainer>
-  );
-}
-
-function Creation({ subject }: { subject: string }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  const [secret, setSecret] = useState<string | null>(null);
-  return (
-    <>
-      <Button onClick={open}>Create API key</Button>
-      <FormDialog title="Create API key" isOpen={isOpen} onClose={close}>
-        <CreateApiKey
-          subject={subject}
-          onDone={(created) => {
-            close();
-            setSecret(created);
-          }}
-          onCancel={close}
-        />
-      </FormDialog>
-      <ShownOnce title="The value of the new API key" value={secret} onClose={() => setSecret(null)} />
-    </>
-  );
-}
-
-function RevokeAll({ subject }: { subject: string }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  const revoking = useChange('apiKeys', () => countersign.apiKeys.revokeAll.mutate({ subject }), close);
-  return (
-    <>
-      <Button color="red" variant="outline" onClick={open}>
-        Revoke all of them
-      </Button>
-      <Confirm
-        isOpen={isOpen}
-        onClose={close}
-        title="Revoke all"
-        name={subject}
-        action={{ ...revoking, mutate: () => revoking.mutate(undefined) }}
-      >
-        Every API key of this subject is refused from then on, whatever its state. This cannot be undone.
-      </Confirm>
-    </>
   );
 }

@@ -1,15 +1,14 @@
 /** Key policies: what API keys created under one may be, and are given. */
-import { Badge, Button, Code, Group, NumberInput, Stack, Switch, Table, TextInput } from '@mantine/core';
+import { Badge, Code, Group, NumberInput, Stack, Switch, Table, TextInput } from '@mantine/core';
 import { useForm } from '@mantine/form';
-import { useDisclosure } from '@mantine/hooks';
 import { useQuery } from '@tanstack/react-query';
 import { useChange } from './change.ts';
-import { Confirm } from './confirm.tsx';
 import { countersign, type Inputs, type Outputs } from './countersign.ts';
+import { ConfirmButton, DialogButton } from './dialog-buttons.tsx';
 import { DurationInput, sayDuration } from './duration.tsx';
 import { Empty } from './empty.tsx';
 import { Failure } from './failure.tsx';
-import { DialogForm, FormDialog } from './form-dialog.tsx';
+import { DialogForm } from './form-dialog.tsx';
 import { ListInput } from './list-input.tsx';
 import { useMayCall } from './permission.ts';
 
@@ -27,7 +26,13 @@ export function KeyPolicies() {
   const { data = [] } = policies.data ?? {};
   return (
     <Stack>
-      <Group>{mayCall('keyPolicies.create') && <Creation />}</Group>
+      <Group>
+        {mayCall('keyPolicies.create') && (
+          <DialogButton label="Create policy" title="Create policy">
+            {(close) => <CreatePolicy onDone={close} />}
+          </DialogButton>
+        )}
+      </Group>
       <Failure error={policies.error} onRetry={policies.refetch} />
       {policies.data && data.length === 0 && (
         <Empty title="No key policies yet">
@@ -61,7 +66,7 @@ export function KeyPolicies() {
 
 function Row({ policy }: { policy: KeyPolicy }) {
   const mayCall = useMayCall();
-  const { name, isDefault, prefix, allowedScopes, maxTtlSeconds, liveKeysMax } = policy;
+  const { id, name, isDefault, prefix, allowedScopes, maxTtlSeconds, liveKeysMax } = policy;
   return (
     <Table.Tr>
       <Table.Td>
@@ -75,80 +80,60 @@ function Row({ policy }: { policy: KeyPolicy }) {
       <Table.Td>{liveKeysMax === null ? 'any number' : `at most ${liveKeysMax.toLocaleString()}`}</Table.Td>
       <Table.Td>
         <Group gap="xs" wrap="nowrap">
-          {mayCall('keyPolicies.update') && <Editing policy={policy} />}
-          {mayCall('keyPolicies.delete') && <Deletion policy={policy} />}
+          {mayCall('keyPolicies.update') && (
+            <DialogButton size="xs" variant="default" label="Edit" of={name} title="Edit policy">
+              {(close) => <EditPolicy policy={policy} onDone={close} />}
+            </DialogButton>
+          )}
+          {mayCall('keyPolicies.delete') && (
+            <ConfirmButton
+              noun="keyPolicies"
+              label="Delete"
+              of={name}
+              title="Delete policy"
+              name={name}
+              act={() => countersign.keyPolicies.delete.mutate({ id })}
+            >
+              Keys that exist keep what they have, and are held to nothing any more when they are changed.
+            </ConfirmButton>
+          )}
         </Group>
       </Table.Td>
     </Table.Tr>
   );
 }
 
-function Creation() {
-  const [isOpen, { open, close }] = useDisclosure();
+function CreatePolicy({ onDone }: { onDone: () => void }) {
   const creating = useChange(
     'keyPolicies',
     (input: Inputs['keyPolicies']['create']) => countersign.keyPolicies.create.mutate(input),
-    close,
+    onDone,
   );
   return (
-    <>
-      <Button onClick={open}>Create policy</Button>
-      <FormDialog title="Create policy" isOpen={isOpen} onClose={close}>
-        <PolicyForm
-          initial={BLANK}
-          label="Create"
-          action={creating}
-          onSubmit={creating.mutate}
-          onCancel={close}
-        />
-      </FormDialog>
-    </>
+    <PolicyForm
+      initial={BLANK}
+      label="Create"
+      action={creating}
+      onSubmit={creating.mutate}
+      onCancel={onDone}
+    />
   );
 }
 
-function Editing({ policy }: { policy: KeyPolicy }) {
-  const [isOpen, { open, close }] = useDisclosure();
+function EditPolicy({ policy, onDone }: { policy: KeyPolicy; onDone: () => void }) {
   const saving = useChange(
     'keyPolicies',
     (input: Entered) => countersign.keyPolicies.update.mutate({ id: policy.id, ...input }),
-    close,
+    onDone,
   );
   return (
-    <>
-      <Button size="xs" variant="default" onClick={open} aria-label={`Edit ${policy.name}`}>
-        Edit
-      </Button>
-      <FormDialog title="Edit policy" isOpen={isOpen} onClose={close}>
-        <PolicyForm
-          initial={enteredOf(policy)}
-          label="Save"
-          action={saving}
-          onSubmit={saving.mutate}
-          onCancel={close}
-        />
-      </FormDialog>
-    </>
-  );
-}
-
-function Deletion({ policy: { id, name } }: { policy: KeyPolicy }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  const deleting = useChange('keyPolicies', () => countersign.keyPolicies.delete.mutate({ id }), close);
-  return (
-    <>
-      <Button size="xs" color="red" variant="outline" onClick={open} aria-label={`Delete ${name}`}>
-        Delete
-      </Button>
-      <Confirm
-        isOpen={isOpen}
-        onClose={close}
-        title="Delete policy"
-        name={name}
-        action={{ ...deleting, mutate: () => deleting.mutate(undefined) }}
-      >
-        Keys that exist keep what they have, and are held to nothing any more when they are changed.
-      </Confirm>
-    </>
+    <PolicyForm
+      initial={enteredOf(policy)}
+      label="Save"
+      action={saving}
+      onSubmit={saving.mutate}
+      onCancel={onDone}
+    />
   );
 }
 

@@ -1,23 +1,18 @@
 /** One machine: what it is, whom it may call, its secret, and the code that uses it. */
-import { Anchor, Button, Code, Group, Stack, Title } from '@mantine/core';
-import { useDisclosure } from '@mantine/hooks';
+import { Anchor, Code, Group, Stack, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
-import { useState } from 'react';
 import { Link, useNavigate, useParams } from 'react-router';
-import { useChange } from './change.ts';
-import { Confirm } from './confirm.tsx';
 import { countersign } from './countersign.ts';
+import { ConfirmButton, DialogButton, EnableButton, SecretButton } from './dialog-buttons.tsx';
 import { sayDuration } from './duration.tsx';
 import { Facts } from './facts.tsx';
 import { Failure } from './failure.tsx';
-import { FormDialog } from './form-dialog.tsx';
 import { MachineCode } from './machine-code.tsx';
 import { EditMachine } from './machine-form.tsx';
 import { MachineScopes } from './machine-scopes.tsx';
 import { type Machine, MachineState } from './machine-state.tsx';
 import { useMayCall } from './permission.ts';
 import { Overlap, RotateForm, useOverlaps } from './rotation.tsx';
-import { ShownOnce } from './shown-once.tsx';
 import { Time } from './time.tsx';
 
 export function MachineDetails() {
@@ -100,95 +95,50 @@ function MachineFacts({ machine }: { machine: Machine }) {
 
 function Actions({ machine }: { machine: Machine }) {
   const mayCall = useMayCall();
+  const navigate = useNavigate();
+  const { id, name, enabled } = machine;
   return (
     <Group gap="xs">
-      {mayCall('machines.update') && <Editing machine={machine} />}
-      {mayCall('machines.rotateSecret') && <Rotation machine={machine} />}
-      {mayCall('machines.disable') && <Enabling machine={machine} />}
-      {mayCall('machines.delete') && <Deletion machine={machine} />}
-    </Group>
-  );
-}
-
-function Editing({ machine }: { machine: Machine }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  return (
-    <>
-      <Button size="xs" variant="default" onClick={open}>
-        Edit
-      </Button>
-      <FormDialog title="Edit machine" isOpen={isOpen} onClose={close}>
-        <EditMachine machine={machine} onDone={close} />
-      </FormDialog>
-    </>
-  );
-}
-
-function Rotation({ machine: { id } }: { machine: Machine }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  const [secret, setSecret] = useState<string | null>(null);
-  return (
-    <>
-      <Button size="xs" variant="default" onClick={open}>
-        Rotate secret
-      </Button>
-      <FormDialog title="Rotate secret" isOpen={isOpen} onClose={close}>
-        <RotateForm
+      {mayCall('machines.update') && (
+        <DialogButton size="xs" variant="default" label="Edit" title="Edit machine">
+          {(close) => <EditMachine machine={machine} onDone={close} />}
+        </DialogButton>
+      )}
+      {mayCall('machines.rotateSecret') && (
+        <SecretButton
+          size="xs"
+          variant="default"
+          label="Rotate secret"
+          title="Rotate secret"
+          shownAs="The new secret"
+        >
+          {(done, close) => (
+            <RotateForm
+              noun="machines"
+              id={id}
+              rotate={(input) => countersign.machines.rotateSecret.mutate(input)}
+              onDone={done}
+              onCancel={close}
+            />
+          )}
+        </SecretButton>
+      )}
+      {mayCall('machines.disable') && (
+        <EnableButton noun="machines" id={id} enabled={enabled} calls={countersign.machines} />
+      )}
+      {mayCall('machines.delete') && (
+        <ConfirmButton
           noun="machines"
-          id={id}
-          rotate={(input) => countersign.machines.rotateSecret.mutate(input)}
-          onDone={(rotated) => {
-            close();
-            setSecret(rotated);
-          }}
-          onCancel={close}
-        />
-      </FormDialog>
-      <ShownOnce title="The new secret" value={secret} onClose={() => setSecret(null)} />
-    </>
-  );
-}
-
-function Enabling({ machine: { id, enabled } }: { machine: Machine }) {
-  const { enable, disable } = countersign.machines;
-  const setting = useChange('machines', () => (enabled ? disable : enable).mutate({ id }));
-  return (
-    <>
-      <Button
-        size="xs"
-        variant="default"
-        onClick={() => setting.mutate(undefined)}
-        loading={setting.isPending}
-      >
-        {enabled ? 'Disable' : 'Enable'}
-      </Button>
-      <Failure error={setting.error} />
-    </>
-  );
-}
-
-function Deletion({ machine: { id, name } }: { machine: Machine }) {
-  const navigate = useNavigate();
-  const [isOpen, { open, close }] = useDisclosure();
-  const deleting = useChange(
-    'machines',
-    () => countersign.machines.delete.mutate({ id }),
-    () => navigate('/machines'),
-  );
-  return (
-    <>
-      <Button size="xs" color="red" variant="outline" onClick={open}>
-        Delete
-      </Button>
-      <Confirm
-        isOpen={isOpen}
-        onClose={close}
-        title="Delete machine"
-        name={name}
-        action={{ ...deleting, mutate: () => deleting.mutate(undefined) }}
-      >
-        Its secret, its tokens, and whom it may call go with it: whatever runs as it is refused from then on.
-      </Confirm>
-    </>
+          label="Delete"
+          title="Delete machine"
+          name={name}
+          act={() => countersign.machines.delete.mutate({ id })}
+          onDone={() => navigate('/machines')}
+        >
+          Its secret, its tokens, and whom it may call go with it: whatever runs as it is refused from then
+          on.
+        </ConfirmButton>
+      )}
+    </Group>
   );
 }

@@ -1,20 +1,19 @@
 /** Machines: the services that call each other, each with a secret of its own. */
-import { Anchor, Button, Group, NativeSelect, Stack, Table, Tabs, Text, TextInput } from '@mantine/core';
-import { useDebouncedValue, useDisclosure } from '@mantine/hooks';
+import { Anchor, Group, NativeSelect, Stack, Table, Tabs, Text, TextInput } from '@mantine/core';
+import { useDebouncedValue } from '@mantine/hooks';
 import { keepPreviousData, useQuery } from '@tanstack/react-query';
 import { lazy, Suspense, useState } from 'react';
 import { Link, Route, Routes, useNavigate } from 'react-router';
 import { countersign, type Inputs } from './countersign.ts';
+import { SecretButton } from './dialog-buttons.tsx';
 import { Empty } from './empty.tsx';
 import { Failure } from './failure.tsx';
-import { FormDialog } from './form-dialog.tsx';
 import { MachineDetails } from './machine-details.tsx';
 import { CreateMachine } from './machine-form.tsx';
 import { AllMachineScopes } from './machine-scopes.tsx';
 import { type Machine, MachineState } from './machine-state.tsx';
 import { Pages, usePaging } from './paging.tsx';
 import { useMayCall } from './permission.ts';
-import { ShownOnce } from './shown-once.tsx';
 import { Time } from './time.tsx';
 
 const MachineGraph = lazy(() => import('./machine-graph.tsx'));
@@ -100,7 +99,11 @@ function List() {
           onChange={(event) => setOrder(event.currentTarget.value)}
           data={Object.keys(ORDERS)}
         />
-        {mayCall('machines.create') && <Creation />}
+        {mayCall('machines.create') && (
+          <SecretButton label="Create machine" title="Create machine" shownAs="The secret of the new machine">
+            {(done, close) => <CreateMachine onDone={done} onCancel={close} />}
+          </SecretButton>
+        )}
       </Group>
       <Failure error={machines.error} onRetry={machines.refetch} />
       {machines.data?.data.length === 0 && <Nothing isSearched={query !== ''} />}
@@ -167,25 +170,5 @@ function MachineTable({ machines }: { machines: readonly Machine[] }) {
         </Table.Tbody>
       </Table>
     </Table.ScrollContainer>
-  );
-}
-
-function Creation() {
-  const [isOpen, { open, close }] = useDisclosure();
-  const [secret, setSecret] = useState<string | null>(null);
-  return (
-    <>
-      <Button onClick={open}>Create machine</Button>
-      <FormDialog title="Create machine" isOpen={isOpen} onClose={close}>
-        <CreateMachine
-          onDone={(created) => {
-            close();
-            setSecret(created);
-          }}
-          onCancel={close}
-        />
-      </FormDialog>
-      <ShownOnce title="The secret of the new machine" value={secret} onClose={() => setSecret(null)} />
-    </>
   );
 }

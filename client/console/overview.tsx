@@ -3,6 +3,7 @@ import { Alert, Anchor, Group, Paper, SimpleGrid, Stack, Text, Title, VisuallyHi
 import { useQuery } from '@tanstack/react-query';
 import type { ReactNode } from 'react';
 import { Link } from 'react-router';
+import { Bars } from './bars.tsx';
 import { countersign, type Outputs } from './countersign.ts';
 import { sayDuration } from './duration.tsx';
 import { Failure } from './failure.tsx';
@@ -170,17 +171,13 @@ function Expiring({ keys }: { keys: Seen['expiring'] }) {
   );
 }
 
-const HEIGHT = 100;
-const BAR = 8;
-const GAP = 2;
-
 function Verifications({ minutes }: { minutes: Seen['verifications'] }) {
-  const sums = minutes.map(({ outcomes }) => {
+  const bars = minutes.map(({ at, outcomes }, place) => {
     const valid = outcomes['valid'] ?? 0;
-    return { valid, refused: Object.values(outcomes).reduce((sum, count) => sum + count, 0) - valid };
+    const all = Object.values(outcomes).reduce((sum, count) => sum + count, 0);
+    return { key: at, place, valid, refused: all - valid };
   });
-  const highest = Math.max(1, ...sums.map(({ valid, refused }) => valid + refused));
-  const heightOf = (count: number) => (count / highest) * HEIGHT;
+  const highest = Math.max(0, ...bars.map(({ valid, refused }) => valid + refused));
   const totals = totalsOf(minutes);
   return (
     <Stack gap="xs">
@@ -195,30 +192,7 @@ function Verifications({ minutes }: { minutes: Seen['verifications'] }) {
           ))
         )}
       </Group>
-      <svg
-        viewBox={`0 0 ${minutes.length * (BAR + GAP)} ${HEIGHT}`}
-        preserveAspectRatio="none"
-        width="100%"
-        height={HEIGHT}
-        aria-hidden="true"
-      >
-        {sums.map(({ valid, refused }, i) => (
-          <g key={minutes[i]?.at} transform={`translate(${i * (BAR + GAP)} 0)`}>
-            <rect
-              width={BAR}
-              y={HEIGHT - heightOf(valid)}
-              height={heightOf(valid)}
-              fill="var(--mantine-primary-color-filled)"
-            />
-            <rect
-              width={BAR}
-              y={HEIGHT - heightOf(valid + refused)}
-              height={heightOf(refused)}
-              fill="var(--mantine-color-red-filled)"
-            />
-          </g>
-        ))}
-      </svg>
+      <Bars places={minutes.length} bars={bars} />
       <VisuallyHidden>At most {highest.toLocaleString()} in a minute</VisuallyHidden>
     </Stack>
   );

@@ -1,21 +1,18 @@
 /** Secret keys: those that manage all this, each with a role. */
-import { Badge, Button, Code, Group, NativeSelect, Stack, Table, TextInput } from '@mantine/core';
+import { Badge, Code, Group, NativeSelect, Stack, Table, TextInput } from '@mantine/core';
 import { useForm } from '@mantine/form';
-import { useDisclosure } from '@mantine/hooks';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
-import { useState } from 'react';
 import { useChange } from './change.ts';
-import { Confirm } from './confirm.tsx';
 import { countersign, type Inputs, type Outputs, type Session } from './countersign.ts';
+import { ConfirmButton, SecretButton } from './dialog-buttons.tsx';
 import { DurationInput } from './duration.tsx';
 import { Failure } from './failure.tsx';
-import { DialogForm, FormDialog } from './form-dialog.tsx';
+import { DialogForm } from './form-dialog.tsx';
 import { ListInput } from './list-input.tsx';
 import { Pages, usePaging } from './paging.tsx';
 import { useMayCall } from './permission.ts';
 import { Overlap, RotateForm, RotationPolicyInput, useOverlaps } from './rotation.tsx';
 import { SESSION } from './session.tsx';
-import { ShownOnce } from './shown-once.tsx';
 import { Time } from './time.tsx';
 
 type SecretKey = Outputs['secretKeys']['list']['data'][number];
@@ -39,7 +36,17 @@ export default function SecretKeys() {
   const overlaps = useOverlaps('secretKeys');
   return (
     <Stack>
-      <Group>{mayCall('secretKeys.create') && <Creation />}</Group>
+      <Group>
+        {mayCall('secretKeys.create') && (
+          <SecretButton
+            label="Create secret key"
+            title="Create secret key"
+            shownAs="The value of the new secret key"
+          >
+            {(done, close) => <CreateSecretKey onDone={done} onCancel={close} />}
+          </SecretButton>
+        )}
+      </Group>
       <Failure error={keys.error} onRetry={keys.refetch} />
       <Table.ScrollContainer minWidth={820}>
         <Table>
@@ -93,9 +100,39 @@ function Row({ secretKey, endsAt }: { secretKey: SecretKey; endsAt: number | und
         </Table.Td>
         <Table.Td>
           <Group gap="xs" wrap="nowrap">
-            {mayCall('secretKeys.rotate') && isLive && <Rotation secretKey={secretKey} />}
+            {mayCall('secretKeys.rotate') && isLive && (
+              <SecretButton
+                size="xs"
+                variant="default"
+                label="Rotate"
+                of={name}
+                title="Rotate secret key"
+                shownAs="The new value"
+              >
+                {(done, close) => (
+                  <RotateForm
+                    noun="secretKeys"
+                    id={id}
+                    rotate={(input) => countersign.secretKeys.rotate.mutate(input)}
+                    onDone={done}
+                    onCancel={close}
+                  />
+                )}
+              </SecretButton>
+            )}
             {mayCall('secretKeys.revoke') && state !== 'revoked' && (
-              <Revocation secretKey={secretKey} isOwn={isOwn} />
+              <ConfirmButton
+                noun="secretKeys"
+                label="Revoke"
+                of={name}
+                title="Revoke secret key"
+                name={name}
+                act={() => countersign.secretKeys.revoke.mutate({ id })}
+              >
+                {isOwn && 'You are signed in with this one, and will be signed out. '}
+                Whatever uses it is refused from then on, and what it minted for panels with it. This cannot
+                be undone.
+              </ConfirmButton>
             )}
           </Group>
         </Table.Td>
@@ -121,26 +158,6 @@ function Row({ secretKey, endsAt }: { secretKey: SecretKey; endsAt: number | und
           </Table.Td>
         </Table.Tr>
       )}
-    </>
-  );
-}
-
-function Creation() {
-  const [isOpen, { open, close }] = useDisclosure();
-  const [secret, setSecret] = useState<string | null>(null);
-  return (
-    <>
-      <Button onClick={open}>Create secret key</Button>
-      <FormDialog title="Create secret key" isOpen={isOpen} onClose={close}>
-        <CreateSecretKey
-          onDone={(created) => {
-            close();
-            setSecret(created);
-          }}
-          onCancel={close}
-        />
-      </FormDialog>
-      <ShownOnce title="The value of the new secret key" value={secret} onClose={() => setSecret(null)} />
     </>
   );
 }
@@ -205,53 +222,5 @@ function CreateSecretKey({
         onChange={(policy) => form.setFieldValue('rotation', policy)}
       />
     </DialogForm>
-  );
-}
-
-function Rotation({ secretKey: { id, name } }: { secretKey: SecretKey }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  const [secret, setSecret] = useState<string | null>(null);
-  return (
-    <>
-      <Button size="xs" variant="default" onClick={open} aria-label={`Rotate ${name}`}>
-        Rotate
-      </Button>
-      <FormDialog title="Rotate secret key" isOpen={isOpen} onClose={close}>
-        <RotateForm
-          noun="secretKeys"
-          id={id}
-          rotate={(input) => countersign.secretKeys.rotate.mutate(input)}
-          onDone={(rotated) => {
-            close();
-            setSecret(rotated);
-          }}
-          onCancel={close}
-        />
-      </FormDialog>
-      <ShownOnce title="The new value" value={secret} onClose={() => setSecret(null)} />
-    </>
-  );
-}
-
-function Revocation({ secretKey: { id, name }, isOwn }: { secretKey: SecretKey; isOwn: boolean }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  const revoking = useChange('secretKeys', () => countersign.secretKeys.revoke.mutate({ id }), close);
-  return (
-    <>
-      <Button size="xs" color="red" variant="outline" onClick={open} aria-label={`Revoke ${name}`}>
-        Revoke
-      </Button>
-      <Confirm
-        isOpen={isOpen}
-        onClose={close}
-        title="Revoke secret key"
-        name={name}
-        action={{ ...revoking, mutate: () => revoking.mutate(undefined) }}
-      >
-        {isOwn && 'You are signed in with this one, and will be signed out. '}
-        Whatever uses it is refused from then on, and what it minted for panels with it. This cannot be
-        undone.
-      </Confirm>
-    </>
   );
 }

@@ -1,10 +1,8 @@
 /** Verifications by day: as bars, and as a table for those who do not see them. */
 import { Group, Stack, Text, VisuallyHidden } from '@mantine/core';
+import { Bars } from './bars.tsx';
 
 const DAY_MS = 86_400_000;
-const HEIGHT = 120;
-const BAR = 8;
-const GAP = 2;
 
 export interface UsageChartProps {
   /** Milliseconds since 1970-01-01 UTC, where days begin. */
@@ -22,8 +20,6 @@ export function UsageChart({ from, to, usage }: UsageChartProps) {
         Not verified in this time
       </Text>
     );
-  const days = Math.round((to - from) / DAY_MS);
-  const heightOf = (count: number) => (count / highest) * HEIGHT;
   const sum = (field: 'valid' | 'refused') => usage.reduce((total, entry) => total + entry[field], 0);
   return (
     <Stack gap="xs">
@@ -34,30 +30,14 @@ export function UsageChart({ from, to, usage }: UsageChartProps) {
           at most {highest.toLocaleString()} a day
         </Text>
       </Group>
-      <svg
-        viewBox={`0 0 ${days * (BAR + GAP)} ${HEIGHT}`}
-        preserveAspectRatio="none"
-        width="100%"
-        height={HEIGHT}
-        aria-hidden="true"
-      >
-        {usage.map(({ at, valid, refused }) => (
-          <g key={at} transform={`translate(${Math.round((at - from) / DAY_MS) * (BAR + GAP)} 0)`}>
-            <rect
-              width={BAR}
-              y={HEIGHT - heightOf(valid)}
-              height={heightOf(valid)}
-              fill="var(--mantine-primary-color-filled)"
-            />
-            <rect
-              width={BAR}
-              y={HEIGHT - heightOf(valid + refused)}
-              height={heightOf(refused)}
-              fill="var(--mantine-color-red-filled)"
-            />
-          </g>
-        ))}
-      </svg>
+      <Bars
+        places={Math.round((to - from) / DAY_MS)}
+        bars={usage.map(({ at, ...counts }) => ({
+          key: at,
+          place: Math.round((at - from) / DAY_MS),
+          ...counts,
+        }))}
+      />
       <VisuallyHidden>
         <table>
           <thead>

@@ -11,21 +11,19 @@ import {
   TextInput,
   Title,
 } from '@mantine/core';
-import { useDisclosure } from '@mantine/hooks';
 import { notifications } from '@mantine/notifications';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
 import { Link, useNavigate, useParams } from 'react-router';
 import { useChange } from './change.ts';
-import { Confirm } from './confirm.tsx';
 import { countersign } from './countersign.ts';
 import { Deliveries } from './deliveries.tsx';
+import { ConfirmButton, DialogButton, EnableButton, SecretButton } from './dialog-buttons.tsx';
 import { DurationInput } from './duration.tsx';
 import { Facts } from './facts.tsx';
 import { Failure } from './failure.tsx';
-import { DialogForm, FormDialog } from './form-dialog.tsx';
+import { DialogForm } from './form-dialog.tsx';
 import { useMayCall } from './permission.ts';
-import { ShownOnce } from './shown-once.tsx';
 import { Time } from './time.tsx';
 import { EditWebhookEndpoint, type WebhookEndpoint } from './webhook-endpoint-form.tsx';
 import { RECEIVERS } from './webhook-examples.ts';
@@ -111,14 +109,47 @@ function Details({ endpoint }: { endpoint: WebhookEndpoint }) {
 
 function Actions({ endpoint }: { endpoint: WebhookEndpoint }) {
   const mayCall = useMayCall();
+  const navigate = useNavigate();
+  const { id, url, enabled } = endpoint;
   return (
     <Group gap="xs">
       {mayCall('webhookEndpoints.test') && endpoint.enabled && <Test endpoint={endpoint} />}
-      {mayCall('deliveries.replay') && <Replay endpoint={endpoint} />}
-      {mayCall('webhookEndpoints.update') && <Editing endpoint={endpoint} />}
-      {mayCall('webhookEndpoints.rotateSecret') && <Rotation endpoint={endpoint} />}
-      {mayCall('webhookEndpoints.disable') && <Enabling endpoint={endpoint} />}
-      {mayCall('webhookEndpoints.delete') && <Deletion endpoint={endpoint} />}
+      {mayCall('deliveries.replay') && (
+        <DialogButton size="xs" variant="default" label="Replay" title="Send once more">
+          {(close) => <ReplayForm endpointId={id} onDone={close} />}
+        </DialogButton>
+      )}
+      {mayCall('webhookEndpoints.update') && (
+        <DialogButton size="xs" variant="default" label="Edit" title="Edit webhook endpoint">
+          {(close) => <EditWebhookEndpoint endpoint={endpoint} onDone={close} />}
+        </DialogButton>
+      )}
+      {mayCall('webhookEndpoints.rotateSecret') && (
+        <SecretButton
+          size="xs"
+          variant="default"
+          label="Rotate secret"
+          title="Rotate signing secret"
+          shownAs="The new signing secret"
+        >
+          {(done, close) => <RotateSigningSecret id={id} onDone={done} onCancel={close} />}
+        </SecretButton>
+      )}
+      {mayCall('webhookEndpoints.disable') && (
+        <EnableButton noun={NOUN} id={id} enabled={enabled} calls={countersign.webhookEndpoints} />
+      )}
+      {mayCall('webhookEndpoints.delete') && (
+        <ConfirmButton
+          noun={NOUN}
+          label="Delete"
+          title="Delete endpoint"
+          name={url}
+          act={() => countersign.webhookEndpoints.delete.mutate({ id })}
+          onDone={() => navigate('/webhooks')}
+        >
+          Nothing more is sent to it, and what it was sent is forgotten.
+        </ConfirmButton>
+      )}
     </Group>
   );
 }
@@ -135,20 +166,6 @@ function Test({ endpoint: { id } }: { endpoint: WebhookEndpoint }) {
         Send a test
       </Button>
       <Failure error={testing.error} />
-    </>
-  );
-}
-
-function Replay({ endpoint: { id } }: { endpoint: WebhookEndpoint }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  return (
-    <>
-      <Button size="xs" variant="default" onClick={open}>
-        Replay
-      </Button>
-      <FormDialog title="Send once more" isOpen={isOpen} onClose={close}>
-        <ReplayForm endpointId={id} onDone={close} />
-      </FormDialog>
     </>
   );
 }
@@ -224,100 +241,37 @@ function ReplayForm({ endpointId, onDone }: { endpointId: string; onDone: () => 
   );
 }
 
-function Editing({ endpoint }: { endpoint: WebhookEndpoint }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  return (
-    <>
-      <Button size="xs" variant="default" onClick={open}>
-        Edit
-      </Button>
-      <FormDialog title="Edit webhook endpoint" isOpen={isOpen} onClose={close}>
-        <EditWebhookEndpoint endpoint={endpoint} onDone={close} />
-      </FormDialog>
-    </>
-  );
-}
-
 const OVERLAP_SECONDS = 86_400;
 
-function Rotation({ endpoint: { id } }: { endpoint: WebhookEndpoint }) {
-  const [isOpen, { open, close }] = useDisclosure();
-  const [secret, setSecret] = useState<string | null>(null);
+function RotateSigningSecret({
+  id,
+  onDone,
+  onCancel,
+}: {
+  id: string;
+  onDone: (secret: string | null) => void;
+  onCancel: () => void;
+}) {
   const [overlapSeconds, setOverlapSeconds] = useState<number | null>(OVERLAP_SECONDS);
   const rotating = useChange(
     NOUN,
     () => countersign.webhookEndpoints.rotateSecret.mutate({ id, overlapSeconds: overlapSeconds ?? 0 }),
-    (rotated) => {
-      close();
-      setSecret(rotated.secret ?? null);
-    },
+    ({ secret = null }) => onDone(secret),
   );
   return (
-    <>
-      <Button size="xs" variant="default" onClick={open}>
-        Rotate secret
-      </Button>
-      <FormDialog title="Rotate signing secret" isOpen={isOpen} onClose={close}>
-        <DialogForm
-          action={rotating}
-          label="Rotate"
-          onSubmit={() => rotating.mutate(undefined)}
-          onCancel={close}
-        >
-          <DurationInput
-            label="Overlap"
-            description="How long both secrets sign"
-            value={overlapSeconds}
-            onChange={setOverlapSeconds}
-            min={0}
-          />
-        </DialogForm>
-      </FormDialog>
-      <ShownOnce title="The new signing secret" value={secret} onClose={() => setSecret(null)} />
-    </>
-  );
-}
-
-function Enabling({ endpoint: { id, enabled } }: { endpoint: WebhookEndpoint }) {
-  const { enable, disable } = countersign.webhookEndpoints;
-  const setting = useChange(NOUN, () => (enabled ? disable : enable).mutate({ id }));
-  return (
-    <>
-      <Button
-        size="xs"
-        variant="default"
-        onClick={() => setting.mutate(undefined)}
-        loading={setting.isPending}
-      >
-        {enabled ? 'Disable' : 'Enable'}
-      </Button>
-      <Failure error={setting.error} />
-    </>
-  );
-}
-
-function Deletion({ endpoint: { id, url } }: { endpoint: WebhookEndpoint }) {
-  const navigate = useNavigate();
-  const [isOpen, { open, close }] = useDisclosure();
-  const deleting = useChange(
-    NOUN,
-    () => countersign.webhookEndpoints.delete.mutate({ id }),
-    () => navigate('/webhooks'),
-  );
-  return (
-    <>
-      <Button size="xs" color="red" variant="outline" onClick={open}>
-        Delete
-      </Button>
-      <Confirm
-        isOpen={isOpen}
-        onClose={close}
-        title="Delete endpoint"
-        name={url}
-        action={{ ...deleting, mutate: () => deleting.mutate(undefined) }}
-      >
-        Nothing more is sent to it, and what it was sent is forgotten.
-      </Confirm>
-    </>
+    <DialogForm
+      action={rotating}
+      label="Rotate"
+      onSubmit={() => rotating.mutate(undefined)}
+      onCancel={onCancel}
+    >
+      <DurationInput
+        label="Overlap"
+        description="How long both secrets sign"
+        value={overlapSeconds}
+        onChange={setOverlapSeconds}
+        min={0}
+      />
+    </DialogForm>
   );
 }

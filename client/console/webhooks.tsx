@@ -1,17 +1,14 @@
 /** Webhooks: where events are sent, what became of each, and sending them once more. */
-import { Anchor, Badge, Button, Group, Stack, Table, Text } from '@mantine/core';
-import { useDisclosure } from '@mantine/hooks';
+import { Anchor, Badge, Group, Stack, Table, Text } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
-import { useState } from 'react';
 import { Link, Route, Routes } from 'react-router';
 import { countersign } from './countersign.ts';
 import { DeliveryDetails } from './deliveries.tsx';
+import { SecretButton } from './dialog-buttons.tsx';
 import { Empty } from './empty.tsx';
 import { Failure } from './failure.tsx';
-import { FormDialog } from './form-dialog.tsx';
 import { Pages, usePaging } from './paging.tsx';
 import { useMayCall } from './permission.ts';
-import { ShownOnce } from './shown-once.tsx';
 import { Time } from './time.tsx';
 import { WebhookEndpointDetails } from './webhook-endpoint-details.tsx';
 import { CreateWebhookEndpoint, type WebhookEndpoint } from './webhook-endpoint-form.tsx';
@@ -37,7 +34,13 @@ function List() {
   const data = endpoints.data?.data ?? [];
   return (
     <Stack>
-      <Group>{mayCall('webhookEndpoints.create') && <Creation />}</Group>
+      <Group>
+        {mayCall('webhookEndpoints.create') && (
+          <SecretButton label="Create endpoint" title="Create webhook endpoint" shownAs="The signing secret">
+            {(done, close) => <CreateWebhookEndpoint onDone={done} onCancel={close} />}
+          </SecretButton>
+        )}
+      </Group>
       <Failure error={endpoints.error} onRetry={endpoints.refetch} />
       {endpoints.data && data.length === 0 && (
         <Empty title="No webhook endpoints yet">
@@ -106,25 +109,5 @@ export function EndpointState({ endpoint }: { endpoint: WebhookEndpoint }) {
       </Badge>
       {disabledReason && <Text size="xs">{DISABLED[disabledReason]}</Text>}
     </Stack>
-  );
-}
-
-function Creation() {
-  const [isOpen, { open, close }] = useDisclosure();
-  const [secret, setSecret] = useState<string | null>(null);
-  return (
-    <>
-      <Button onClick={open}>Create endpoint</Button>
-      <FormDialog title="Create webhook endpoint" isOpen={isOpen} onClose={close}>
-        <CreateWebhookEndpoint
-          onDone={(created) => {
-            close();
-            setSecret(created);
-          }}
-          onCancel={close}
-        />
-      </FormDialog>
-      <ShownOnce title="The signing secret" value={secret} onClose={() => setSecret(null)} />
-    </>
   );
 }
