@@ -257,7 +257,9 @@ describe('deploy/compose.yaml', () => {
       for (const needed of Object.keys(depends_on)) expect(Object.keys(compose.services)).toContain(needed);
       for (const { condition } of Object.values(depends_on)) expect(condition).toBe('service_healthy');
     }
-    for (const [, service] of ours) expect(service).toMatchObject({ read_only: true, cap_drop: ['ALL'] });
+    const build = { context: '..', dockerfile: 'deploy/Dockerfile' };
+    for (const [, service] of ours)
+      expect(service).toMatchObject({ build, read_only: true, cap_drop: ['ALL'] });
   });
 
   it('has a Redis that throws nothing away and keeps what it has', () => {
