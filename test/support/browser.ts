@@ -41,7 +41,8 @@ async function open(browser: Browser, options: BrowserContextOptions = {}): Prom
   const context = await browser.newContext({ locale: 'en-GB', timezoneId: 'UTC', ...options });
   onTestFinished(() => context.close());
   const page = await context.newPage();
-  page.setDefaultTimeout(10_000);
+  // Two browsers and what they ask may share two cores with all the rest.
+  page.setDefaultTimeout(20_000);
   const requests: string[] = [];
   const complaints: string[] = [];
   page.on('request', (request) => requests.push(request.url()));
