@@ -175,6 +175,7 @@ describeInBrowser('API keys', (open) => {
 
   it.each(['light', 'dark'] as const)(
     'can be read by everybody in %s, also on a phone',
+    { timeout: 90_000 },
     async (colorScheme) => {
       const { id, secret } = await create(`seen in ${colorScheme}`);
       await verify(secret);
@@ -241,6 +242,7 @@ describeInBrowser('secret keys', (open) => {
 
   it.each(['light', 'dark'] as const)(
     'can be read by everybody in %s, also on a phone',
+    { timeout: 90_000 },
     async (colorScheme) => {
       for (const viewport of [{ width: 1280, height: 800 }, PHONE]) {
         const { page, complaints } = await openAt(open, '/secret-keys', { colorScheme, viewport });

@@ -78,6 +78,7 @@ describeInBrowser('the console', (open) => {
 
   it.each(['light', 'dark'] as const)(
     'can be read by everybody in %s, also on a phone',
+    { timeout: 90_000 },
     async (colorScheme) => {
       const opened = await open({ colorScheme, viewport: PHONE });
       const { page } = opened;

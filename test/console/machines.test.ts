@@ -111,6 +111,7 @@ describeInBrowser('machines', (open) => {
 
   it.each(['light', 'dark'] as const)(
     'can be read by everybody in %s, also on a phone',
+    { timeout: 90_000 },
     async (colorScheme) => {
       const { id } = await create(`seen in ${colorScheme}`);
       for (const viewport of [{ width: 1280, height: 800 }, PHONE]) {

@@ -96,6 +96,7 @@ describeInBrowser('jobs', (open) => {
 describeInBrowser('these pages', (open) => {
   it.each(['light', 'dark'] as const)(
     'can be read by everybody in %s, also on a phone',
+    { timeout: 90_000 },
     async (colorScheme) => {
       for (const viewport of [{ width: 1280, height: 800 }, PHONE]) {
         const { page, complaints } = await openAt(open, '/overview', { colorScheme, viewport });

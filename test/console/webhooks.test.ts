@@ -126,6 +126,7 @@ describeInBrowser('webhooks', (open) => {
 
   it.each(['light', 'dark'] as const)(
     'can be read by everybody in %s, also on a phone',
+    { timeout: 90_000 },
     async (colorScheme) => {
       const { id } = (await server.call('webhookEndpoints.create', { url: 'https://receiver.example/' })).body
         .result.data;

@@ -222,6 +222,7 @@ describeInBrowser('the panel in an application of its own login', (open) => {
 
   it.each(['light', 'dark'] as const)(
     'can be used by everybody in %s, also on a phone and by keyboard',
+    { timeout: 90_000 },
     async (colorScheme) => {
       for (const viewport of [{ width: 1280, height: 900 }, PHONE]) {
         const { own, page, complaints } = await openAs(open, 'alice', { colorScheme, viewport });
