@@ -1,5 +1,5 @@
 /** `npm run backup -- file`: writes all of an installation to one file, while servers go on. */
-import { existsSync, renameSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { openSnapshot, sealFile } from '../db/snapshot.ts';
 import { openStore } from '../db/store.ts';
@@ -7,6 +7,7 @@ import { ConfigError, loadConfig } from './config.ts';
 import { BACKUP_FORMAT, type BackupManifest, backedUp, standingOf } from './domain/backups.ts';
 import { copyTables, differing, insertInto, sumTables } from './domain/table-copies.ts';
 import { withInstalledStore } from './installed-store.ts';
+import { renameDurably } from './key-files.ts';
 import { refuseToStart } from './lifecycle.ts';
 
 /** How often progress is told. */
@@ -25,7 +26,7 @@ async function main() {
   rmSync(unfinished, { force: true });
   try {
     const manifest = await write(databaseLocation, unfinished);
-    renameSync(unfinished, file);
+    renameDurably(unfinished, file);
     const rows = Object.values(manifest.tables).reduce((sum, { count }) => sum + count, 0);
     process.stdout.write(
       `${rows} rows up to event ${manifest.seq} are in '${file}', which was read back and holds them all\n` +

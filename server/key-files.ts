@@ -124,7 +124,7 @@ export function writeDurably(path: string, text: string) {
   renameDurably(unfinished(path), path);
 }
 
-function renameDurably(from: string, to: string) {
+export function renameDurably(from: string, to: string) {
   renameSync(from, to);
   const folder = openSync(dirname(to), 'r');
   try {

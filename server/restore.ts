@@ -2,7 +2,7 @@
  * `npm run restore -- file [--events log.ndjson]`: makes an installation of a backup where there is none, with an epoch
  * of its own. What an exported log says was taken away since is taken away again before anybody is served.
  */
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { openSnapshot, readManifest, unsealFile } from '../db/snapshot.ts';
 import { isPostgres, openStore } from '../db/store.ts';
@@ -11,7 +11,7 @@ import { type BackupManifest, backedUp, backupManifest, beginEpoch } from './dom
 import { assertMayOpen, InstallationError, isInstalled } from './domain/installation.ts';
 import { type ExportedEvent, exportedEvent, type ReplayReport, replayEvents } from './domain/replays.ts';
 import { copyTables, differing, insertInto, sumTables, type TableSums } from './domain/table-copies.ts';
-import { keyFile, readMasterKey } from './key-files.ts';
+import { keyFile, readMasterKey, renameDurably } from './key-files.ts';
 import { refuseToStart } from './lifecycle.ts';
 import { createLogger, type Logger } from './logger.ts';
 import { createMetrics } from './metrics.ts';
@@ -177,7 +177,7 @@ async function land(work: string, { databaseLocation }: Config) {
   if (!isPostgres(databaseLocation)) {
     // One file, without a log beside it: opened and closed once more.
     await (await openStore({ location: work })).close();
-    renameSync(work, databaseLocation);
+    renameDurably(work, databaseLocation);
     return;
   }
   const from = await openSnapshot(work);

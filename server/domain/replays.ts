@@ -18,7 +18,7 @@ import { revokeAllM2mTokens, revokeM2mToken } from './m2m-tokens.ts';
 import { deleteMachineScope, machineScopeInput } from './machine-scopes.ts';
 import { deleteMachine, setMachineEnabled } from './machines.ts';
 import { deletePanelIssuer } from './panel-issuers.ts';
-import { revokeSecretKey } from './secret-keys.ts';
+import { isLastAdmin, revokeSecretKey } from './secret-keys.ts';
 import { type NewSecret, saveSecret } from './secrets.ts';
 import { emergencyRetireSigningKey } from './signing-keys.ts';
 import { setSubjectEnabled } from './subjects.ts';
@@ -59,6 +59,16 @@ const endValuesOf =
         });
     }, 'revocation');
 
+/** Of the last admin key the value of before stays: without it nobody could rotate anything. */
+async function endSecretKey(deps: Deps, caller: Caller, event: ExportedEvent): Promise<unknown> {
+  if (!(await deps.store.tx((tx) => isLastAdmin(tx, deps, event.objectId))))
+    return endValuesOf('secret_key')(deps, caller, event);
+  throw new CountersignError(
+    'last_admin_key',
+    'It is the last admin key, so the value that it had in the backup is accepted: rotate it',
+  );
+}
+
 /** By type: what takes something away and can be done again. */
 const REPLAYS: Partial<Record<EventType, Replay>> = {
   'machine.disabled': (deps, caller, { objectId }) => setMachineEnabled(deps, caller, objectId, false),
@@ -79,7 +89,7 @@ const REPLAYS: Partial<Record<EventType, Replay>> = {
   'subject.api_keys_revoked': (deps, caller, { data }) =>
     revokeAllApiKeys(deps, caller, revokeAllApiKeysInput.parse(data['selector'])),
   'secret_key.revoked': (deps, caller, { objectId }) => revokeSecretKey(deps, caller, { id: objectId }),
-  'secret_key.secret_rotated': endValuesOf('secret_key'),
+  'secret_key.secret_rotated': endSecretKey,
   'signing_key.emergency_retired': (deps, caller, { objectId }) =>
     emergencyRetireSigningKey(deps, caller, { kid: objectId }),
   'panel_issuer.deleted': (deps, caller, { objectId }) => deletePanelIssuer(deps, caller, { id: objectId }),

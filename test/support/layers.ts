@@ -102,7 +102,14 @@ export const LAYERS: Record<string, Layer> = {
     types: ['server/deps'],
   },
   'server/backup': {
-    imports: ['db', 'server/config', 'server/domain', 'server/installed-store', 'server/lifecycle'],
+    imports: [
+      'db',
+      'server/config',
+      'server/domain',
+      'server/installed-store',
+      'server/key-files',
+      'server/lifecycle',
+    ],
   },
   'server/restore': {
     imports: [
