@@ -178,45 +178,6 @@ describeOnEachDialect('restoring a backup', (dialect) => {
     expect(await reasonOf(server, keys.revoked.secret)).toBe('valid');
     await server.stop();
   });
-
-  it('refuses another master key, another log, a gap in it, and a file that was damaged', {
-    timeout: 120_000,
-  }, async () => {
-    const { file, log } = await backedUp(dialect);
-    const to = await place(dialect);
-    const refused = async (args: string[], env: NodeJS.ProcessEnv = to.env) => {
-      const { code, stderr, stdout } = await run('restore', args, env);
-      expect([code, existsSync(join(to.dataDir, 'restoring.db'))]).toEqual([1, false]);
-      return stderr + stdout;
-    };
-    const other = { ...to.env, COUNTERSIGN_MASTER_KEY: Buffer.alloc(32, 8).toString('base64') };
-    expect(await refused([file], other)).toMatch(/master key is not the one/);
-    const folder = freshFolder();
-    mkdirSync(folder, { recursive: true });
-    const lines = readFileSync(log, 'utf8').trimEnd().split('\n');
-    const write = (name: string, content: string[]) => {
-      writeFileSync(join(folder, name), `${content.join('\n')}\n`);
-      return join(folder, name);
-    };
-    expect(await refused([file, '--events', write('gap', lines.toSpliced(-3, 1))])).toMatch(
-      /lacks events before/,
-    );
-    const foreign = lines.map((line) => line.replace(/"evt_\w+"/, '"evt_other"'));
-    expect(await refused([file, '--events', write('foreign', foreign)])).toMatch(
-      /not of the log that the backup ends/,
-    );
-    expect(await refused([file, '--events', write('garbage', ['{"seq":1}'])])).toMatch(
-      /Line 1 .* is no event/,
-    );
-    const damaged = join(folder, 'damaged.db');
-    copyFileSync(file, damaged);
-    const bytes = readFileSync(damaged);
-    const at = bytes.indexOf('"kept"') === -1 ? bytes.indexOf('kept') : bytes.indexOf('"kept"');
-    bytes.write('KEPT', at);
-    writeFileSync(damaged, bytes);
-    expect(await refused([damaged])).toMatch(/damaged/);
-    expect(await refused([log])).toMatch(/is no backup/);
-  });
 });
 
 it('a backup is not written over another file', async () => {
@@ -226,4 +187,41 @@ it('a backup is not written over another file', async () => {
   const { code, stderr } = await run('backup', [file], env);
   expect([code, readFileSync(file, 'utf8')]).toEqual([1, 'kept']);
   expect(stderr).toMatch(/not there yet/);
+});
+
+it('restoring refuses another master key, another log, a gap in it, and a file that was damaged', {
+  timeout: 120_000,
+}, async () => {
+  const { file, log } = await backedUp('sqlite');
+  const to = await place('sqlite');
+  const refused = async (args: string[], env: NodeJS.ProcessEnv = to.env) => {
+    const { code, stderr, stdout } = await run('restore', args, env);
+    expect([code, existsSync(join(to.dataDir, 'restoring.db'))]).toEqual([1, false]);
+    return stderr + stdout;
+  };
+  const other = { ...to.env, COUNTERSIGN_MASTER_KEY: Buffer.alloc(32, 8).toString('base64') };
+  expect(await refused([file], other)).toMatch(/master key is not the one/);
+  const folder = freshFolder();
+  mkdirSync(folder, { recursive: true });
+  const lines = readFileSync(log, 'utf8').trimEnd().split('\n');
+  const write = (name: string, content: string[]) => {
+    writeFileSync(join(folder, name), `${content.join('\n')}\n`);
+    return join(folder, name);
+  };
+  expect(await refused([file, '--events', write('gap', lines.toSpliced(-3, 1))])).toMatch(
+    /lacks events before/,
+  );
+  const foreign = lines.map((line) => line.replace(/"evt_\w+"/, '"evt_other"'));
+  expect(await refused([file, '--events', write('foreign', foreign)])).toMatch(
+    /not of the log that the backup ends/,
+  );
+  expect(await refused([file, '--events', write('garbage', ['{"seq":1}'])])).toMatch(/Line 1 .* is no event/);
+  const damaged = join(folder, 'damaged.db');
+  copyFileSync(file, damaged);
+  const bytes = readFileSync(damaged);
+  const at = bytes.indexOf('"kept"') === -1 ? bytes.indexOf('kept') : bytes.indexOf('"kept"');
+  bytes.write('KEPT', at);
+  writeFileSync(damaged, bytes);
+  expect(await refused([damaged])).toMatch(/damaged/);
+  expect(await refused([log])).toMatch(/is no backup/);
 });
