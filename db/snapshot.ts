@@ -6,19 +6,27 @@ import { drizzle as drizzlePostgres } from 'drizzle-orm/node-postgres';
 import pg from 'pg';
 import { pgKit, sqliteKit } from './kit.ts';
 import { buildTables, type Tables } from './schema.ts';
-import { type Db, isPostgres, type Rows } from './store.ts';
+import { type Db, isPostgres, type Rows, type Store, StoreError } from './store.ts';
 
 export type TableName = keyof Tables;
 
 /** A row as our tables have it, whatever the dialect. */
 export type Row = Record<string, unknown>;
 
+/** All rows of a table, some at a time, in the order in which they lie. */
+export type Batches = (name: TableName) => AsyncGenerator<Row[]>;
+
 export interface Snapshot {
   db: Db;
   tables: Tables;
-  /** All rows of a table, some at a time, in the order in which they lie. */
-  batches(name: TableName): AsyncGenerator<Row[]>;
+  batches: Batches;
   close(): Promise<void>;
+}
+
+/** A snapshot of a SQLite file that nobody else may open meanwhile. */
+export interface HeldFile extends Snapshot {
+  /** Keeps what was written through it. Closing without that leaves the file as it was. */
+  commit(): void;
 }
 
 /** Within the number of parameters that a statement may have, whatever the table. */
@@ -33,14 +41,28 @@ async function openSqliteSnapshot(location: string): Promise<Snapshot> {
   database.exec('BEGIN');
   // A read transaction begins with what it reads first.
   database.prepare('SELECT count(*) FROM sqlite_schema').get();
+  return sqliteSnapshot(database);
+}
+
+/** Throws `StoreError` while anybody else has the file open. */
+export async function holdFile(location: string): Promise<HeldFile> {
+  const database = new Database(location, { fileMustExist: true, timeout: 0 });
+  try {
+    // Who leaves the write-ahead log has to be alone: every other connection, at work or not, holds a lock on the file
+    // (https://www.sqlite.org/wal.html).
+    database.pragma('journal_mode = DELETE');
+    database.exec('BEGIN EXCLUSIVE');
+  } catch (cause) {
+    database.close();
+    throw new StoreError('unavailable', 'Somebody else has the file open', { cause });
+  }
+  return { ...sqliteSnapshot(database), commit: () => void database.exec('COMMIT') };
+}
+
+function sqliteSnapshot(database: Database.Database): Snapshot {
   const db = drizzleSqlite(database) as unknown as Db;
   const tables = buildTables(sqliteKit);
-  return {
-    db,
-    tables,
-    batches: (name) => walk(db, tables[name], sql`rowid`, (at) => sql`rowid > ${at}`),
-    close: async () => void database.close(),
-  };
+  return { db, tables, batches: sqliteBatches({ db, tables }), close: async () => void database.close() };
 }
 
 async function openPostgresSnapshot(location: string): Promise<Snapshot> {
@@ -50,13 +72,22 @@ async function openPostgresSnapshot(location: string): Promise<Snapshot> {
   await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
   const db = drizzlePostgres(client) as unknown as Db;
   const tables = buildTables(pgKit);
-  return {
-    db,
-    tables,
-    batches: (name) => walk(db, tables[name], sql`ctid`, (at) => sql`ctid > ${at}::tid`),
-    close: () => client.end(),
-  };
+  return { db, tables, batches: postgresBatches({ db, tables }), close: () => client.end() };
 }
+
+/** Reads tables within a transaction of a store; between the batches of one table nobody may write to it. */
+export const batchesOf = ({ dialect }: Pick<Store, 'dialect'>, rows: Rows): Batches =>
+  dialect === 'postgres' ? postgresBatches(rows) : sqliteBatches(rows);
+
+const sqliteBatches =
+  ({ db, tables }: Pick<Rows, 'db' | 'tables'>): Batches =>
+  (name) =>
+    walk(db, tables[name], sql`rowid`, (at) => sql`rowid > ${at}`);
+
+const postgresBatches =
+  ({ db, tables }: Pick<Rows, 'db' | 'tables'>): Batches =>
+  (name) =>
+    walk(db, tables[name], sql`ctid`, (at) => sql`ctid > ${at}::tid`);
 
 /** By the place of each row, which no index is needed for, and which stays as it is in a snapshot. */
 async function* walk(

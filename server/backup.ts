@@ -4,14 +4,19 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { openSnapshot, sealFile } from '../db/snapshot.ts';
 import { openStore } from '../db/store.ts';
 import { ConfigError, loadConfig } from './config.ts';
+import { createCopyProgress } from './copy-progress.ts';
 import { BACKUP_FORMAT, type BackupManifest, backedUp, standingOf } from './domain/backups.ts';
-import { copyTables, differing, insertInto, sumTables } from './domain/table-copies.ts';
+import {
+  copyTables,
+  differing,
+  insertInto,
+  rowsIn,
+  sumTables,
+  type TableSums,
+} from './domain/table-copies.ts';
 import { withInstalledStore } from './installed-store.ts';
 import { renameDurably } from './key-files.ts';
 import { refuseToStart } from './lifecycle.ts';
-
-/** How often progress is told. */
-const TOLD_MS = 2_000;
 
 // Whatever this process makes is its owner's alone.
 process.umask(0o077);
@@ -27,9 +32,8 @@ async function main() {
   try {
     const manifest = await write(databaseLocation, unfinished);
     renameDurably(unfinished, file);
-    const rows = Object.values(manifest.tables).reduce((sum, { count }) => sum + count, 0);
     process.stdout.write(
-      `${rows} rows up to event ${manifest.seq} are in '${file}', which was read back and holds them all\n` +
+      `${rowsIn(manifest.tables as TableSums)} rows up to event ${manifest.seq} are in '${file}', which was read back and holds them all\n` +
         'The master key is not in it: keep that apart. Export the log from time to time too: `countersign events export`\n',
     );
   } finally {
@@ -63,7 +67,7 @@ async function write(location: string, file: string): Promise<BackupManifest> {
         from,
         names,
         (name, rows) => to.tx((tx) => insertInto(tx)(name, rows)),
-        createProgress(),
+        createCopyProgress(),
       );
     })().finally(() => to.close());
     const manifest: BackupManifest = {
@@ -82,16 +86,9 @@ async function write(location: string, file: string): Promise<BackupManifest> {
 
 async function readBack(file: string, manifest: BackupManifest) {
   const written = await openSnapshot(file);
-  const found = await sumTables(written, backedUp(written)).finally(() => written.close());
+  const found = await sumTables(written, backedUp(written), createCopyProgress()).finally(() =>
+    written.close(),
+  );
   const wrong = differing(found, manifest.tables);
   if (wrong.length > 0) throw new Error(`The file does not hold what was read: ${wrong.join(', ')} differ`);
-}
-
-function createProgress() {
-  let toldAt = performance.now();
-  return ({ table, rows }: { table: string; rows: number }) => {
-    if (performance.now() - toldAt < TOLD_MS) return;
-    toldAt = performance.now();
-    process.stderr.write(`${table}: ${rows} rows\n`);
-  };
 }

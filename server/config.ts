@@ -15,7 +15,9 @@ export interface Config {
   publicUrl: string;
   /** Absolute path of the folder for what is kept in files. */
   dataDir: string;
-  /** The path of a SQLite file, or `postgres://…`, which may hold a password. */
+  /** Where the SQLite file is, or would be. */
+  sqliteFile: string;
+  /** `sqliteFile`, or `postgres://…`, which may hold a password. */
   databaseLocation: string;
   /** Tells this host from others, for a SQLite file is for one host alone. */
   hostId: string;
@@ -142,6 +144,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     parseOrigin,
   );
   const dataDir = settings.read('COUNTERSIGN_DATA_DIR', resolve('data'), 'a path', (text) => resolve(text));
+  const sqliteFile = join(dataDir, 'countersign.db');
   const databaseUrl = settings.readSecret(
     'DATABASE_URL',
     "a URL that begins 'postgres://'; leave it out for SQLite",
@@ -158,7 +161,8 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     ),
     publicUrl,
     dataDir,
-    databaseLocation: databaseUrl ?? join(dataDir, 'countersign.db'),
+    sqliteFile,
+    databaseLocation: databaseUrl ?? sqliteFile,
     hostId: settings.read(
       'COUNTERSIGN_HOST_ID',
       thisHost(),

@@ -7,10 +7,11 @@ import { join } from 'node:path';
 import { openSnapshot, readManifest, unsealFile } from '../db/snapshot.ts';
 import { isPostgres, openStore } from '../db/store.ts';
 import { type Config, ConfigError, loadConfig } from './config.ts';
+import { createCopyProgress } from './copy-progress.ts';
 import { type BackupManifest, backedUp, backupManifest, beginEpoch } from './domain/backups.ts';
 import { assertMayOpen, InstallationError, isInstalled } from './domain/installation.ts';
 import { type ExportedEvent, exportedEvent, type ReplayReport, replayEvents } from './domain/replays.ts';
-import { copyTables, differing, insertInto, sumTables, type TableSums } from './domain/table-copies.ts';
+import { copyInto, differing, sumTables, type TableSums } from './domain/table-copies.ts';
 import { keyFile, readMasterKey, renameDurably } from './key-files.ts';
 import { refuseToStart } from './lifecycle.ts';
 import { createLogger, type Logger } from './logger.ts';
@@ -186,9 +187,7 @@ async function land(work: string, { databaseLocation }: Config) {
     await to.exclusively(async () => {
       if (await isInstalled(to)) throw new InstallationError('Somebody else set the database up meanwhile');
       await to.migrate();
-      await to.tx(async (tx) => {
-        await copyTables(from, backedUp(from), insertInto(tx), () => {});
-      });
+      await copyInto(to, from, backedUp(from), createCopyProgress());
     });
   } finally {
     await to.close();

@@ -28,11 +28,10 @@ export const backupManifest = z.object({
 
 export type BackupManifest = z.output<typeof backupManifest>;
 
+export type Standing = Pick<BackupManifest, 'epoch' | 'seq' | 'eventId'>;
+
 /** Of what installation a snapshot is, and up to which event. */
-export async function standingOf({
-  db,
-  tables,
-}: Snapshot): Promise<Pick<BackupManifest, 'epoch' | 'seq' | 'eventId'>> {
+export async function standingOf({ db, tables }: Snapshot): Promise<Standing> {
   const [installed] = await db.select({ epoch: tables.installation.epoch }).from(tables.installation);
   const [head] = await db
     .select({ seq: tables.eventHead.seq, id: tables.events.id })
@@ -40,6 +39,16 @@ export async function standingOf({
     .innerJoin(tables.events, eq(tables.events.seq, tables.eventHead.seq));
   if (!installed || !head) throw new Error('The database was never set up');
   return { epoch: installed.epoch, seq: head.seq, eventId: head.id };
+}
+
+/** Whether a database is of that installation and has its log up to there. */
+export async function holds(
+  { db, tables: { installation, events: e } }: Pick<Rows, 'db' | 'tables'>,
+  { epoch, seq, eventId }: Standing,
+): Promise<boolean> {
+  const [installed] = await db.select({ epoch: installation.epoch }).from(installation);
+  const [event] = await db.select({ id: e.id }).from(e).where(eq(e.seq, seq));
+  return installed?.epoch === epoch && event?.id === eventId;
 }
 
 const RESTORE: Caller = { principal: { kind: 'system', id: 'restore' }, requestId: 'restore' };

@@ -118,7 +118,23 @@ async function readCheck({ db, tables }: Rows): Promise<OpeningCheck | undefined
 const fits = (masterKey: Buffer, { epoch, master_key_check }: OpeningCheck) =>
   masterKeyCheck(masterKey, epoch).equals(master_key_check);
 
+/** As `oldest_binary`: no binary opens a database whose installation is elsewhere now, and those of before neither. */
+const MOVED = 2 ** 31 - 1;
+
+/** Has nobody open this database any more, for another holds the installation from now on. */
+export async function markMoved({
+  db,
+  tables: { installation },
+}: Pick<Rows, 'db' | 'tables'>): Promise<void> {
+  await db.update(installation).set({ oldest_binary: MOVED });
+}
+
 function assertFits(masterKey: Buffer, row: OpeningCheck) {
+  if (row.oldest_binary === MOVED) {
+    throw new InstallationError(
+      'What this database held was moved to PostgreSQL, and what was revoked since is known only there: give its URL in DATABASE_URL',
+    );
+  }
   // Asked first: how a master key is checked may have changed since this binary was built.
   if (row.oldest_binary > schemaVersion()) {
     throw new InstallationError(

@@ -1,33 +1,12 @@
-import { execFile } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
 import { describeOnEachDialect, freshDatabase, freshFolder } from '../support/deps.ts';
-import { build, type RunningServer, startServer } from '../support/server.ts';
+import { epochOf } from '../support/feed.ts';
+import { type RunningServer, runProgram, startServer } from '../support/server.ts';
 import { freePort } from '../support/services.ts';
 
-const DIST = fileURLToPath(new URL('../../dist/server/', import.meta.url));
 const MASTER_KEY = Buffer.alloc(32, 7).toString('base64');
-
-interface Ran {
-  code: number;
-  stdout: string;
-  stderr: string;
-}
-
-/** Runs a command of the server's on an installation. */
-async function run(program: string, args: string[], env: NodeJS.ProcessEnv): Promise<Ran> {
-  await build();
-  return new Promise((resolve) => {
-    execFile(
-      process.execPath,
-      [`${DIST}${program}.js`, ...args],
-      { env: { PATH: process.env['PATH'], COUNTERSIGN_LOG_LEVEL: 'warn', ...env } },
-      (error, stdout, stderr) => resolve({ code: error ? Number(error.code ?? 1) : 0, stdout, stderr }),
-    );
-  });
-}
 
 /** A place where an installation may be: its environment. */
 async function place(dialect: 'sqlite' | 'postgres', port?: number) {
@@ -67,19 +46,6 @@ const reasonOf = async (server: RunningServer, credential: string, audience?: st
   return body.result.data.valid ? 'valid' : body.result.data.reason;
 };
 
-/** The epoch that the ids of the feed's messages carry. */
-async function epochOf({ url }: RunningServer): Promise<string> {
-  const response = await fetch(`${url}/v1/feed`, { headers: { authorization: `Bearer ${BOOTSTRAP}` } });
-  let text = '';
-  // Leaving the loop ends the stream.
-  for await (const chunk of response.body ?? []) {
-    text += Buffer.from(chunk).toString();
-    const id = /^id: ?(\w+)-\d+/m.exec(text)?.[1];
-    if (id !== undefined) return id;
-  }
-  throw new Error(`The feed told no id: ${text}`);
-}
-
 async function exportLog(server: RunningServer, path: string) {
   const { data } = (await server.call('events.list', { limit: 500 }, BOOTSTRAP)).body.result.data;
   writeFileSync(path, data.map((event: object) => `${JSON.stringify(event)}\n`).join(''));
@@ -106,7 +72,7 @@ async function backedUp(dialect: 'sqlite' | 'postgres') {
   };
   await create(server, 'apiKeys.revoke', { id: keys.before.id });
   const file = join(freshFolder(), 'backup.db');
-  const backup = await run('backup', [file], from.env);
+  const backup = await runProgram('backup', [file], from.env);
 
   await create(server, 'apiKeys.revoke', { id: keys.revoked.id });
   await create(server, 'apiKeys.rotate', { id: keys.rotated.id, overlapSeconds: 0 });
@@ -121,7 +87,7 @@ async function backedUp(dialect: 'sqlite' | 'postgres') {
   await create(server, 'apiKeys.revoke', { id: late.id });
   const log = join(freshFolder(), 'log.ndjson');
   await exportLog(server, log);
-  const epoch = await epochOf(server);
+  const epoch = await epochOf(server.url, BOOTSTRAP);
   await server.stop();
   return { backup, file, log, epoch, keys, tokens, receiver, port: Number(from.env.PORT) };
 }
@@ -136,7 +102,7 @@ describeOnEachDialect('restoring a backup', (dialect) => {
     expect(readFileSync(file).includes(MASTER_KEY)).toBe(false);
 
     const to = await place(dialect, port);
-    const restored = await run('restore', [file, '--events', log], to.env);
+    const restored = await runProgram('restore', [file, '--events', log], to.env);
     // That the last admin key was rotated is the one thing that is not done again.
     expect([restored.code, restored.stderr]).toEqual([2, '']);
     expect(restored.stdout).toMatch(/^Not done: .*secret_key\.secret_rotated.*rotate it$/m);
@@ -159,10 +125,10 @@ describeOnEachDialect('restoring a backup', (dialect) => {
       [tokens.opaque, tokens.jwt, tokens.kept].map(({ token }) => reasonOf(server, token, receiver.id)),
     );
     expect(ofTokens).toEqual(['revoked', 'revoked', 'valid']);
-    expect(await epochOf(server)).not.toBe(epoch);
+    expect(await epochOf(server.url, BOOTSTRAP)).not.toBe(epoch);
     await create(server, 'jobs.run', { name: 'audit-checkpoint' });
     await server.stop();
-    expect(await run('audit-verify', [], to.env)).toMatchObject({ code: 0 });
+    expect(await runProgram('audit-verify', [], to.env)).toMatchObject({ code: 0 });
   });
 
   it('without a log says that nothing revoked since is, and changes nothing where something is', {
@@ -170,9 +136,9 @@ describeOnEachDialect('restoring a backup', (dialect) => {
   }, async () => {
     const { file, keys } = await backedUp(dialect);
     const to = await place(dialect);
-    const restored = await run('restore', [file], to.env);
+    const restored = await runProgram('restore', [file], to.env);
     expect(restored).toMatchObject({ code: 0, stdout: expect.stringContaining('Without') });
-    const again = await run('restore', [file], to.env);
+    const again = await runProgram('restore', [file], to.env);
     expect(again).toMatchObject({ code: 1, stderr: expect.stringMatching(/move it away first|in use/) });
     const server = await start(to);
     expect(await reasonOf(server, keys.revoked.secret)).toBe('valid');
@@ -184,7 +150,7 @@ it('a backup is not written over another file', async () => {
   const { env } = await place('sqlite');
   const file = join(freshFolder(), 'there');
   writeFileSync(file, 'kept');
-  const { code, stderr } = await run('backup', [file], env);
+  const { code, stderr } = await runProgram('backup', [file], env);
   expect([code, readFileSync(file, 'utf8')]).toEqual([1, 'kept']);
   expect(stderr).toMatch(/not there yet/);
 });
@@ -195,7 +161,7 @@ it('restoring refuses another master key, another log, a gap in it, and a file t
   const { file, log } = await backedUp('sqlite');
   const to = await place('sqlite');
   const refused = async (args: string[], env: NodeJS.ProcessEnv = to.env) => {
-    const { code, stderr, stdout } = await run('restore', args, env);
+    const { code, stderr, stdout } = await runProgram('restore', args, env);
     expect([code, existsSync(join(to.dataDir, 'restoring.db'))]).toEqual([1, false]);
     return stderr + stdout;
   };

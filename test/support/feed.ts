@@ -106,3 +106,11 @@ function parse(message: string): Told {
     receivedAt: performance.now(),
   };
 }
+
+/** The epoch that the ids of the feed's messages carry. */
+export async function epochOf(url: string, key: string): Promise<string> {
+  const following = await followFeed(url, key);
+  const { id } = await following.until((told) => told.id !== null);
+  following.close();
+  return id?.split('-')[0] ?? '';
+}

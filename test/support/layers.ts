@@ -105,16 +105,29 @@ export const LAYERS: Record<string, Layer> = {
     imports: [
       'db',
       'server/config',
+      'server/copy-progress',
       'server/domain',
       'server/installed-store',
       'server/key-files',
       'server/lifecycle',
     ],
   },
+  'server/migrate-to-postgres': {
+    imports: [
+      'db',
+      'server/config',
+      'server/copy-progress',
+      'server/domain',
+      'server/installed-store',
+      'server/lifecycle',
+      'server/logger',
+    ],
+  },
   'server/restore': {
     imports: [
       'db',
       'server/config',
+      'server/copy-progress',
       'server/domain',
       'server/key-files',
       'server/lifecycle',
@@ -178,6 +191,7 @@ export const LAYERS: Record<string, Layer> = {
       'workers',
     ],
   },
+  'server/copy-progress': { imports: [], types: ['server/domain'] },
   'server/installed-store': { imports: ['db', 'server/domain'] },
   'server/key-files': {
     imports: ['db', 'server/config', 'server/crypto', 'server/domain'],
@@ -298,6 +312,7 @@ const PACKAGES: Record<string, Layer> = {
 export const ENVIRONMENT: Record<string, 'all' | 'handed over' | readonly string[]> = {
   'server/audit-verify': 'handed over',
   'server/backup': 'handed over',
+  'server/migrate-to-postgres': 'handed over',
   'server/restore': 'handed over',
   'server/config': 'all',
   'server/job': 'handed over',
@@ -314,6 +329,7 @@ export const CLOCKS: Record<string, string> = {
   'server/rotate-keys': 'a main',
   'server/audit-verify': 'a main',
   'server/backup': 'a main',
+  'server/copy-progress': 'how long nothing was told',
   'server/restore': 'a main',
   'server/app': 'how long a request has taken',
   'server/domain/signing-keys': 'the age of a set of keys in memory; a test gives another clock',

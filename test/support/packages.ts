@@ -72,13 +72,15 @@ const BINARIES: Record<Part, () => string | null> = {
   redis: () => binary('redis-server'),
   chromium: () => binary('chromium'),
   nginx: () => (existsSync(NGINX_SCRIPTS) ? binary('nginx', `/usr/sbin:${process.env['PATH']}`) : null),
-  python: () => (existsSync(PYTHON_JWT) ? '/usr/bin/python3' : null),
+  python: () => (PYTHON_MODULES.every((path) => existsSync(path)) ? '/usr/bin/python3' : null),
 };
 
 /** Where Debian keeps the module of nginx that runs scripts. */
 const NGINX_SCRIPTS = '/usr/lib/nginx/modules/ngx_http_js_module.so';
 /** Of Debian's own Python, whichever else comes first on the PATH. */
-const PYTHON_JWT = '/usr/lib/python3/dist-packages/jwt';
+const PYTHON_MODULES = ['jwt', 'cryptography', 'requests'].map(
+  (name) => `/usr/lib/python3/dist-packages/${name}`,
+);
 
 /** The path of the program of a part, or null. */
 export const programOf = (part: Part): string | null => BINARIES[part]();

@@ -1,5 +1,5 @@
 /** The real server: built as it is installed, started as a child process, spoken to over HTTP. */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, execFile, execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -115,6 +115,29 @@ function commandOf({ byNpm, inTerminal, main: name = 'main' }: LaunchOptions, ro
 export function whyNoTerminal(): string | null {
   const { stdout } = spawnSync('script', ['--version'], { encoding: 'utf8' });
   return stdout?.includes('util-linux') ? null : "the program 'script' of util-linux is missing";
+}
+
+export interface Ran {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a command of the server's, such as `backup`, to its end. It sees only `env` and where programs are. */
+export async function runProgram(
+  program: string,
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+): Promise<Ran> {
+  await build();
+  return new Promise((resolve) => {
+    execFile(
+      process.execPath,
+      [join(ROOT, 'dist/server', `${program}.js`), ...args],
+      { env: { PATH: process.env['PATH'], COUNTERSIGN_LOG_LEVEL: 'warn', ...env } },
+      (error, stdout, stderr) => resolve({ code: error ? Number(error.code ?? 1) : 0, stdout, stderr }),
+    );
+  });
 }
 
 /** Starts the built server on a data directory and waits until it is ready. */
