@@ -85,6 +85,8 @@ export const PROCEDURES = {
   'usage.ofApiKeys': { type: 'query', repeatable: true },
   'usage.ofSubjects': { type: 'query', repeatable: true },
   'signInLinks.issue': { type: 'mutation', repeatable: false },
+  'operatorSessions.list': { type: 'query', repeatable: true },
+  'operatorSessions.end': { type: 'mutation', repeatable: false },
   'overview.get': { type: 'query', repeatable: true },
   'panelTokens.create': { type: 'mutation', repeatable: false },
   'panelIssuers.create': { type: 'mutation', repeatable: false },

@@ -89,6 +89,8 @@ export const ACCESS = {
   'subjects.enable': ISSUERS,
   'subjects.disable': ISSUERS,
   'signInLinks.issue': KEYS,
+  'operatorSessions.list': READERS,
+  'operatorSessions.end': ADMIN,
   'credentials.verify': VERIFIERS,
   'credentials.verifyBatch': VERIFIERS,
   'secretKeys.create': ADMIN,

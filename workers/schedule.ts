@@ -31,6 +31,7 @@ import { idempotencyPrune } from './idempotency-prune.ts';
 import { keyRotation } from './key-rotation.ts';
 import { m2mTokenSweep } from './m2m-token-sweep.ts';
 import { secretRotation } from './secret-rotation.ts';
+import { sessionPrune } from './session-prune.ts';
 
 /** Does one small step of a job, from where the cursor says; null for the beginning. */
 export type Step = (deps: Deps, cursor: JobCursor | null, logger: Logger) => Promise<JobStep>;
@@ -43,6 +44,7 @@ const STEPS: Record<JobName, Step> = {
   'api-key-purge': apiKeyPurge,
   'm2m-token-sweep': m2mTokenSweep,
   'idempotency-prune': idempotencyPrune,
+  'session-prune': sessionPrune,
   'delivery-prune': deliveryPrune,
   'event-prune': eventPrune,
 };

@@ -18,6 +18,7 @@ export const countersign = createTRPCClient<AppRouter>({
 });
 
 export interface Session {
+  id: string;
   role: 'admin' | 'issuer' | 'interaction' | 'read' | 'verify';
   /** Of the secret key that it was begun with. */
   name: string;

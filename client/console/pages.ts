@@ -62,6 +62,12 @@ export const PAGES: readonly Page[] = [
     component: lazy(() => import('./secret-keys.tsx')),
   },
   {
+    path: '/sessions',
+    title: 'Sessions',
+    roles: READERS,
+    component: lazy(() => import('./operator-sessions.tsx')),
+  },
+  {
     path: '/jobs',
     title: 'Jobs',
     roles: READERS,

@@ -18,7 +18,7 @@ export const operatorSessionsTable = (k: Kit) =>
     (t) => [
       k.uniqueIndex('operator_sessions_hash').on(t.hash),
       k.index('operator_sessions_secret_key_id').on(t.secret_key_id, t.created_at, t.id),
-      k.index('operator_sessions_expires_at').on(t.expires_at),
+      k.index('operator_sessions_expires_at_id').on(t.expires_at, t.id),
     ],
   );
 

@@ -321,6 +321,15 @@ export const EVENT_TYPES = {
       issuer: 'https://login.example.com',
     },
   },
+  'operator_session.ended': {
+    when: 'An administrator ended a session of the console',
+    payload: { secretKeyId: 'string' },
+    example: {
+      objectId: 'ses_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      secretKeyId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0',
+    },
+  },
   'api_keys.imported': {
     when: 'API keys were imported by their hashes, or what imported values look like was registered',
     payload: { count: 'number', shapes: 'number' },
@@ -718,6 +727,7 @@ export const REVOCATIONS: ReadonlySet<EventType> = new Set([
   'subject.disabled',
   'subject.credits_changed',
   'subject.api_keys_revoked',
+  'operator_session.ended',
   'secret_key.revoked',
   'secret_key.secret_rotated',
   'secret_key.secret_rotation_cancelled',

@@ -51,6 +51,9 @@ export const webhookEndpointId = z
 export const statusListId = z
   .string()
   .regex(/^sl_[0-9A-Za-z]{27}$/, 'wanted an id: sl_ and 27 letters or digits');
+export const operatorSessionId = z
+  .string()
+  .regex(/^ses_[0-9A-Za-z]{27}$/, 'wanted an id: ses_ and 27 letters or digits');
 export const deliveryId = z
   .string()
   .regex(/^dlv_[0-9A-Za-z]{27}$/, 'wanted an id: dlv_ and 27 letters or digits');

@@ -53,6 +53,11 @@ export const JOBS = {
     purges: true,
     description: 'Deletes idempotency keys whose 24 hours have passed',
   },
+  'session-prune': {
+    periodMs: 10 * MINUTE_MS,
+    purges: true,
+    description: 'Deletes sessions of the console, sign-in links and panel tokens that have expired',
+  },
   'delivery-prune': {
     periodMs: HOUR_MS,
     purges: true,

@@ -1,17 +1,19 @@
 /** Signing in to the console: one-time links and secret keys, exchanged for sessions that have the key's role and die with it. */
 import { randomBytes } from 'node:crypto';
-import { and, asc, eq, inArray, lte, placeholder } from 'drizzle-orm';
+import { and, asc, eq, gt, inArray, lte, placeholder } from 'drizzle-orm';
 import { z } from 'zod';
 import { statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { formatValue } from '../crypto/format.ts';
 import { rowMac } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
-import type { Deps, Principal, Role } from '../deps.ts';
+import type { Caller, Deps, Principal, Role } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import type { Limit } from '../limits.ts';
 import { isWithin, networkOf } from './addresses.ts';
-import { credential } from './fields.ts';
+import { change } from './events.ts';
+import { credential, operatorSessionId } from './fields.ts';
+import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
 import { type Address, findCaller, hasExpired, secretKeyMac } from './secrets.ts';
 
 type SessionRow = Rows['tables']['operatorSessions']['$inferSelect'];
@@ -32,11 +34,22 @@ export const SESSIONS_MAX = 20;
 const SIGN_IN: Limit = { count: 20, windowSeconds: 60 };
 
 /** Who is signed in. */
-export interface OperatorSession {
+export interface SignedIn {
+  /** Of the session. */
+  id: string;
   role: Role;
   /** Of the secret key. */
   name: string;
   secretKeyId: string;
+}
+
+/** A session that others may be shown. */
+export interface OperatorSession extends SignedIn {
+  createdAt: number;
+  /** To the minute. */
+  lastSeenAt: number;
+  /** Whatever it does; it ends before, 12 hours after its last request. */
+  expiresAt: number;
 }
 
 /** Makes a link for the caller's own key; it is answered this once, for `LINK_MS`. */
@@ -56,7 +69,6 @@ export async function createSignInLink(
   };
   await deps.store.tx(async (tx) => {
     const { signInLinks } = tx.tables;
-    await tx.db.delete(signInLinks).where(lte(signInLinks.expires_at, now));
     await tx.db.insert(signInLinks).values({ ...judged, created_at: now, mac: macOf(deps, judged) });
   }, 'minting');
   // A fragment is never sent to a server, and so is in no log.
@@ -76,7 +88,7 @@ export async function beginSession(
   deps: Deps,
   input: z.output<typeof beginSessionInput>,
   address: Address,
-): Promise<{ value: string; session: OperatorSession }> {
+): Promise<{ value: string; session: SignedIn }> {
   await assertMayTry(deps, address);
   const secretKeyId =
     'link' in input ? await takeLink(deps, input.link) : await keyOf(deps, input.secretKey, address);
@@ -89,7 +101,8 @@ export async function beginSession(
         : 'Cannot sign in: wanted a live secret key',
     );
   }
-  return { value: await insertSession(deps, key.id), session: toSession(key) };
+  const { id, value } = await insertSession(deps, key.id);
+  return { value, session: toSignedIn(id, key) };
 }
 
 async function assertMayTry(deps: Deps, address: Address) {
@@ -126,7 +139,7 @@ async function readLiveKey(deps: Deps, id: string, address: Address): Promise<Se
   return key && isLive(deps, key, address) ? key : null;
 }
 
-async function insertSession(deps: Deps, secretKeyId: string): Promise<string> {
+async function insertSession(deps: Deps, secretKeyId: string): Promise<{ id: string; value: string }> {
   const now = deps.now();
   const value = newValue('ses_');
   const judged = {
@@ -137,7 +150,6 @@ async function insertSession(deps: Deps, secretKeyId: string): Promise<string> {
   };
   await deps.store.tx(async (tx) => {
     const { operatorSessions: s } = tx.tables;
-    await tx.db.delete(s).where(lte(s.expires_at, now));
     const older = await tx.db
       .select({ id: s.id })
       .from(s)
@@ -147,7 +159,7 @@ async function insertSession(deps: Deps, secretKeyId: string): Promise<string> {
     if (surplus.length > 0) await tx.db.delete(s).where(inArray(s.id, surplus));
     await tx.db.insert(s).values({ ...judged, created_at: now, last_seen_at: now, mac: macOf(deps, judged) });
   });
-  return value;
+  return { id: judged.id, value };
 }
 
 /** Who a session's value says is there; null where it has ended, or its key has. */
@@ -155,7 +167,7 @@ export async function findSession(
   deps: Deps,
   value: string,
   address: Address,
-): Promise<{ principal: Principal; session: OperatorSession } | null> {
+): Promise<{ principal: Principal; session: SignedIn } | null> {
   const [found] = await readSession(deps.store.read, { hash: deps.keyring.hash(value) });
   if (!found) return null;
   const { session, key } = found;
@@ -164,7 +176,10 @@ export async function findSession(
     return null;
   if (!isLive(deps, key, address)) return null;
   if (now - session.last_seen_at >= SEEN_NOTED_MS) await noteSeen(deps, session, now);
-  return { principal: { kind: 'secret_key', id: key.id, role: key.role }, session: toSession(key) };
+  return {
+    principal: { kind: 'secret_key', id: key.id, role: key.role },
+    session: toSignedIn(session.id, key),
+  };
 }
 
 const readSession = statement((db, { operatorSessions: s, secretKeys: k }) =>
@@ -193,6 +208,89 @@ export async function endSession(deps: Deps, value: string): Promise<void> {
   );
 }
 
+export const listOperatorSessionsInput = z.strictObject(pageInput);
+
+/** Sessions that may still be used, whoever began them, the newest first. */
+export async function listOperatorSessions(
+  deps: Deps,
+  { cursor, limit, offset }: z.output<typeof listOperatorSessionsInput>,
+): Promise<Page<OperatorSession>> {
+  const { db, tables } = deps.store.read;
+  const { operatorSessions: s, secretKeys: k } = tables;
+  const now = deps.now();
+  const rows = await db
+    .select({ session: s, key: { id: k.id, name: k.name, role: k.role } })
+    .from(s)
+    .innerJoin(k, eq(k.id, s.secret_key_id))
+    .where(
+      and(
+        gt(s.expires_at, now),
+        gt(s.last_seen_at, now - IDLE_MS),
+        afterCursor(cursor, s.expires_at, s.id, true),
+      ),
+    )
+    .orderBy(...orderOf(s.expires_at, s.id, true))
+    .limit(limit + 1)
+    .offset(offset);
+  return toPage(
+    rows,
+    limit,
+    ({ session }) => [session.expires_at, session.id],
+    ({ session, key }) => ({
+      ...toSignedIn(session.id, key),
+      createdAt: session.created_at,
+      lastSeenAt: session.last_seen_at,
+      expiresAt: session.expires_at,
+    }),
+  );
+}
+
+export const operatorSessionIdInput = z.strictObject({ id: operatorSessionId.meta({ positional: true }) });
+
+/** Signs somebody out, the caller too; the key with which the session was begun goes on. Throws `not_found`. */
+export async function endOperatorSession(
+  deps: Deps,
+  caller: Caller,
+  { id }: z.output<typeof operatorSessionIdInput>,
+): Promise<{ id: string; deleted: true }> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const { operatorSessions: s } = tx.tables;
+      const [row] = await tx.db.delete(s).where(eq(s.id, id)).returning();
+      if (!row) throw new CountersignError('not_found', `No session has the id '${id}'`);
+      return {
+        result: { id, deleted: true as const },
+        event: { type: 'operator_session.ended', objectId: id, data: { secretKeyId: row.secret_key_id } },
+      };
+    },
+    'revocation',
+  );
+}
+
+/** Deletes some sessions and links that have expired; answers how many. */
+export async function deleteExpiredSignIns(
+  { store, now }: Pick<Deps, 'store' | 'now'>,
+  limit: number,
+): Promise<number> {
+  const at = now();
+  let count = 0;
+  for (const table of [store.read.tables.operatorSessions, store.read.tables.signInLinks]) {
+    const oldest = store.read.db
+      .select({ id: table.id })
+      .from(table)
+      .where(lte(table.expires_at, at))
+      .orderBy(asc(table.expires_at), asc(table.id))
+      .limit(limit);
+    const ids = (await oldest).map(({ id }) => id);
+    if (ids.length === 0) continue;
+    await store.tx(({ db }) => db.delete(table).where(inArray(table.id, ids)), 'minting');
+    count += ids.length;
+  }
+  return count;
+}
+
 /** Ends all that was begun with a key that others may have. */
 export async function endSessionsOf(tx: Rows, secretKeyId: string): Promise<void> {
   const { operatorSessions, signInLinks } = tx.tables;
@@ -206,7 +304,12 @@ function isLive(deps: Deps, key: SecretKeyRow, address: Address): boolean {
   return key.allowed_cidrs === null || isWithin(address(), key.allowed_cidrs);
 }
 
-const toSession = ({ id, name, role }: SecretKeyRow): OperatorSession => ({ role, name, secretKeyId: id });
+const toSignedIn = (id: string, key: Pick<SecretKeyRow, 'id' | 'name' | 'role'>): SignedIn => ({
+  id,
+  role: key.role,
+  name: key.name,
+  secretKeyId: key.id,
+});
 
 /** Of a shape that logs redact; no kind of credential has these prefixes. */
 const newValue = (prefix: string) => formatValue(prefix, randomBytes(32));

@@ -38,9 +38,6 @@ const TTL_SECONDS = 600;
 /** Minted with one secret key. */
 const MINTED: Limit = { count: 1_200, windowSeconds: 60 };
 
-/** Rows that one minting clears away. */
-const PURGED_MAX = 100;
-
 /** Roles whose keys mint: a token is not worth more than the key that made it. */
 const MINTERS: ReadonlySet<string> = new Set(['admin', 'issuer', 'interaction']);
 
@@ -106,7 +103,6 @@ export async function createPanelToken(
     { procedure: 'panelTokens.create', input },
     async (tx) => {
       if (input.policyId !== undefined) await policyForNewKey(deps, tx, input.policyId);
-      await purgeExpired(tx, now);
       const row = { ...judged, created_at: now, mac: macOf(deps, judged) };
       await tx.db.insert(tx.tables.panelTokens).values(row);
       return { result: { ...toPanelToken(row), token: value }, event: null };
@@ -125,15 +121,21 @@ async function assertMayMint(deps: Deps, secretKeyId: string) {
   );
 }
 
-/** Some of them: whoever mints does not wait for what a busy hour left behind. */
-async function purgeExpired({ db, tables: { panelTokens: t } }: Rows, now: number) {
-  const expired = db
+/** Deletes some that have expired; answers how many. */
+export async function deleteExpiredPanelTokens(
+  { store, now }: Pick<Deps, 'store' | 'now'>,
+  limit: number,
+): Promise<number> {
+  const { panelTokens: t } = store.read.tables;
+  const oldest = store.read.db
     .select({ id: t.id })
     .from(t)
-    .where(lte(t.expires_at, now))
+    .where(lte(t.expires_at, now()))
     .orderBy(asc(t.expires_at), asc(t.id))
-    .limit(PURGED_MAX);
-  await db.delete(t).where(inArray(t.id, expired));
+    .limit(limit);
+  const ids = (await oldest).map(({ id }) => id);
+  if (ids.length > 0) await store.tx(({ db }) => db.delete(t).where(inArray(t.id, ids)), 'minting');
+  return ids.length;
 }
 
 export const isPanelToken = (value: string) => parseValue(value)?.prefix === PREFIXES.panelToken;

@@ -24,6 +24,9 @@ export const countedPageOf = <T extends z.ZodType>(noun: T) =>
   z.object({ data: z.array(noun), total_count: count, next_cursor: z.string().nullable() });
 
 /** What an id answers once nothing is there any more. */
+/** Of a secret key. */
+export const role = z.enum(['admin', 'issuer', 'interaction', 'read', 'verify']);
+
 export const deletedOutput = named('Deleted', z.object({ id: z.string(), deleted: z.literal(true) }));
 
 export const acceptedOutput = z.object({ accepted: z.literal(true) });

@@ -9,7 +9,7 @@ import { keyPrefixRoutes } from './key-shapes.ts';
 import { m2mTokenRoutes } from './m2m-tokens.ts';
 import { machineScopeRoutes } from './machine-scopes.ts';
 import { machineRoutes } from './machines.ts';
-import { signInLinkRoutes } from './operator-sessions.ts';
+import { operatorSessionRoutes } from './operator-sessions.ts';
 import { overviewRoutes } from './overview.ts';
 import { panelKeyRoutes } from './panel-keys.ts';
 import { panelTokenRoutes } from './panel-tokens.ts';
@@ -38,7 +38,7 @@ export const ROUTES: readonly Route[] = [
   ...eventRoutes,
   ...usageRoutes,
   ...jobRoutes,
-  ...signInLinkRoutes,
+  ...operatorSessionRoutes,
   ...overviewRoutes,
   ...panelTokenRoutes,
   ...panelKeyRoutes,

@@ -14,7 +14,7 @@ import {
   updateSecretKey,
   updateSecretKeyInput,
 } from '../domain/secret-keys.ts';
-import { at, named, pageOf, rotationOutput } from './fields.ts';
+import { at, named, pageOf, role, rotationOutput } from './fields.ts';
 import { type Route, route } from './route.ts';
 
 const secretKeyOutput = named(
@@ -22,7 +22,7 @@ const secretKeyOutput = named(
   z.object({
     id: z.string(),
     name: z.string(),
-    role: z.enum(['admin', 'issuer', 'interaction', 'read', 'verify']),
+    role: role,
     start: z.string(),
     state: z.enum(['live', 'expired', 'revoked']),
     allowedCidrs: z.array(z.string()).nullable(),

@@ -9,7 +9,7 @@ import { keyPrefixesRouter } from './key-shapes.ts';
 import { m2mTokensRouter } from './m2m-tokens.ts';
 import { machineScopesRouter } from './machine-scopes.ts';
 import { machinesRouter } from './machines.ts';
-import { signInLinksRouter } from './operator-sessions.ts';
+import { operatorSessionsRouter, signInLinksRouter } from './operator-sessions.ts';
 import { overviewRouter } from './overview.ts';
 import { panelIssuersRouter } from './panel-issuers.ts';
 import { panelKeysRouter } from './panel-keys.ts';
@@ -38,6 +38,7 @@ export const appRouter = router({
   usage: usageRouter,
   jobs: jobsRouter,
   signInLinks: signInLinksRouter,
+  operatorSessions: operatorSessionsRouter,
   overview: overviewRouter,
   panelTokens: panelTokensRouter,
   panelIssuers: panelIssuersRouter,

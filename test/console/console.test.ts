@@ -58,6 +58,29 @@ describeInBrowser('the console', (open) => {
     await page.getByLabel('Secret key', { exact: true }).waitFor();
   });
 
+  it('shows who is signed in, and signs them out', async () => {
+    const { body } = await server.call('secretKeys.create', { name: 'of a colleague', role: 'read' });
+    const colleague = await open();
+    await colleague.page.goto(`${server.url}/console/sessions`);
+    await colleague.page.getByLabel('Secret key', { exact: true }).fill(body.result.data.secret);
+    await colleague.page.getByRole('button', { name: 'Sign in' }).click();
+    await colleague.page.getByRole('row', { name: /of a colleague this one/ }).waitFor();
+    expect(await colleague.page.getByRole('button', { name: /^End/ }).count()).toBe(0);
+
+    const opened = await open();
+    const { page, complaints } = opened;
+    await signInAt(opened, server, '/sessions');
+    const row = page.getByRole('row', { name: /of a colleague/ });
+    await row.getByRole('button', { name: /^End/ }).click();
+    await page.getByRole('textbox').fill('of a colleague');
+    await page.getByRole('button', { name: 'End session' }).click();
+    await row.waitFor({ state: 'detached' });
+    await colleague.page.reload();
+    await colleague.page.getByLabel('Secret key', { exact: true }).waitFor();
+    await expectAccessible(page);
+    expect([complaints, foreignOf(opened, server)]).toEqual([[], []]);
+  });
+
   it('publishes a key, has it sign, and retires it once its name was typed', async () => {
     const opened = await open();
     const { page } = opened;

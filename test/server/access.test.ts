@@ -173,6 +173,8 @@ const INPUTS: Record<string, unknown> = {
   'usage.ofApiKeys': { ids: [API_KEY_ID] },
   'usage.ofSubjects': { subjects: ['user_access'] },
   'signInLinks.issue': undefined,
+  'operatorSessions.list': {},
+  'operatorSessions.end': { id: `ses_${'0'.repeat(27)}` },
   'usage.report': {
     batchId: 'access',
     counts: [{ kind: 'api_key', id: API_KEY_ID, hour: 0, valid: 1, refused: 0 }],

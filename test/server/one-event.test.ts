@@ -7,6 +7,7 @@ import { listEvents } from '../../server/domain/events.ts';
 import { createKeyPolicy, createKeyPolicyInput } from '../../server/domain/key-policies.ts';
 import { createM2mToken, createM2mTokenInput } from '../../server/domain/m2m-tokens.ts';
 import { setMachineEnabled } from '../../server/domain/machines.ts';
+import { beginSession, listOperatorSessions } from '../../server/domain/operator-sessions.ts';
 import { listPanelIssuers } from '../../server/domain/panel-issuers.ts';
 import { createSecretKey, createSecretKeyInput } from '../../server/domain/secret-keys.ts';
 import { createSigningKey } from '../../server/domain/signing-keys.ts';
@@ -295,6 +296,13 @@ const TABLE: Record<string, Row> = {
     input: ({ apiKey }) => ({ items: [{ credential: apiKey.secret }] }),
   },
   'signInLinks.issue': { event: null, input: () => undefined },
+  'operatorSessions.end': {
+    event: 'operator_session.ended',
+    prepare: ({ deps }: World) => beginSession(deps, { secretKey: deps.adminKey }, () => '127.0.0.1'),
+    input: async ({ deps }: World) => ({
+      id: (await listOperatorSessions(deps, { limit: 1, offset: 0 })).data[0]?.id,
+    }),
+  },
   'usage.report': {
     event: null,
     input: ({ deps, apiKey }) => ({

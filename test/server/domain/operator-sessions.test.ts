@@ -4,10 +4,12 @@ import type { Principal } from '../../../server/deps.ts';
 import {
   beginSession,
   createSignInLink,
+  deleteExpiredSignIns,
   endSession,
   findSession,
   IDLE_MS,
   LINK_MS,
+  type listOperatorSessions,
   SESSION_MS,
   SESSIONS_MAX,
 } from '../../../server/domain/operator-sessions.ts';
@@ -46,7 +48,7 @@ describeOnEachDialect('sessions of operators', (dialect) => {
     const deps = await openTestDeps(dialect);
     const { id, secret } = await newKey(deps);
     const { value, session } = await signIn(deps, secret);
-    expect(session).toEqual({ role: 'read', name: 'operator', secretKeyId: id });
+    expect(session).toEqual({ id: session.id, role: 'read', name: 'operator', secretKeyId: id });
     expect(await findSession(deps, value, HOME)).toEqual({
       session,
       principal: { kind: 'secret_key', id, role: 'read' },
@@ -125,6 +127,44 @@ describeOnEachDialect('sessions of operators', (dialect) => {
     expect(await findSession(deps, next, HOME)).not.toBeNull();
     await endSession(deps, next);
     expect(await findSession(deps, next, HOME)).toBeNull();
+  });
+
+  it('listOperatorSessions() shows those that may be used, the newest first; one that is ended is signed out', async () => {
+    const deps = await openTestDeps(dialect);
+    const { id: secretKeyId, secret } = await newKey(deps);
+    const list = (input: object = {}) =>
+      call(deps, deps.adminKey, 'operatorSessions.list', input) as ReturnType<typeof listOperatorSessions>;
+    const idle = await signIn(deps, secret);
+    deps.clock.now += IDLE_MS;
+    const [first, second] = [await signIn(deps, secret), await signIn(deps, deps.adminKey)];
+    const { data } = await list();
+    expect(data).toHaveLength(2);
+    const shown = data.find(({ id }) => id === first.session.id);
+    expect(shown).toMatchObject({ secretKeyId, name: 'operator', role: 'read', createdAt: deps.clock.now });
+    const [page, rest] = [await list({ limit: 1 }), await list({ limit: 1, offset: 1 })];
+    const next = await list({ limit: 1, cursor: page.nextCursor });
+    expect([next.data, next.nextCursor]).toEqual([rest.data, null]);
+    expect(JSON.stringify(data)).not.toContain(first.value);
+
+    await call(deps, deps.adminKey, 'operatorSessions.end', { id: first.session.id });
+    expect(await findSession(deps, first.value, HOME)).toBeNull();
+    expect((await findSession(deps, second.value, HOME))?.session).toEqual(second.session);
+    const again = call(deps, deps.adminKey, 'operatorSessions.end', { id: first.session.id });
+    await expect(again).rejects.toThrow('No session has the id');
+    expect(await findSession(deps, idle.value, HOME)).toBeNull();
+  });
+
+  it('deleteExpiredSignIns() deletes what has expired, and nothing else', async () => {
+    const deps = await openTestDeps(dialect);
+    const { id, secret } = await newKey(deps);
+    for (let i = 0; i < 3; i++) await linkOf(deps, id);
+    await signIn(deps, secret);
+    deps.clock.now += LINK_MS;
+    const link = await linkOf(deps, id);
+    expect([await deleteExpiredSignIns(deps, 2), await deleteExpiredSignIns(deps, 2)]).toEqual([2, 1]);
+    expect(await outcomeOf(beginSession(deps, { link }, HOME))).toBe('ok');
+    deps.clock.now += SESSION_MS;
+    expect([await deleteExpiredSignIns(deps, 9), await deleteExpiredSignIns(deps, 9)]).toEqual([2, 0]);
   });
 
   it('a writer to the database cannot make a session another key’s, nor last longer', async () => {

@@ -1,0 +1,2 @@
+DROP INDEX "operator_sessions_expires_at";--> statement-breakpoint
+CREATE INDEX "operator_sessions_expires_at_id" ON "operator_sessions" USING btree ("expires_at","id");
