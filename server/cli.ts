@@ -1,4 +1,5 @@
 /** The command line: commands made from the router, carried out by a running server. */
+import tab from '@bomb.sh/tab/commander';
 import { type Command, createCli, FailedToExitError } from 'trpc-cli';
 import { z } from 'zod';
 import { type Countersign, CountersignError, createCountersign } from '../client/index.ts';
@@ -79,6 +80,8 @@ export async function runCommand(argv: string[], terminal: Terminal): Promise<nu
   };
   const root = cli.buildProgram(run) as Command;
   addGlobalOptions(root);
+  // What shells ask by, too: `countersign complete -- machines cr`.
+  tab(root, { completionCommandName: 'completion' });
   for (const group of root.commands) exitByThrowing(group as Command, terminal);
   const ended = await cli.run(run, root).then(
     () => undefined,
@@ -106,13 +109,13 @@ Examples:
   countersign verify < key.txt
   countersign apply machines.json --write-env ./secrets
   countersign import-keys keys.ndjson --shape-prefix acme_ --report refused.ndjson
-  countersign import clerk --dry-run`,
+  countersign import clerk --dry-run
+  source <(countersign completion bash)`,
     );
 }
 
-/** Groups of commands would end the process by themselves. */
+/** What is made of no procedure would end the process by itself. */
 function exitByThrowing(group: Command, { stdout, stderr }: Terminal) {
-  if (group.commands.length === 0) return;
   group.configureOutput({
     writeOut: (text) => void stdout.write(text),
     writeErr: (text) => void stderr.write(text),

@@ -235,6 +235,27 @@ describe('countersign', () => {
 });
 
 describe('the program', () => {
+  it('says to shells what may follow, and gives them what asks it', () => {
+    const program = (...argv: string[]) =>
+      spawnSync(process.execPath, ['server/bin/countersign.js', ...argv], { encoding: 'utf8', env: {} });
+    const proposals = (...words: string[]) =>
+      program('complete', '--', ...words)
+        .stdout.split('\n')
+        .map((line) => line.split('\t')[0]);
+    expect(proposals('machines', 'rotate-')).toEqual(['rotate-secret', 'rotate-own-secret', ':4', '']);
+    expect(proposals('machines', 'create', '--may-v')).toEqual(['--may-verify', ':4', '']);
+    expect(proposals('comp')).toEqual(['completion', ':4', '']);
+    const { stdout: script } = program('completion', 'bash');
+    expect(script).toContain('complete -F __countersign_complete countersign');
+    expect(spawnSync('bash', ['-n'], { input: script, encoding: 'utf8' })).toMatchObject({
+      status: 0,
+      stderr: '',
+    });
+    for (const shell of ['zsh', 'fish'])
+      expect(program('completion', shell).stdout).toContain('countersign complete --');
+    expect(program('completion', 'tcsh')).toMatchObject({ status: 2, stdout: '' });
+  });
+
   it('answers over pipes, with its exit code, from the server that is running', async () => {
     const { url, adminKey } = await startServer(freshFolder());
     const program = (argv: string[], stdin: string) => {

@@ -286,6 +286,7 @@ const PACKAGES: Record<string, Layer> = {
     types: ['client'],
   },
   '@trpc/client': { imports: ['client'] },
+  '@bomb.sh/tab': { imports: ['server/cli'] },
   'trpc-cli': { imports: ['server/cli', 'server/commands'] },
   zod: {
     imports: [
