@@ -19,6 +19,12 @@ const LOOK_MS = 500;
 /** Always as long, so that it is written over in place: that takes no room on a disk that is full. */
 const MARK_BYTES = 512;
 
+/** Whose mark a file has, and what that host calls itself; null where there is none. */
+export function holderOf(path: string): { id: string; name: string } | null {
+  const { holder, text } = read(path);
+  return holder === null ? null : { id: holder, name: text.split(' ')[1] ?? '' };
+}
+
 /** Marks the file as this host's, for as long as it is not ended. Throws while another host is using it. */
 export async function holdForHost(path: string, { id, onLost }: HostOptions): Promise<() => void> {
   await take(path, id);

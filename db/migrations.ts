@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { Store } from './store.ts';
 
 /** The folder of one dialect's migrations: beside the sources, or above `dist` when compiled. */
 export function migrationsFolder(dialect: 'sqlite' | 'postgres'): string {
@@ -13,4 +14,13 @@ export function migrationsFolder(dialect: 'sqlite' | 'postgres'): string {
 export function schemaVersion(): number {
   const journal = readFileSync(`${migrationsFolder('sqlite')}/meta/_journal.json`, 'utf8');
   return (JSON.parse(journal) as { entries: unknown[] }).entries.length;
+}
+
+/** How many of them a database has. */
+export async function appliedMigrations({ read }: Pick<Store, 'read'>): Promise<number> {
+  const [[count] = []] = await read.prepare(
+    'applied_migrations',
+    'SELECT count(*) FROM __drizzle_migrations',
+  )([]);
+  return Number(count);
 }

@@ -70,11 +70,14 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly problems: readonly ConfigProblem[];
   constructor(problems: readonly ConfigProblem[]) {
-    const lines = problems.map(({ name, wanted, found }) => `  ${name}: wanted ${wanted}, found ${found}`);
+    const lines = problems.map((problem) => `  ${describeProblem(problem)}`);
     super(`Cannot start: ${problems.length} of the settings are not as wanted\n${lines.join('\n')}`);
     this.problems = problems;
   }
 }
+
+export const describeProblem = ({ name, wanted, found }: ConfigProblem): string =>
+  `${name}: wanted ${wanted}, found ${found}`;
 
 const SIGNING_ALGS = ['RS256', 'ES256', 'EdDSA'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
@@ -213,6 +216,10 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   settings.finish();
   return config;
 }
+
+/** A key with which this process calls a server, as clients and the command line do. */
+export const secretKeyOf = (env: NodeJS.ProcessEnv): string | undefined =>
+  env['COUNTERSIGN_SECRET_KEY'] || undefined;
 
 /** The same settings on the port that was taken, where `PORT` left the choice to the system. */
 export function listeningOn(config: Config, port: number): Config {

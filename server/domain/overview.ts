@@ -173,7 +173,10 @@ async function readSigning({ store: { read }, keyRotationMs }: Deps): Promise<Ov
   return { kid, activatedAt, rotatesAt: activatedAt + keyRotationMs };
 }
 
-async function readFailingEndpoints({ store: { read } }: Deps): Promise<Overview['failingEndpoints']> {
+/** Those that fail, or were disabled because they did: the newest. */
+export async function readFailingEndpoints({
+  store: { read },
+}: Pick<Deps, 'store'>): Promise<Overview['failingEndpoints']> {
   const { webhookEndpoints: w } = read.tables;
   const fails = sql`${isNotNull(w.failing_since)} or ${inArray(w.disabled_reason, ['gone', 'failing'])}`;
   return read.db

@@ -503,7 +503,7 @@ async function rotateOnce(
 const iso = (instant: number) => new Date(instant).toISOString();
 
 /** Every signing key there is, the newest first. */
-export async function listSigningKeys(deps: Deps): Promise<SigningKeySummary[]> {
+export async function listSigningKeys(deps: Pick<Deps, 'store'>): Promise<SigningKeySummary[]> {
   const { db, tables } = deps.store.read;
   const rows = await db
     .select()

@@ -112,6 +112,12 @@ export const LAYERS: Record<string, Layer> = {
       'server/lifecycle',
     ],
   },
+  'server/checks': {
+    imports: ['db', 'server/config', 'server/domain', 'server/key-files', 'server/redis'],
+  },
+  'server/doctor': {
+    imports: ['db', 'server/checks', 'server/config', 'server/key-files', 'server/logger', 'server/table'],
+  },
   'server/migrate-to-postgres': {
     imports: [
       'db',
@@ -313,6 +319,7 @@ const PACKAGES: Record<string, Layer> = {
 export const ENVIRONMENT: Record<string, 'all' | 'handed over' | readonly string[]> = {
   'server/audit-verify': 'handed over',
   'server/backup': 'handed over',
+  'server/doctor': 'handed over',
   'server/migrate-to-postgres': 'handed over',
   'server/restore': 'handed over',
   'server/config': 'all',
@@ -330,6 +337,8 @@ export const CLOCKS: Record<string, string> = {
   'server/rotate-keys': 'a main',
   'server/audit-verify': 'a main',
   'server/backup': 'a main',
+  'server/checks/server': 'when heartbeats arrive',
+  'server/doctor': 'a main',
   'server/copy-progress': 'how long nothing was told',
   'server/restore': 'a main',
   'server/app': 'how long a request has taken',
