@@ -1,4 +1,5 @@
 /** What is measured. */
+import { measureConsole } from './figures/console.ts';
 import {
   measureDeliveries,
   measureDeliveriesBullmq,
@@ -41,5 +42,6 @@ export const FIGURES: readonly Figure[] = [
   { name: 'deliveries-bullmq', measure: measureDeliveriesBullmq },
   { name: 'deliveries-one-hanging', measure: measureDeliveriesOneHanging },
   { name: 'sweep', measure: measureSweep },
+  { name: 'console', measure: measureConsole },
   { name: 'verify-10m', measure: measureVerify10m, onlyNamed: true },
 ];
