@@ -139,7 +139,12 @@ function List() {
         <Nothing isFiltered={Object.keys(input).length > 0} />
       )}
       {data.length > 0 && <ApiKeyTable keys={data} />}
-      <Pages paging={paging} nextCursor={keys.data?.nextCursor ?? null} isLoading={keys.isPlaceholderData} />
+      <Pages
+        paging={paging}
+        nextCursor={keys.data?.nextCursor ?? null}
+        isLoading={keys.isPlaceholderData}
+        isEmpty={keys.data?.data.length === 0}
+      />
     </Stack>
   );
 }

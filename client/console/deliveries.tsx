@@ -85,7 +85,11 @@ export function Deliveries({ endpointId }: { endpointId: string }) {
           </Table>
         </Table.ScrollContainer>
       )}
-      <Pages paging={paging} nextCursor={deliveries.data?.nextCursor ?? null} />
+      <Pages
+        paging={paging}
+        nextCursor={deliveries.data?.nextCursor ?? null}
+        isEmpty={deliveries.data?.data.length === 0}
+      />
     </Stack>
   );
 }

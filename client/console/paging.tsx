@@ -26,19 +26,23 @@ export function Pages({
   paging,
   nextCursor,
   isLoading = false,
+  isEmpty = false,
 }: {
   paging: Paging;
   nextCursor: string | null;
   isLoading?: boolean;
+  /** Whether nothing was found so far: a search that no index answers looks at some thousands at a time. */
+  isEmpty?: boolean;
 }) {
   if (paging.page === 1 && nextCursor === null) return null;
+  const isSearchingOn = isEmpty && nextCursor !== null;
   return (
     <Group component="nav" aria-label="Pages" gap="xs">
       <Button size="xs" variant="default" onClick={paging.goBack} disabled={paging.page === 1}>
         Previous
       </Button>
       <Text size="sm" aria-live="polite">
-        Page {paging.page}
+        {isSearchingOn ? 'None among those looked at so far: “Next” looks further' : `Page ${paging.page}`}
       </Text>
       <Button
         size="xs"

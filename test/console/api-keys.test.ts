@@ -122,6 +122,25 @@ describeInBrowser('API keys', (open) => {
     expect(await verify(keys[1]?.secret ?? '')).toMatchObject({ valid: false, reason: 'revoked' });
   });
 
+  it('are searched some thousands at a time, and the page says so', { timeout: 60_000 }, async () => {
+    await create('older than all the others');
+    for (let batch = 0; batch < 11; batch++) {
+      const items = Array.from({ length: 1_000 }, (_, i) => ({
+        hash: createHash('sha256').update(`bulk ${batch} ${i}`).digest('hex'),
+        subject: 'user_bulk',
+        name: `bulk ${batch} ${i}`,
+      }));
+      const { status } = await server.call('apiKeys.import', { items });
+      expect(status).toBe(200);
+    }
+    const { page } = await openAt(open, '/api-keys');
+    await page.getByLabel('Search').fill('older than');
+    await page.getByText('None among those looked at so far').waitFor();
+    await page.getByRole('button', { name: 'Next' }).click();
+    await page.getByRole('link', { name: 'older than all the others' }).waitFor();
+    await server.call('apiKeys.revokeAll', { subject: 'user_bulk' });
+  });
+
   it('have policies that are created, changed and deleted', async () => {
     const { page, complaints } = await openAt(open, '/api-keys/policies');
     await page.getByText('No key policies yet').waitFor();
