@@ -727,7 +727,6 @@ export const REVOCATIONS: ReadonlySet<EventType> = new Set([
   'subject.disabled',
   'subject.credits_changed',
   'subject.api_keys_revoked',
-  'operator_session.ended',
   'secret_key.revoked',
   'secret_key.secret_rotated',
   'secret_key.secret_rotation_cancelled',
