@@ -19,11 +19,24 @@ const LOOK_MS = 500;
 /** Always as long, so that it is written over in place: that takes no room on a disk that is full. */
 const MARK_BYTES = 512;
 
-/** Whose mark a file has, and what that host calls itself; null where there is none. */
-export function holderOf(path: string): { id: string; name: string } | null {
-  const { holder, text } = read(path);
-  return holder === null ? null : { id: holder, name: text.split(' ')[1] ?? '' };
+/** What another host than `id` calls itself whose mark a file has, and whether it is using the file; null where none has. */
+export async function otherHost(
+  path: string,
+  id: string,
+): Promise<{ name: string; isUsing: boolean } | null> {
+  const first = read(path);
+  const isOthers = ({ holder }: Mark) => holder !== null && holder !== id;
+  let found = first;
+  for (let watchedMs = 0; isOthers(found) && watchedMs < WATCH_MS; watchedMs += LOOK_MS) {
+    await sleep(LOOK_MS);
+    found = read(path);
+    if (found.text !== first.text) break;
+  }
+  if (!isOthers(found)) return null;
+  return { name: nameIn(found), isUsing: found.text !== first.text };
 }
+
+const nameIn = ({ text }: Pick<Mark, 'text'>) => text.split(' ')[1] ?? '';
 
 /** Marks the file as this host's, for as long as it is not ended. Throws while another host is using it. */
 export async function holdForHost(path: string, { id, onLost }: HostOptions): Promise<() => void> {
@@ -51,14 +64,14 @@ async function take(path: string, id: string): Promise<void> {
   for (let watchedMs = 0; !isOurs(found) && watchedMs < WATCH_MS; watchedMs += LOOK_MS) {
     await sleep(LOOK_MS);
     found = read(path);
-    if (isOthers(found) && found.text !== first.text) throw inUse(found.text);
+    if (isOthers(found) && found.text !== first.text) throw inUse(found);
   }
   mark(path, id);
   if (isOurs(found)) return;
   // Others may have watched as long: of all who mark it, the last has it.
   await sleep(LOOK_MS);
   found = read(path);
-  if (isOthers(found)) throw inUse(found.text);
+  if (isOthers(found)) throw inUse(found);
 }
 
 /** Answers whether there was no mark yet. Of several hosts that begin at the same instant, one makes it. */
@@ -72,11 +85,10 @@ function create(path: string, id: string): boolean {
   }
 }
 
-function inUse(text: string): StoreError {
-  const name = text.split(' ')[1];
+function inUse(mark: Mark): StoreError {
   return new StoreError(
     'unavailable',
-    `Another host, '${name}', is using this SQLite file, and only one may. Stop it there, or use PostgreSQL`,
+    `Another host, '${nameIn(mark)}', is using this SQLite file, and only one may. Stop it there, or use PostgreSQL`,
   );
 }
 

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import type { Store } from './store.ts';
+import type { Reader } from './store.ts';
 
 /** The folder of one dialect's migrations: beside the sources, or above `dist` when compiled. */
 export function migrationsFolder(dialect: 'sqlite' | 'postgres'): string {
@@ -17,7 +17,7 @@ export function schemaVersion(): number {
 }
 
 /** How many of them a database has. */
-export async function appliedMigrations({ read }: Pick<Store, 'read'>): Promise<number> {
+export async function appliedMigrations({ read }: Pick<Reader, 'read'>): Promise<number> {
   const [[count] = []] = await read.prepare(
     'applied_migrations',
     'SELECT count(*) FROM __drizzle_migrations',

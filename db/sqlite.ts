@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import Database from 'better-sqlite3';
 import { drizzle } from 'drizzle-orm/better-sqlite3';
@@ -10,7 +11,15 @@ import { migrationsFolder } from './migrations.ts';
 import { ReadGroup } from './read-group.ts';
 import { Reserve } from './reserve.ts';
 import { buildTables, type Tables } from './schema.ts';
-import { type Db, type Rows, type Store, StoreError, type StoreOptions, storeFailure } from './store.ts';
+import {
+  type Db,
+  type Reader,
+  type Rows,
+  type Store,
+  StoreError,
+  type StoreOptions,
+  storeFailure,
+} from './store.ts';
 import { WriteQueue, type Writer } from './write-queue.ts';
 
 const tables = buildTables(sqliteKit);
@@ -25,6 +34,24 @@ export async function openSqlite(options: StoreOptions): Promise<Store> {
     letGo?.();
     throw error;
   }
+}
+
+/**
+ * Leaves every file as it is. A write-ahead log that is there is left to those whose it is: a connection that could
+ * write would bring it into the file when it closes last. Where there is none, reading makes one, and only a connection
+ * that could write takes it away again.
+ */
+export function openSqliteReader(location: string): Reader {
+  const readonly = existsSync(`${location}-wal`);
+  const connection = tuned(new Database(location, { readonly, fileMustExist: true }));
+  try {
+    connection.pragma('query_only = ON');
+    connection.prepare('SELECT count(*) FROM sqlite_schema').get();
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
+  return { dialect: 'sqlite', read: rows(connection), close: async () => void connection.close() };
 }
 
 function open(

@@ -70,10 +70,26 @@ export interface StoreOptions {
   host?: HostOptions;
 }
 
+/** A database that is looked at and left as it is. */
+export type Reader = Pick<Store, 'dialect' | 'read' | 'close'>;
+
 /** Only the dialect that is used is loaded: the other's driver would cost some 10 MB. */
 export async function openStore(options: StoreOptions): Promise<Store> {
   if (isPostgres(options.location)) return (await import('./postgres.ts')).openPostgres(options);
   return (await import('./sqlite.ts')).openSqlite(options);
+}
+
+/** Opens a database that is there, to look at it; throws where it cannot be read. Nothing of it is changed. */
+export async function openReader(location: string): Promise<Reader> {
+  if (!isPostgres(location)) return (await import('./sqlite.ts')).openSqliteReader(location);
+  const reader = (await import('./postgres.ts')).openPostgres({ location, poolSize: 2 });
+  try {
+    await reader.read.prepare('reachable', 'SELECT 1')([]);
+    return reader;
+  } catch (error) {
+    await reader.close();
+    throw error;
+  }
 }
 
 export const isPostgres = (location: string) => /^postgres(ql)?:\/\//.test(location);

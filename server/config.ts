@@ -221,6 +221,12 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
 export const secretKeyOf = (env: NodeJS.ProcessEnv): string | undefined =>
   env['COUNTERSIGN_SECRET_KEY'] || undefined;
 
+/** How many threads Node was told to keep for slow work; undefined where it was told nothing. As libuv reads it. */
+export function threadPoolSizeOf(env: NodeJS.ProcessEnv): number | undefined {
+  const text = env['UV_THREADPOOL_SIZE'];
+  return text ? Math.max(1, Number.parseInt(text, 10) || 0) : undefined;
+}
+
 /** The same settings on the port that was taken, where `PORT` left the choice to the system. */
 export function listeningOn(config: Config, port: number): Config {
   const isDefault = config.publicUrl === defaultPublicUrl(config.host, config.port);
@@ -424,7 +430,8 @@ function parseUrl(text: string, protocols: readonly string[]): string | undefine
   return URL.canParse(text) && protocols.includes(new URL(text).protocol) ? text : undefined;
 }
 
-function parseOrigin(text: string): string | undefined {
+/** An http or https origin, without path, query or credentials; a slash at its end is left out. */
+export function parseOrigin(text: string): string | undefined {
   if (parseUrl(text, ['http:', 'https:']) === undefined) return undefined;
   const url = new URL(text);
   return url.href === `${url.origin}/` ? url.origin : undefined;

@@ -1,4 +1,4 @@
-import type { Store } from '../db/store.ts';
+import type { Reader, Store } from '../db/store.ts';
 import type { Keyring } from './crypto/keyring.ts';
 import type { ForeignKeys } from './domain/foreign-keys.ts';
 import type { KeyShapes } from './domain/key-shapes.ts';
@@ -39,6 +39,12 @@ export interface Deps {
   readonly observer: Observer;
   /** Says that something may be due for a job. Never waits, never throws. */
   readonly wake: (job: 'revocation-webhooks') => void;
+}
+
+/** What a domain function may touch that only reads: also of a database that nobody here may write to. */
+export interface ReadingDeps {
+  readonly store: Pick<Reader, 'read'>;
+  readonly now: Deps['now'];
 }
 
 /** What the domain counts for operators. */

@@ -2,9 +2,10 @@
  * `npm run doctor -- [url] [--json]`: finds what is misconfigured on this host, and with a URL at a server that runs, and
  * says how to mend it. It changes nothing, and may run beside servers.
  */
-import { existsSync, readFileSync } from 'node:fs';
-import { isPostgres, openStore } from '../db/store.ts';
-import { type AboutDatabase, DATABASE_CHECKS } from './checks/database.ts';
+import { existsSync } from 'node:fs';
+import { isPostgres, openReader } from '../db/store.ts';
+import { DATABASE_CHECKS } from './checks/database.ts';
+import { FILE_CHECKS, HOST_MARK } from './checks/files.ts';
 import { type Check, type Finding, lookAt, messageOf, ok, problem, skipAll } from './checks/finding.ts';
 import { HOST_CHECKS } from './checks/host.ts';
 import { REDIS_CHECKS } from './checks/redis.ts';
@@ -14,10 +15,10 @@ import {
   ConfigError,
   describeProblem,
   loadConfig,
-  parseMasterKey,
+  parseOrigin,
   secretKeyOf,
+  threadPoolSizeOf,
 } from './config.ts';
-import { keyFile } from './key-files.ts';
 import { maskCredentials } from './logger.ts';
 import { printable } from './table.ts';
 
@@ -47,9 +48,10 @@ async function main() {
 }
 
 function readArguments(args: readonly string[]): Given | null {
-  const [url, ...others] = args.filter((argument) => argument !== '--json');
-  if (others.length > 0 || (url !== undefined && !/^https?:\/\/[^/]+\/?$/.test(url))) return null;
-  return { url: url?.replace(/\/$/, ''), json: args.includes('--json') };
+  const [text, ...others] = args.filter((argument) => argument !== '--json');
+  const url = text === undefined ? undefined : parseOrigin(text);
+  if (others.length > 0 || (text !== undefined && url === undefined)) return null;
+  return { url, json: args.includes('--json') };
 }
 
 async function examine({ url }: Given): Promise<Finding[]> {
@@ -62,10 +64,15 @@ async function examine({ url }: Given): Promise<Finding[]> {
 async function examineHost(): Promise<Finding[]> {
   try {
     const config = loadConfig(process.env);
+    const files = await lookAt(FILE_CHECKS, config);
+    const isElsewhere = files.some(({ check, state }) => check === HOST_MARK && state === 'problem');
     return [
       ...(await lookAt([SETTINGS], null)),
-      ...(await lookAt(HOST_CHECKS, config)),
-      ...(await examineDatabase(config)),
+      ...(await lookAt(HOST_CHECKS, { ...config, threadPoolSize: threadPoolSizeOf(process.env) })),
+      ...files,
+      ...(isElsewhere
+        ? skipAll(DATABASE_CHECKS, 'Another host is using the file')
+        : await examineDatabase(config)),
       ...(await lookAt(REDIS_CHECKS, config)),
     ];
   } catch (error) {
@@ -73,7 +80,10 @@ async function examineHost(): Promise<Finding[]> {
     const mend = 'Set them as the README says, or leave them out';
     return [
       { check: SETTINGS.name, ...problem(error.problems.map(describeProblem).join('; '), mend) },
-      ...skipAll([...HOST_CHECKS, ...DATABASE_CHECKS, ...REDIS_CHECKS], 'The settings come first'),
+      ...skipAll(
+        [...HOST_CHECKS, ...FILE_CHECKS, ...DATABASE_CHECKS, ...REDIS_CHECKS],
+        'The settings come first',
+      ),
     ];
   }
 }
@@ -82,24 +92,17 @@ async function examineDatabase(config: Config): Promise<Finding[]> {
   const { databaseLocation } = config;
   if (!isPostgres(databaseLocation) && !existsSync(databaseLocation))
     return skipAll(DATABASE_CHECKS, 'There is no database yet: the first start makes it');
-  const about: Omit<AboutDatabase, 'store'> = { config, masterKey: masterKeyOf(config), now: Date.now };
   try {
-    const store = await openStore({ location: databaseLocation, poolSize: 1 });
-    return await lookAt(DATABASE_CHECKS, { ...about, store }).finally(() => store.close());
+    const store = await openReader(databaseLocation);
+    return await lookAt(DATABASE_CHECKS, { config, store, now: Date.now }).finally(() => store.close());
   } catch (error) {
     const [first, ...others] = DATABASE_CHECKS;
     const mend = 'See that it runs and is reachable, and that DATABASE_URL or COUNTERSIGN_DATA_DIR name it';
     return [
-      { check: first?.name ?? '', ...problem(`Cannot be opened: ${messageOf(error)}`, mend) },
-      ...skipAll(others, 'The database cannot be opened'),
+      { check: first?.name ?? '', ...problem(`Cannot be read: ${messageOf(error)}`, mend) },
+      ...skipAll(others, 'The database cannot be read'),
     ];
   }
-}
-
-function masterKeyOf({ masterKey, dataDir }: Config): Buffer | null {
-  const path = keyFile(dataDir, 'master-key');
-  if (masterKey) return masterKey;
-  return existsSync(path) ? (parseMasterKey(readFileSync(path, 'utf8').trim()) ?? null) : null;
 }
 
 function toText(findings: readonly Finding[]): string {

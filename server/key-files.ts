@@ -11,7 +11,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { isPostgres, type Store } from '../db/store.ts';
+import { isPostgres, type Reader, type Store } from '../db/store.ts';
 import { type Config, MASTER_KEY_WANTED, parseMasterKey } from './config.ts';
 import { newKey } from './crypto/keyring.ts';
 import { InstallationError, isMasterKey } from './domain/installation.ts';
@@ -90,7 +90,8 @@ export async function finishMasterKeyRotation(
   return false;
 }
 
-async function holdsMasterKey(store: Store, path: string): Promise<boolean> {
+/** Whether a file holds the master key of the database. */
+export async function holdsMasterKey(store: Pick<Reader, 'read'>, path: string): Promise<boolean> {
   const masterKey = existsSync(path) ? parseMasterKey(readFileSync(path, 'utf8').trim()) : undefined;
   return masterKey !== undefined && (await isMasterKey(store, masterKey));
 }

@@ -1,18 +1,25 @@
 /** What the doctor looks at in the database. It only reads. */
+import { existsSync, readFileSync } from 'node:fs';
 import { appliedMigrations, schemaVersion } from '../../db/migrations.ts';
-import type { Store } from '../../db/store.ts';
-import type { Config } from '../config.ts';
-import { assertMayOpen, isInstalled, openKeys } from '../domain/installation.ts';
+import type { Reader } from '../../db/store.ts';
+import { type Config, MASTER_KEY_WANTED, parseMasterKey } from '../config.ts';
+import { countGivenUp } from '../domain/deliveries.ts';
+import {
+  assertBearsUs,
+  assertMayOpen,
+  InstallationError,
+  isInstalled,
+  openKeys,
+} from '../domain/installation.ts';
 import { readFailingEndpoints } from '../domain/overview.ts';
-import { listSigningKeys } from '../domain/signing-keys.ts';
+import { listSigningKeys, PUBLISHED_AHEAD_MS } from '../domain/signing-keys.ts';
 import { readStanding } from '../domain/standing.ts';
+import { holdsMasterKey, keyFile } from '../key-files.ts';
 import { type Check, ok, problem, type Seen, skipped, warning } from './finding.ts';
 
 export interface AboutDatabase {
   config: Config;
-  store: Store;
-  /** Null where none was given and no file keeps one. */
-  masterKey: Buffer | null;
+  store: Reader;
   now: () => number;
 }
 
@@ -23,22 +30,50 @@ const CLOCK_MS_MAX = 2_000;
 /** A retry may take that long without anything being wrong at our end. */
 const PENDING_MS_MAX = 10 * MINUTE_MS;
 const OVERDUE_MS_MAX = 5 * MINUTE_MS;
+/** `key-rotation` runs each hour, and may be late once. */
+const LATE_MS_MAX = 2 * 60 * MINUTE_MS;
 
-/** In an order in which a later one rests on those before. */
 export const DATABASE_CHECKS: readonly Check<AboutDatabase>[] = [
   { name: 'database', look: lookAtDatabase },
   { name: 'schema', look: whereInstalled(lookAtSchema) },
-  { name: 'master key', look: whereInstalled(lookAtMasterKey) },
+  { name: 'master key', look: whereBorne(lookAtMasterKey) },
   { name: 'clock', look: whereInstalled(lookAtClock) },
-  { name: 'signing keys', look: whereInstalled(lookAtSigningKeys) },
-  { name: 'jobs', look: whereInstalled(lookAtJobs) },
-  { name: 'secrets due', look: whereInstalled(lookAtDueSecrets) },
-  { name: 'webhooks', look: whereInstalled(lookAtWebhooks) },
+  { name: 'signing keys', look: whereMigrated(lookAtSigningKeys) },
+  { name: 'jobs', look: whereMigrated(lookAtJobs) },
+  { name: 'secrets due', look: whereMigrated(lookAtDueSecrets) },
+  { name: 'webhooks', look: whereMigrated(lookAtWebhooks) },
 ];
 
 function whereInstalled(look: Check<AboutDatabase>['look']): Check<AboutDatabase>['look'] {
   return async (about) =>
     (await isInstalled(about.store)) ? look(about) : skipped('The database was not set up yet');
+}
+
+/** How a master key is checked may have changed for a database that wants a newer binary. */
+function whereBorne(look: Check<AboutDatabase>['look']): Check<AboutDatabase>['look'] {
+  return whereInstalled(async (about) =>
+    (await refusalOf(about)) === null ? look(about) : skipped('The schema comes first'),
+  );
+}
+
+/** A schema of before lacks columns that this binary asks for. */
+function whereMigrated(look: Check<AboutDatabase>['look']): Check<AboutDatabase>['look'] {
+  return whereBorne(async (about) =>
+    (await appliedMigrations(about.store)) < schemaVersion()
+      ? skipped('The schema comes first: it is older than this binary')
+      : look(about),
+  );
+}
+
+/** Why this binary may not open the database, or null where it may. */
+async function refusalOf({ store }: AboutDatabase): Promise<string | null> {
+  try {
+    await assertBearsUs(store);
+    return null;
+  } catch (error) {
+    if (error instanceof InstallationError) return error.message;
+    throw error;
+  }
 }
 
 async function lookAtDatabase({ store }: AboutDatabase): Promise<Seen> {
@@ -58,7 +93,12 @@ async function lookAtDatabase({ store }: AboutDatabase): Promise<Seen> {
   return ok(found);
 }
 
-async function lookAtSchema({ store }: AboutDatabase): Promise<Seen> {
+const REFUSED = 'Start nothing before that is so: it would be refused';
+
+async function lookAtSchema(about: AboutDatabase): Promise<Seen> {
+  const { store } = about;
+  const refusal = await refusalOf(about);
+  if (refusal !== null) return problem(refusal, REFUSED);
   const [applied, known] = [await appliedMigrations(store), schemaVersion()];
   if (applied < known)
     return warning(
@@ -73,16 +113,32 @@ async function lookAtSchema({ store }: AboutDatabase): Promise<Seen> {
   return ok(`version ${applied}`);
 }
 
-async function lookAtMasterKey({ store, masterKey }: AboutDatabase): Promise<Seen> {
-  if (!masterKey)
-    return problem(
-      'None is given, and the data directory keeps none',
-      'Give the one of this database in COUNTERSIGN_MASTER_KEY_FILE; without it every credential is lost',
+async function lookAtMasterKey({ config, store }: AboutDatabase): Promise<Seen> {
+  if (config.masterKey) return lookAtFit(store, config.masterKey);
+  const mend =
+    'Give the one of this database in COUNTERSIGN_MASTER_KEY_FILE; without it every credential is lost';
+  if (await holdsMasterKey(store, keyFile(config.dataDir, 'master-key.new')))
+    return warning(
+      'That of a rotation that was cut off fits',
+      'Run `npm run rotate:master-key` again, or start a server: either puts it in its place',
     );
+  const path = keyFile(config.dataDir, 'master-key');
+  if (!existsSync(path)) return problem('None is given, and the data directory keeps none', mend);
+  const text = readFileSync(path, 'utf8').trim();
+  const masterKey = parseMasterKey(text);
+  if (masterKey) return lookAtFit(store, masterKey);
+  return problem(
+    `'${path}' is damaged: wanted ${MASTER_KEY_WANTED}, found text of ${text.length} characters`,
+    mend,
+  );
+}
+
+async function lookAtFit(store: Reader, masterKey: Buffer): Promise<Seen> {
   try {
     await assertMayOpen(store, masterKey);
   } catch (error) {
-    return problem((error as Error).message, 'Start nothing before that is so: it would be refused');
+    if (error instanceof InstallationError) return problem(error.message, REFUSED);
+    throw error;
   }
   const { preparing } = await openKeys(store.read, masterKey);
   if (preparing !== null)
@@ -111,18 +167,21 @@ async function lookAtClock({ store, now }: AboutDatabase): Promise<Seen> {
 async function lookAtSigningKeys({ config, store, now }: AboutDatabase): Promise<Seen> {
   const keys = await listSigningKeys({ store });
   const active = keys.find(({ state }) => state === 'active');
+  const next = keys.find(({ state }) => state === 'upcoming');
   if (!active)
     return problem(
       'None signs',
       'Run `countersign signing-keys create` and `countersign signing-keys activate`',
     );
-  const days = Math.floor((now() - (active.activatedAt ?? active.createdAt)) / DAY_MS);
-  const found = `'${active.kid}' (${active.alg}) signs since ${days} days`;
-  if (days <= config.keyRotationDays + 1) return ok(found);
-  return problem(
-    `${found}, and was to be rotated after ${config.keyRotationDays}`,
-    'See that a server or workers run: the job `key-rotation` does it',
-  );
+  const signsMs = now() - (active.activatedAt ?? active.createdAt);
+  const found = `'${active.kid}' (${active.alg}) signs since ${Math.floor(signsMs / DAY_MS)} days`;
+  const mend = 'See that a server or workers run: the job `key-rotation` does it';
+  const leftMs = config.keyRotationDays * DAY_MS - signsMs;
+  if (leftMs < -PUBLISHED_AHEAD_MS - LATE_MS_MAX)
+    return problem(`${found}, and was to be rotated after ${config.keyRotationDays}`, mend);
+  if (leftMs < PUBLISHED_AHEAD_MS - LATE_MS_MAX && !next)
+    return problem(`${found}, and the next one, which is due soon, is not published`, mend);
+  return ok(next ? `${found}; '${next.kid}' is published as the next` : found);
 }
 
 async function lookAtJobs({ store, now }: AboutDatabase): Promise<Seen> {
@@ -156,6 +215,12 @@ async function lookAtWebhooks({ store, now }: AboutDatabase): Promise<Seen> {
     return problem(
       `${troubled.length} fail, or were disabled because they did, such as '${first.id}' (${first.url})`,
       'Mend the receiver, then `countersign webhook-endpoints enable` and `countersign deliveries replay`',
+    );
+  const givenUp = await countGivenUp({ store }, now() - DAY_MS);
+  if (givenUp > 0)
+    return warning(
+      `${givenUp} deliveries were given up within a day`,
+      'See why, `countersign deliveries list --state dead`, and then `countersign deliveries replay`',
     );
   const { oldestPendingMs, pending } = await readStanding({ store, now });
   if (oldestPendingMs > PENDING_MS_MAX)

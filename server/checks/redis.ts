@@ -7,6 +7,8 @@ import { type Check, messageOf, ok, problem, type Seen, warning } from './findin
 const CONNECT_MS_MAX = 5_000;
 /** What BullMQ advises (https://docs.bullmq.io/guide/redis-tm-compatibility). */
 const VERSION_WANTED = [6, 2] as const;
+/** What BullMQ refuses to work with less than. */
+const VERSION_NEEDED = [5, 0] as const;
 
 export const REDIS_CHECKS: readonly Check<Config>[] = [{ name: 'Redis', look: lookAtRedis }];
 
@@ -32,9 +34,11 @@ async function lookAtRedis({ redis: servers, databaseLocation }: Config): Promis
   }
 }
 
-function judge(info: ReadonlyMap<string, string>): Seen {
+export function judge(info: ReadonlyMap<string, string>): Seen {
   const version = info.get('redis_version') ?? 'unknown';
-  const found = `${version}, ${info.get('role') ?? 'unknown'}`;
+  // Nothing depends on it: what is owed is in rows. Limits begin anew with a Redis that forgot them.
+  const keeps = info.get('aof_enabled') === '1' ? 'an append-only file' : 'no append-only file';
+  const found = `${version}, ${info.get('role') ?? 'unknown'}, ${keeps}`;
   const policy = info.get('maxmemory_policy');
   if (policy !== undefined && policy !== 'noeviction')
     return problem(
@@ -46,10 +50,15 @@ function judge(info: ReadonlyMap<string, string>): Seen {
       `${found}: nothing can be written to it`,
       'Name the master, or the Sentinels, in REDIS_URL',
     );
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  if (major < VERSION_WANTED[0] || (major === VERSION_WANTED[0] && minor < VERSION_WANTED[1]))
-    return warning(found, `Use ${VERSION_WANTED.join('.')} or newer`);
+  if (isOlder(version, VERSION_NEEDED))
+    return problem(`${found}: workers refuse it`, `Use ${VERSION_WANTED.join('.')} or newer`);
+  if (isOlder(version, VERSION_WANTED)) return warning(found, `Use ${VERSION_WANTED.join('.')} or newer`);
   return ok(found);
+}
+
+function isOlder(version: string, [wantedMajor, wantedMinor]: readonly [number, number]): boolean {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  return major < wantedMajor || (major === wantedMajor && minor < wantedMinor);
 }
 
 const parseInfo = (text: string): ReadonlyMap<string, string> =>

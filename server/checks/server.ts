@@ -1,4 +1,5 @@
 /** What the doctor looks at from outside: a server that runs, through whatever stands before it. */
+import { isLoopback } from '../config.ts';
 import { type Check, messageOf, ok, problem, type Seen, skipped, warning } from './finding.ts';
 
 export interface AboutServer {
@@ -12,6 +13,8 @@ const ANSWER_MS_MAX = 5_000;
 const HEARTBEATS = 4;
 /** The server sends one every 500 ms, and memory may be used for 2 s after the last (contract.md, feed). */
 const HEARTBEAT_MS_MAX = 1_500;
+/** Less than that after the one before, and it was held back together with it. */
+const TOGETHER_MS_MAX = 100;
 const CLOCK_MS_MAX = 2_000;
 const HEARTBEAT = 'event: heartbeat';
 
@@ -19,6 +22,7 @@ export const SERVER_CHECKS: readonly Check<AboutServer>[] = [
   { name: 'server', look: lookAtReadiness },
   { name: "server's clock", look: lookAtClock },
   { name: 'JWKS', look: lookAtJwks },
+  { name: 'API', look: lookAtApi },
   { name: 'feed', look: lookAtFeed },
 ];
 
@@ -69,27 +73,54 @@ async function lookAtJwks({ url }: AboutServer): Promise<Seen> {
   return ok(`${keys.length} keys`);
 }
 
+async function lookAtApi({ url }: AboutServer): Promise<Seen> {
+  const path = '/openapi.json';
+  const answer = await ask(`${url}${path}`);
+  if (!(answer instanceof Response)) return skipped('The server cannot be reached');
+  const { openapi, info, servers } = (await jsonOf(answer)) as {
+    openapi?: unknown;
+    info?: { version?: unknown };
+    servers?: { url?: unknown }[];
+  };
+  if (!answer.ok || openapi === undefined)
+    return warning(
+      `${path} answers ${answer.status} and no description`,
+      'Let the proxy pass it: the API reference and generated clients need it',
+    );
+  return ok(`${info?.version}, of ${servers?.[0]?.url ?? 'no URL'}`);
+}
+
 async function lookAtFeed({ url, secretKey }: AboutServer): Promise<Seen> {
   if (secretKey === undefined) return skipped('Give a key in COUNTERSIGN_SECRET_KEY, of the role verify');
+  // As clients refuse it: whoever is on the way could keep the key (contract.md, environment).
+  const { protocol, hostname } = new URL(url);
+  if (protocol === 'http:' && !isLoopback(hostname))
+    return skipped('The key would travel in the clear: name the https URL');
   const answer = await ask(`${url}/v1/feed`, { authorization: `Bearer ${secretKey}` });
   if (!(answer instanceof Response)) return skipped('The server cannot be reached');
   if (!answer.ok) {
     await answer.body?.cancel();
     return problem(`Answers ${answer.status}`, 'Give a live key of the role verify, read or admin');
   }
-  const longestMs = await longestSilence(answer);
-  if (longestMs === null || longestMs > HEARTBEAT_MS_MAX)
-    return problem(
-      longestMs === null
-        ? 'No heartbeat in 5 s: something before the server holds it back'
-        : `${longestMs} ms between heartbeats that are sent every 500 ms: something before the server gathers them`,
-      'Turn buffering and compression off for /v1/feed (nginx: proxy_buffering off); until then verifiers ask for everything',
-    );
+  return judgeSilences(await silences(answer));
+}
+
+export function judgeSilences(silencesMs: readonly number[] | null): Seen {
+  const mend =
+    'Turn buffering and compression off for /v1/feed (nginx: proxy_buffering off); until then verifiers ask for everything';
+  if (silencesMs === null)
+    return problem('Too few heartbeats in 5 s: something before the server holds them back', mend);
+  const longestMs = Math.max(...silencesMs);
+  const gathered = 'heartbeats that are sent every 500 ms: something before the server gathers them';
+  if (longestMs > HEARTBEAT_MS_MAX) return problem(`${longestMs} ms between ${gathered}`, mend);
+  // A process that was kept from its turn once may bring two together.
+  if (silencesMs.filter((silenceMs) => silenceMs < TOGETHER_MS_MAX).length > 1)
+    return warning(`${silencesMs.join(', ')} ms between ${gathered}`, mend);
   return ok(`heartbeats ${longestMs} ms apart at most`);
 }
 
 /** Between heartbeats; null where there were too few of them. */
-async function longestSilence({ body }: Response): Promise<number | null> {
+async function silences({ body }: Response): Promise<number[] | null> {
   const cameAt: number[] = [];
   let text = '';
   const decoder = new TextDecoder();
@@ -106,7 +137,7 @@ async function longestSilence({ body }: Response): Promise<number | null> {
     // The time is over.
   }
   if (cameAt.length < HEARTBEATS) return null;
-  return Math.round(Math.max(...cameAt.slice(1).map((at, i) => at - (cameAt[i] ?? 0))));
+  return cameAt.slice(1, HEARTBEATS).map((at, i) => Math.round(at - (cameAt[i] ?? 0)));
 }
 
 /** What the server answers within its time, or why it does not. */

@@ -1,8 +1,8 @@
 /** Deliveries: events owed to webhook endpoints. Jobs only say "try"; everything that is known of a delivery is its row. */
-import { and, asc, desc, eq, exists, gte, inArray, isNull, lt, lte, or, type SQL } from 'drizzle-orm';
+import { and, asc, desc, eq, exists, gte, inArray, isNull, lt, lte, or, type SQL, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import type { Rows } from '../../db/store.ts';
-import type { Caller, Deps } from '../deps.ts';
+import type { Caller, Deps, ReadingDeps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { attemptsOf, type DeliveryAttempt } from './delivery-attempts.ts';
 import { change } from './events.ts';
@@ -56,6 +56,27 @@ export async function listDeliveries(deps: Deps, input: ListDeliveriesInput): Pr
     key: cursorKey,
   });
   return { ...page, data: page.data.map(toDelivery) };
+}
+
+/** More are not walked through: those who look at what was attempted lately want to know whether, not how often. */
+const ATTEMPTS_LOOKED_AT_MAX = 10_000;
+
+/** Deliveries that were attempted since, and given up. */
+export async function countGivenUp({ store }: Pick<ReadingDeps, 'store'>, since: number): Promise<number> {
+  const { db, tables } = store.read;
+  const { deliveries: d, deliveryAttempts: a } = tables;
+  const attempted = db
+    .select({ id: a.delivery_id })
+    .from(a)
+    .where(gte(a.ended_at, since))
+    .orderBy(desc(a.ended_at))
+    .limit(ATTEMPTS_LOOKED_AT_MAX)
+    .as('attempted');
+  const [row] = await db
+    .select({ count: sql`count(*)`.mapWith(Number) })
+    .from(d)
+    .where(and(inArray(d.id, db.select({ id: attempted.id }).from(attempted)), eq(d.state, 'dead')));
+  return row?.count ?? 0;
 }
 
 function candidatesOf({ db, tables: { deliveries: d } }: Rows, input: ListDeliveriesInput) {

@@ -1,7 +1,7 @@
 /** What a database is set up with once: its epoch, the wrapped keys, the log's head, the first keys. */
 import { asc } from 'drizzle-orm';
 import { schemaVersion } from '../../db/migrations.ts';
-import { isMissingTable, type Rows, type Store } from '../../db/store.ts';
+import { isMissingTable, type Reader, type Rows, type Store } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
 import { newValue } from '../crypto/hashing.ts';
 import { derivedId, hexId, sortableId } from '../crypto/ids.ts';
@@ -77,7 +77,7 @@ export async function openKeys(rows: Rows, masterKey: Buffer): Promise<OpenedKey
  * Whether the database was set up before, so that a missing master key means a lost one and not a first start. Asked
  * before migrating, so a database without tables is one that was not.
  */
-export async function isInstalled(store: Store): Promise<boolean> {
+export async function isInstalled(store: Pick<Reader, 'read'>): Promise<boolean> {
   const { db, tables } = store.read;
   try {
     return (await db.select({ id: tables.installation.id }).from(tables.installation)).length > 0;
@@ -91,13 +91,19 @@ export async function isInstalled(store: Store): Promise<boolean> {
  * Throws unless the database bears this binary and was set up with this master key. Asked before migrating: a refused
  * process changes nothing.
  */
-export async function assertMayOpen(store: Store, masterKey: Buffer): Promise<void> {
+export async function assertMayOpen(store: Pick<Reader, 'read'>, masterKey: Buffer): Promise<void> {
   const row = await readCheck(store.read);
   if (row) assertFits(masterKey, row);
 }
 
+/** Throws unless the database bears this binary. */
+export async function assertBearsUs(store: Pick<Reader, 'read'>): Promise<void> {
+  const row = await readCheck(store.read);
+  if (row) assertBears(row);
+}
+
 /** Whether this is the master key of the database. */
-export async function isMasterKey(store: Store, masterKey: Buffer): Promise<boolean> {
+export async function isMasterKey(store: Pick<Reader, 'read'>, masterKey: Buffer): Promise<boolean> {
   const row = await readCheck(store.read);
   return row !== undefined && fits(masterKey, row);
 }
@@ -130,21 +136,25 @@ export async function markMoved({
 }
 
 function assertFits(masterKey: Buffer, row: OpeningCheck) {
+  // Asked first: how a master key is checked may have changed since this binary was built.
+  assertBears(row);
+  if (fits(masterKey, row)) return;
+  throw new InstallationError(
+    'The master key is not the one this database was set up with. Nothing was changed. Give the right one in COUNTERSIGN_MASTER_KEY, COUNTERSIGN_MASTER_KEY_FILE or the data directory',
+  );
+}
+
+function assertBears(row: OpeningCheck) {
   if (row.oldest_binary === MOVED) {
     throw new InstallationError(
       'What this database held was moved to PostgreSQL, and what was revoked since is known only there: give its URL in DATABASE_URL',
     );
   }
-  // Asked first: how a master key is checked may have changed since this binary was built.
   if (row.oldest_binary > schemaVersion()) {
     throw new InstallationError(
       `This database bears binaries of schema version ${row.oldest_binary} and newer; this one is ${schemaVersion()}. Nothing was changed. Start a newer version`,
     );
   }
-  if (fits(masterKey, row)) return;
-  throw new InstallationError(
-    'The master key is not the one this database was set up with. Nothing was changed. Give the right one in COUNTERSIGN_MASTER_KEY, COUNTERSIGN_MASTER_KEY_FILE or the data directory',
-  );
 }
 
 /** What Clerk's wire calls the instance: the same for as long as the installation lives, whatever was restored. */

@@ -2,7 +2,7 @@
 import { and, asc, eq, gt, isNotNull, isNull, lte, or, type SQL, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { type Rows, storeFailure } from '../../db/store.ts';
-import type { Caller, Deps } from '../deps.ts';
+import type { Caller, Deps, ReadingDeps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { change } from './events.ts';
 
@@ -241,7 +241,7 @@ export interface Job {
 }
 
 /** Every scheduled job, and how it went; those that no process has seen yet are missing. */
-export async function listJobs({ store, now }: Pick<Deps, 'store' | 'now'>): Promise<Job[]> {
+export async function listJobs({ store, now }: ReadingDeps): Promise<Job[]> {
   const { jobs } = store.read.tables;
   const rows = await store.read.db.select().from(jobs).orderBy(asc(jobs.name));
   const at = now();

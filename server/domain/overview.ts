@@ -1,6 +1,6 @@
 /** What an operator looks at first: what is verified, what there is, what expires, and what is behind. */
 import { and, asc, desc, eq, gt, inArray, isNotNull, isNull, lte, sql } from 'drizzle-orm';
-import type { Deps } from '../deps.ts';
+import type { Deps, ReadingDeps } from '../deps.ts';
 import { API_KEY_STATES, type ApiKeyState, stateOfApiKey } from './api-keys.ts';
 import type { VerifiedMinute } from './recent-verifications.ts';
 import { hasExpired } from './secrets.ts';
@@ -176,7 +176,7 @@ async function readSigning({ store: { read }, keyRotationMs }: Deps): Promise<Ov
 /** Those that fail, or were disabled because they did: the newest. */
 export async function readFailingEndpoints({
   store: { read },
-}: Pick<Deps, 'store'>): Promise<Overview['failingEndpoints']> {
+}: Pick<ReadingDeps, 'store'>): Promise<Overview['failingEndpoints']> {
   const { webhookEndpoints: w } = read.tables;
   const fails = sql`${isNotNull(w.failing_since)} or ${inArray(w.disabled_reason, ['gone', 'failing'])}`;
   return read.db

@@ -17,7 +17,7 @@ import {
   type SigningKey,
 } from '../crypto/jwt.ts';
 import type { Keyring } from '../crypto/keyring.ts';
-import type { Caller, Deps } from '../deps.ts';
+import type { Caller, Deps, ReadingDeps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { change, type NewEvent } from './events.ts';
 import { description, signingKeyId } from './fields.ts';
@@ -417,7 +417,7 @@ async function lastExpiryOf({ db, tables: { m2mTokens: t } }: Rows, kid: string)
 }
 
 /** How long before it signs the next key is published: far longer than anybody keeps a JWKS. */
-const PUBLISHED_AHEAD_MS = 24 * 3_600_000;
+export const PUBLISHED_AHEAD_MS = 24 * 3_600_000;
 
 const ROTATION: Caller = { principal: { kind: 'system', id: 'key-rotation' }, requestId: 'key-rotation' };
 
@@ -503,7 +503,7 @@ async function rotateOnce(
 const iso = (instant: number) => new Date(instant).toISOString();
 
 /** Every signing key there is, the newest first. */
-export async function listSigningKeys(deps: Pick<Deps, 'store'>): Promise<SigningKeySummary[]> {
+export async function listSigningKeys(deps: Pick<ReadingDeps, 'store'>): Promise<SigningKeySummary[]> {
   const { db, tables } = deps.store.read;
   const rows = await db
     .select()

@@ -1,6 +1,6 @@
 /** How far behind the work is, as rows say: what operators watch. */
 import { and, eq, inArray, isNotNull, lte, sql } from 'drizzle-orm';
-import type { Deps } from '../deps.ts';
+import type { ReadingDeps } from '../deps.ts';
 import { isPending, maySendTo, PRIORITIES } from './delivery-claims.ts';
 import { listJobs } from './jobs.ts';
 
@@ -8,7 +8,7 @@ import { listJobs } from './jobs.ts';
 const COUNTED_MAX = 10_000;
 
 /** Deliveries still owed, secrets that are overdue for rotation, and jobs. */
-export async function readStanding(deps: Pick<Deps, 'store' | 'now'>) {
+export async function readStanding(deps: ReadingDeps) {
   const now = deps.now();
   const jobs = await listJobs(deps);
   return {
@@ -27,7 +27,7 @@ export async function readStanding(deps: Pick<Deps, 'store' | 'now'>) {
  * Due is what could be sent now: not what is owed to an endpoint that is disabled or asked for patience. The oldest is
  * that of an enabled endpoint, since what waits for a disabled one waits for somebody to enable it.
  */
-async function readPending({ store }: Pick<Deps, 'store'>, now: number) {
+async function readPending({ store }: Pick<ReadingDeps, 'store'>, now: number) {
   const { db, tables } = store.read;
   const { deliveries: d, webhookEndpoints: w } = tables;
   const owed = db.select({ id: d.id }).from(d).where(isPending).limit(COUNTED_MAX).as('owed');
@@ -62,7 +62,7 @@ async function readPending({ store }: Pick<Deps, 'store'>, now: number) {
   };
 }
 
-async function countOverdueSecrets({ store }: Pick<Deps, 'store'>, now: number): Promise<number> {
+async function countOverdueSecrets({ store }: Pick<ReadingDeps, 'store'>, now: number): Promise<number> {
   const { secrets: s } = store.read.tables;
   const overdue = store.read.db
     .select({ id: s.id })

@@ -116,7 +116,7 @@ export const LAYERS: Record<string, Layer> = {
     imports: ['db', 'server/config', 'server/domain', 'server/key-files', 'server/redis'],
   },
   'server/doctor': {
-    imports: ['db', 'server/checks', 'server/config', 'server/key-files', 'server/logger', 'server/table'],
+    imports: ['db', 'server/checks', 'server/config', 'server/logger', 'server/table'],
   },
   'server/migrate-to-postgres': {
     imports: [
