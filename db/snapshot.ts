@@ -1,6 +1,6 @@
 /** Everything a database holds at one instant, read table by table while others write on. */
 import Database from 'better-sqlite3';
-import { sql, type Table } from 'drizzle-orm';
+import { getTableColumns, sql } from 'drizzle-orm';
 import { drizzle as drizzleSqlite } from 'drizzle-orm/better-sqlite3';
 import { drizzle as drizzlePostgres } from 'drizzle-orm/node-postgres';
 import pg from 'pg';
@@ -79,36 +79,47 @@ async function openPostgresSnapshot(location: string): Promise<Snapshot> {
 export const batchesOf = ({ dialect }: Pick<Store, 'dialect'>, rows: Rows): Batches =>
   dialect === 'postgres' ? postgresBatches(rows) : sqliteBatches(rows);
 
-const sqliteBatches =
-  ({ db, tables }: Pick<Rows, 'db' | 'tables'>): Batches =>
-  (name) =>
-    walk(db, tables[name], sql`rowid`, (at) => sql`rowid > ${at}`);
+/** By the place of each row, of which SQLite's tables are the index; it stays as it is in a transaction. */
+const sqliteBatches = ({ db, tables }: Pick<Rows, 'db' | 'tables'>): Batches =>
+  async function* (name) {
+    const table = tables[name] as Tables['events'];
+    let at: unknown;
+    for (;;) {
+      const found = await db
+        .select({ at: sql`rowid`, row: table })
+        .from(table)
+        .where(at === undefined ? undefined : sql`rowid > ${at}`)
+        .orderBy(sql`rowid`)
+        .limit(BATCH);
+      if (found.length === 0) return;
+      at = found.at(-1)?.at;
+      yield found.map(({ row }) => row as Row);
+    }
+  };
 
-const postgresBatches =
-  ({ db, tables }: Pick<Rows, 'db' | 'tables'>): Batches =>
-  (name) =>
-    walk(db, tables[name], sql`ctid`, (at) => sql`ctid > ${at}::tid`);
-
-/** By the place of each row, which no index is needed for, and which stays as it is in a snapshot. */
-async function* walk(
-  db: Db,
-  table: Table,
-  place: ReturnType<typeof sql>,
-  isAfter: (at: unknown) => ReturnType<typeof sql>,
-): AsyncGenerator<Row[]> {
-  let at: unknown;
-  for (;;) {
-    const found = await db
-      .select({ at: sql`${place}`, row: table as Tables['events'] })
-      .from(table as Tables['events'])
-      .where(at === undefined ? undefined : isAfter(at))
-      .orderBy(place)
-      .limit(BATCH);
-    if (found.length === 0) return;
-    at = found.at(-1)?.at;
-    yield found.map(({ row }) => row as Row);
-  }
-}
+/** By a cursor: PostgreSQL would sort a whole table for each batch that begins after a place. */
+const postgresBatches = ({ db, tables }: Pick<Rows, 'db' | 'tables'>): Batches =>
+  async function* (name) {
+    const table = tables[name] as Tables['events'];
+    const columns = Object.entries(getTableColumns(table));
+    const cursor = sql.identifier(`batches_of_${name}`);
+    await db.execute(sql`declare ${cursor} no scroll cursor for select * from ${table}`);
+    for (;;) {
+      const { rows } = (await db.execute(sql`fetch ${sql.raw(`${BATCH}`)} from ${cursor}`)) as unknown as {
+        rows: Row[];
+      };
+      if (rows.length === 0) break;
+      yield rows.map((raw) =>
+        Object.fromEntries(
+          columns.map(([key, column]) => {
+            const value = raw[column.name] ?? null;
+            return [key, value === null ? null : column.mapFromDriverValue(value)];
+          }),
+        ),
+      );
+    }
+    await db.execute(sql`close ${cursor}`);
+  };
 
 /** Adds rows to a table as they are. */
 export async function insertRows({ db, tables }: Rows, name: TableName, rows: readonly Row[]): Promise<void> {

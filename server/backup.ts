@@ -1,11 +1,13 @@
 /** `npm run backup -- file`: writes all of an installation to one file, while servers go on. */
 import { existsSync, rmSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
+import { appliedMigrations, schemaVersion } from '../db/migrations.ts';
 import { openSnapshot, sealFile } from '../db/snapshot.ts';
-import { openStore } from '../db/store.ts';
+import { openStore, type Store } from '../db/store.ts';
 import { ConfigError, loadConfig } from './config.ts';
 import { createCopyProgress } from './copy-progress.ts';
 import { BACKUP_FORMAT, type BackupManifest, backedUp, standingOf } from './domain/backups.ts';
+import { InstallationError } from './domain/installation.ts';
 import {
   copyTables,
   differing,
@@ -26,7 +28,7 @@ async function main() {
   const file = readFile(process.argv.slice(2));
   const { databaseLocation } = loadConfig(process.env);
   // A database that was never set up is refused before a file is made.
-  await withInstalledStore({ location: databaseLocation }, async () => {});
+  await withInstalledStore({ location: databaseLocation }, assertOurSchema);
   const unfinished = join(dirname(file), `.${basename(file)}.unfinished`);
   rmSync(unfinished, { force: true });
   try {
@@ -39,6 +41,15 @@ async function main() {
   } finally {
     for (const suffix of ['', '-wal', '-shm']) rmSync(`${unfinished}${suffix}`, { force: true });
   }
+}
+
+/** Of tables that it does not know this binary would leave out what is new, or look for what is not there yet. */
+async function assertOurSchema(store: Store) {
+  const applied = await appliedMigrations(store);
+  if (applied === schemaVersion()) return;
+  throw new InstallationError(
+    `The database has the schema version ${applied}, and this binary ${schemaVersion()}: back it up with the version that runs on it`,
+  );
 }
 
 function readFile([file, ...others]: readonly string[]): string {
@@ -72,6 +83,7 @@ async function write(location: string, file: string): Promise<BackupManifest> {
     })().finally(() => to.close());
     const manifest: BackupManifest = {
       format: BACKUP_FORMAT,
+      schema: schemaVersion(),
       madeAt,
       ...(await standingOf(from)),
       tables: tables as BackupManifest['tables'],

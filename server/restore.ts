@@ -2,8 +2,10 @@
  * `npm run restore -- file [--events log.ndjson]`: makes an installation of a backup where there is none, with an epoch
  * of its own. What an exported log says was taken away since is taken away again before anybody is served.
  */
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, createReadStream, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { schemaVersion } from '../db/migrations.ts';
 import { openSnapshot, readManifest, unsealFile } from '../db/snapshot.ts';
 import { isPostgres, openStore } from '../db/store.ts';
 import { type Config, ConfigError, loadConfig } from './config.ts';
@@ -40,7 +42,7 @@ async function main() {
   remove(work);
   try {
     const manifest = await unpack(given.file, work);
-    const events = given.eventsFile === null ? [] : readEvents(given.eventsFile, manifest);
+    const events = given.eventsFile === null ? [] : await readEvents(given.eventsFile, manifest);
     await assertOpens(work, masterKey);
     sayAge(manifest, given.eventsFile !== null);
     const local = { ...config, databaseLocation: work, masterKey, redis: undefined };
@@ -77,8 +79,13 @@ function readKept({ dataDir }: Config, logger: Logger): Buffer {
 /** Nothing that is there is written over. */
 async function assertEmpty({ databaseLocation }: Config) {
   if (!isPostgres(databaseLocation)) {
-    if (existsSync(databaseLocation))
-      throw new InstallationError(`There is a database at '${databaseLocation}': move it away first`);
+    const present = ['', '-wal', '-shm', '-journal']
+      .map((suffix) => `${databaseLocation}${suffix}`)
+      .filter((path) => existsSync(path));
+    if (present.length > 0)
+      throw new InstallationError(
+        `There is a database, or what it had not brought to an end yet: move all of it away first, together: ${present.join(', ')}`,
+      );
     return;
   }
   const store = await openStore({ location: databaseLocation });
@@ -101,6 +108,10 @@ async function unpack(file: string, work: string): Promise<BackupManifest> {
   copyFileSync(file, work);
   const manifest = backupManifest.safeParse(readManifest(work)).data;
   if (!manifest) throw new InstallationError(`'${file}' is no backup, or it is damaged`);
+  if (manifest.schema !== schemaVersion())
+    throw new InstallationError(
+      `'${file}' is of the schema version ${manifest.schema}, and this binary of ${schemaVersion()}: restore it with the version that made it, and update then`,
+    );
   const wrong = differing(await sumsIn(work, manifest), manifest.tables);
   if (wrong.length > 0)
     throw new InstallationError(`'${file}' is damaged: ${wrong.join(', ')} do not hold what was written`);
@@ -131,31 +142,60 @@ async function assertOpens(work: string, masterKey: Buffer) {
   }
 }
 
-/** The events after the backup's last. The file is anybody's: each line is judged, and none may be missing. */
-function readEvents(file: string, { seq, eventId }: BackupManifest): ExportedEvent[] {
-  const lines = readFileSync(file, 'utf8')
-    .split('\n')
-    .filter((line) => line !== '');
-  const events = lines.map((line, i) => {
-    try {
-      return exportedEvent.parse(JSON.parse(line));
-    } catch {
-      throw new InstallationError(
-        `Line ${i + 1} of '${file}' is no event as 'countersign events export' writes it`,
-      );
+/**
+ * The events after the backup's last. The file is anybody's: each line is judged, and none may be missing. An export that
+ * was begun anew may have written some of them again, and one that was cut off leaves a piece of a line at the end.
+ */
+async function readEvents(file: string, { seq, eventId }: BackupManifest): Promise<ExportedEvent[]> {
+  const events: ExportedEvent[] = [];
+  /** By sequence, of those that the backup holds too: their ids alone are of interest. */
+  const ids = new Map<number, string>();
+  let line = 0;
+  let broken: number | null = null;
+  for await (const text of createInterface({
+    input: createReadStream(file),
+    crlfDelay: Number.POSITIVE_INFINITY,
+  })) {
+    line += 1;
+    if (text === '') continue;
+    if (broken !== null) throw notAnEvent(file, broken);
+    const event = parseEvent(text);
+    if (event === null) {
+      broken = line;
+      continue;
     }
-  });
-  const gap = events.findIndex((event, i) => i > 0 && event.seq !== (events[i - 1]?.seq ?? 0) + 1);
-  if (gap !== -1)
-    throw new InstallationError(
-      `'${file}' lacks events before ${events[gap]?.seq}: wanted each after the one before`,
-    );
+    if (ids.get(event.seq) === event.id) continue;
+    if (ids.size > 0 && !ids.has(event.seq - 1))
+      throw new InstallationError(
+        `'${file}' lacks events before ${event.seq}: wanted each after the one before`,
+      );
+    ids.set(event.seq, event.id);
+    if (event.seq >= seq) events.push(event);
+  }
+  if (broken !== null) {
+    if (ids.size === 0) throw notAnEvent(file, broken);
+    process.stderr.write(`Line ${broken} of '${file}', the last, is cut off and passed over\n`);
+  }
   const last = events.find((event) => event.seq === seq);
   if (last?.id !== eventId)
     throw new InstallationError(
       `'${file}' is not of the log that the backup ends: wanted event ${seq} with the id '${eventId}', found ${last ? `'${last.id}'` : 'none'}`,
     );
   return events.filter((event) => event.seq > seq);
+}
+
+function parseEvent(text: string): ExportedEvent | null {
+  try {
+    return exportedEvent.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
+}
+
+function notAnEvent(file: string, line: number): InstallationError {
+  return new InstallationError(
+    `Line ${line} of '${file}' is no event as 'countersign events export' writes it`,
+  );
 }
 
 async function begin(
@@ -213,7 +253,7 @@ function sayReport({ replayed, unknown, failed, toLookAt }: ReplayReport) {
   for (const { seq, type, objectId, message } of failed)
     process.stdout.write(`Not done: event ${seq}, ${type} of '${objectId}': ${message}\n`);
   for (const { type, objectId } of toLookAt)
-    process.stdout.write(`Look at '${objectId}': ${type} since, and no event says to what\n`);
+    process.stdout.write(`Look at '${objectId}': ${type} since, and not done again\n`);
   process.stdout.write('Sign-ins to the console and panel tokens have ended. Start the servers\n');
   if (failed.length > 0) process.exitCode = 2;
 }

@@ -103,7 +103,7 @@ async function lookAtSchema(about: AboutDatabase): Promise<Seen> {
   if (applied < known)
     return warning(
       `Version ${applied}, and this binary is ${known}`,
-      'The next start of this version migrates it. Back it up first',
+      'The next start of this version migrates it. Back it up first, with the version that runs on it',
     );
   if (applied > known)
     return warning(

@@ -19,6 +19,8 @@ export const backupManifest = z.object({
   format: z.literal(BACKUP_FORMAT),
   /** Milliseconds since 1970-01-01 UTC. */
   madeAt: z.number().int(),
+  /** How many migrations its tables have (db/migrations). */
+  schema: z.number().int(),
   epoch: z.string(),
   /** The last event in it. */
   seq: z.number().int(),

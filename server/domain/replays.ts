@@ -4,6 +4,7 @@
  */
 import { and, eq, isNull } from 'drizzle-orm';
 import { z } from 'zod';
+import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import {
@@ -15,11 +16,11 @@ import {
 } from './api-keys.ts';
 import { EVENT_TYPES, type EventType } from './event-types.ts';
 import { revokeAllM2mTokens, revokeM2mToken } from './m2m-tokens.ts';
-import { deleteMachineScope, machineScopeInput } from './machine-scopes.ts';
-import { deleteMachine, setMachineEnabled } from './machines.ts';
+import { deleteMachineScope, machineScopeInput, updateMachineScope } from './machine-scopes.ts';
+import { deleteMachine, revokeTokensIssued, setMachineEnabled } from './machines.ts';
 import { deletePanelIssuer } from './panel-issuers.ts';
 import { isLastAdmin, revokeSecretKey } from './secret-keys.ts';
-import { type NewSecret, saveSecret } from './secrets.ts';
+import { type NewSecret, type SecretRow, saveSecret } from './secrets.ts';
 import { emergencyRetireSigningKey } from './signing-keys.ts';
 import { setSubjectEnabled } from './subjects.ts';
 import { deleteWebhookEndpoint, setWebhookEndpointEnabled } from './webhook-endpoints.ts';
@@ -39,25 +40,80 @@ export type ExportedEvent = z.output<typeof exportedEvent>;
 
 type Replay = (deps: Deps, caller: Caller, event: ExportedEvent) => Promise<unknown>;
 
+type OwnerKind = NewSecret['owner']['kind'];
+
 /** A value that was replaced is not accepted for longer than it would have been; the new one is in no log. */
 const endValuesOf =
-  (kind: NewSecret['owner']['kind']): Replay =>
+  (kind: OwnerKind): Replay =>
   (deps, _caller, { objectId, at, data }) =>
     deps.store.tx(async (tx) => {
       const until = typeof data['previousExpiresAt'] === 'number' ? data['previousExpiresAt'] : at;
-      const { secrets: s } = tx.tables;
-      const live = await tx.db
-        .select()
-        .from(s)
-        .where(and(eq(s.owner_kind, kind), eq(s.owner_id, objectId), isNull(s.revoked_at)));
-      if (live.length === 0) throw new CountersignError('not_found', `Nothing has the id '${objectId}'`);
-      for (const row of live)
-        await saveSecret(tx, deps, {
-          ...row,
-          expires_at: Math.min(row.expires_at ?? until, until),
-          rotate_by: null,
-        });
+      await endBy(tx, deps, await unrevoked(tx, { kind, id: objectId }), until);
+      // What was minted with the secret that leaked went with it.
+      if (kind === 'machine' && data['compromised'] === true) await revokeTokensIssued(tx, deps, objectId);
     }, 'revocation');
+
+/** The value that an overlap was to end later, where it ran when the backup was made or was begun since. */
+const endOverlapOf =
+  (kind: OwnerKind): Replay =>
+  (deps, _caller, { objectId, at }) =>
+    deps.store.tx(async (tx) => {
+      const values = await unrevoked(tx, { kind, id: objectId });
+      await endBy(
+        tx,
+        deps,
+        values.filter((row) => row.expires_at !== null),
+        at,
+      );
+    }, 'revocation');
+
+/** The new value of an overlap that ran when the backup was made: it was taken back, perhaps because it had leaked. */
+const takeBackOf =
+  (kind: OwnerKind): Replay =>
+  (deps, _caller, { objectId }) =>
+    deps.store.tx(async (tx) => {
+      const values = await unrevoked(tx, { kind, id: objectId });
+      for (const row of values.filter(({ expires_at }) => expires_at === null))
+        await saveSecret(tx, deps, { ...row, revoked_at: deps.now(), rotate_by: null });
+    }, 'revocation');
+
+async function unrevoked(tx: Rows, { kind, id }: NewSecret['owner']): Promise<SecretRow[]> {
+  const { secrets: s } = tx.tables;
+  const values = await tx.db
+    .select()
+    .from(s)
+    .where(and(eq(s.owner_kind, kind), eq(s.owner_id, id), isNull(s.revoked_at)));
+  if (values.length === 0) throw new CountersignError('not_found', `Nothing has the id '${id}'`);
+  return values;
+}
+
+async function endBy(tx: Rows, deps: Deps, values: readonly SecretRow[], until: number) {
+  for (const row of values)
+    await saveSecret(tx, deps, {
+      ...row,
+      expires_at: Math.min(row.expires_at ?? until, until),
+      rotate_by: null,
+    });
+}
+
+/** Of what it may do there, no more than it was left with. */
+async function narrowMachineScope(deps: Deps, caller: Caller, { data }: ExportedEvent): Promise<unknown> {
+  const { scopes: left, ...edge } = narrowedScope.parse(data);
+  const { machineScopes: e } = deps.store.read.tables;
+  const [row] = await deps.store.read.db
+    .select({ scopes: e.scopes })
+    .from(e)
+    .where(and(eq(e.from_machine_id, edge.fromMachineId), eq(e.to_machine_id, edge.toMachineId)));
+  if (!row) throw new CountersignError('not_found', 'There is no such machine scope');
+  const scopes = row.scopes.filter((scope) => left.includes(scope));
+  return updateMachineScope(deps, caller, { ...edge, scopes });
+}
+
+const narrowedScope = z.object({
+  fromMachineId: z.string(),
+  toMachineId: z.string(),
+  scopes: z.array(z.string()),
+});
 
 /** Of the last admin key the value of before stays: without it nobody could rotate anything. */
 async function endSecretKey(deps: Deps, caller: Caller, event: ExportedEvent): Promise<unknown> {
@@ -76,6 +132,9 @@ const REPLAYS: Partial<Record<EventType, Replay>> = {
   'machine.tokens_revoked': (deps, caller, { objectId }) =>
     revokeAllM2mTokens(deps, caller, { machineId: objectId }),
   'machine.secret_rotated': endValuesOf('machine'),
+  'machine.secret_rotation_completed': endOverlapOf('machine'),
+  'machine.secret_rotation_cancelled': takeBackOf('machine'),
+  'machine_scope.updated': narrowMachineScope,
   'machine_scope.deleted': (deps, caller, { data: { fromMachineId, toMachineId } }) =>
     deleteMachineScope(deps, caller, machineScopeInput.parse({ fromMachineId, toMachineId })),
   'm2m_token.revoked': (deps, caller, { objectId }) => revokeM2mToken(deps, caller, { id: objectId }),
@@ -84,12 +143,16 @@ const REPLAYS: Partial<Record<EventType, Replay>> = {
     revokeApiKey(deps, caller, { id: objectId, reason: 'unspecified' }),
   'api_key.deleted': (deps, caller, { objectId }) => deleteApiKey(deps, caller, objectId),
   'api_key.secret_rotated': endValuesOf('api_key'),
+  'api_key.secret_rotation_completed': endOverlapOf('api_key'),
+  'api_key.secret_rotation_cancelled': takeBackOf('api_key'),
   'subject.disabled': (deps, caller, { objectId }) =>
     setSubjectEnabled(deps, caller, { id: objectId }, false),
   'subject.api_keys_revoked': (deps, caller, { data }) =>
     revokeAllApiKeys(deps, caller, revokeAllApiKeysInput.parse(data['selector'])),
   'secret_key.revoked': (deps, caller, { objectId }) => revokeSecretKey(deps, caller, { id: objectId }),
   'secret_key.secret_rotated': endSecretKey,
+  'secret_key.secret_rotation_completed': endOverlapOf('secret_key'),
+  'secret_key.secret_rotation_cancelled': takeBackOf('secret_key'),
   'signing_key.emergency_retired': (deps, caller, { objectId }) =>
     emergencyRetireSigningKey(deps, caller, { kid: objectId }),
   'panel_issuer.deleted': (deps, caller, { objectId }) => deletePanelIssuer(deps, caller, { id: objectId }),
@@ -99,16 +162,26 @@ const REPLAYS: Partial<Record<EventType, Replay>> = {
     deleteWebhookEndpoint(deps, caller, { id: objectId }),
 };
 
-/** What was changed to something that no event says: whoever restores is told to look. */
+/** What was changed and is not, or not all of it, done again: whoever restores is told to look. */
 const TO_LOOK_AT: ReadonlySet<EventType> = new Set<EventType>([
   'machine.updated',
-  'machine_scope.updated',
+  'machine.secret_rotation_cancelled',
+  'machine.secret_expired',
   'api_key.updated',
+  'api_key.secret_rotation_cancelled',
+  'api_key.secret_expired',
+  'secret_key.secret_rotation_cancelled',
+  'secret_key.secret_expired',
   'api_key.credits_changed',
   'subject.updated',
   'subject.credits_changed',
   'key_policy.updated',
+  'webhook_endpoint.updated',
+  'webhook_endpoint.secret_rotated',
 ]);
+
+/** Whether an event of this type is done again, or told of, when a log is replayed. */
+export const isHeeded = (type: EventType): boolean => REPLAYS[type] !== undefined || TO_LOOK_AT.has(type);
 
 /** What gives back what one of before took: then neither is done. */
 const UNDONE_BY: Partial<Record<EventType, EventType>> = {
@@ -116,7 +189,32 @@ const UNDONE_BY: Partial<Record<EventType, EventType>> = {
   'api_key.disabled': 'api_key.enabled',
   'subject.disabled': 'subject.enabled',
   'webhook_endpoint.disabled': 'webhook_endpoint.enabled',
+  // Only what it was left with in the end.
+  'machine_scope.updated': 'machine_scope.updated',
 };
+
+const ROTATION = /^(\w+)\.secret_(rotated|rotation_cancelled|rotation_completed)$/;
+
+/** What follows on an event in a log that makes it as if it had not been. */
+function isUndone(events: readonly ExportedEvent[], index: number): boolean {
+  const event = events[index] as ExportedEvent;
+  const [, noun, what] = ROTATION.exec(event.type) ?? [];
+  if (noun !== undefined) {
+    const isOfIt = ({ type, objectId }: ExportedEvent) =>
+      objectId === event.objectId && ROTATION.exec(type)?.[1] === noun;
+    // A rotation and the cancelling of it leave what there was.
+    if (what === 'rotated')
+      return events.slice(index + 1).find(isOfIt)?.type === `${noun}.secret_rotation_cancelled`;
+    if (what === 'rotation_cancelled')
+      return events.slice(0, index).findLast(isOfIt)?.type === `${noun}.secret_rotated`;
+    return false;
+  }
+  const undo = UNDONE_BY[event.type];
+  return (
+    undo !== undefined &&
+    events.slice(index + 1).some((later) => later.type === undo && later.objectId === event.objectId)
+  );
+}
 
 export interface ReplayReport {
   replayed: number;
@@ -124,7 +222,7 @@ export interface ReplayReport {
   unknown: number;
   /** Could not be done, with why. */
   failed: { seq: number; type: EventType; objectId: string; message: string }[];
-  /** Changed since to something that no event says. */
+  /** Changed since, and not done again. */
   toLookAt: { type: EventType; objectId: string }[];
 }
 
@@ -133,13 +231,9 @@ export async function replayEvents(deps: Deps, events: readonly ExportedEvent[])
   const report: ReplayReport = { replayed: 0, unknown: 0, failed: [], toLookAt: [] };
   for (const [index, event] of events.entries()) {
     const { seq, type, objectId } = event;
-    if (TO_LOOK_AT.has(type)) report.toLookAt.push({ type, objectId });
+    if (TO_LOOK_AT.has(type) && !isUndone(events, index)) report.toLookAt.push({ type, objectId });
     const replay = REPLAYS[type];
-    const undo = UNDONE_BY[type];
-    const isUndone =
-      undo !== undefined &&
-      events.slice(index + 1).some((later) => later.type === undo && later.objectId === objectId);
-    if (!replay || isUndone) continue;
+    if (!replay || isUndone(events, index)) continue;
     try {
       await replay(
         deps,

@@ -1,4 +1,4 @@
-import { copyFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { describeOnEachDialect, freshDatabase, freshFolder } from '../support/deps.ts';
@@ -57,7 +57,10 @@ async function backedUp(dialect: 'sqlite' | 'postgres') {
   const server = await start(from, BOOTSTRAP);
   const sender = await create(server, 'machines.create', { name: 'sender' });
   const receiver = await create(server, 'machines.create', { name: 'receiver' });
-  await create(server, 'machineScopes.create', { fromMachineId: sender.id, toMachineId: receiver.id });
+  const edge = { fromMachineId: sender.id, toMachineId: receiver.id };
+  await create(server, 'machineScopes.create', { ...edge, scopes: ['x', 'y'] });
+  const leaky = await create(server, 'machines.create', { name: 'leaky', mayCall: [receiver.id] });
+  const { token: leaked } = (await server.call('m2mTokens.create', {}, leaky.secret)).body.result.data;
   const mint = async (format: string) =>
     (await server.call('m2mTokens.create', { format }, sender.secret)).body.result.data;
   const tokens = { opaque: await mint('opaque'), jwt: await mint('jwt'), kept: await mint('jwt') };
@@ -69,8 +72,11 @@ async function backedUp(dialect: 'sqlite' | 'postgres') {
     rotated: await newKey('rotated'),
     toggled: await newKey('toggled'),
     ofAll: await newKey('of all', 'org_7'),
+    overlapping: await newKey('overlapping'),
+    cancelled: await newKey('cancelled'),
   };
   await create(server, 'apiKeys.revoke', { id: keys.before.id });
+  await create(server, 'apiKeys.rotate', { id: keys.overlapping.id, overlapSeconds: 86_400 });
   const file = join(freshFolder(), 'backup.db');
   const backup = await runProgram('backup', [file], from.env);
 
@@ -83,20 +89,25 @@ async function backedUp(dialect: 'sqlite' | 'postgres') {
   await create(server, 'apiKeys.revokeAll', { subject: 'org_7' });
   await create(server, 'm2mTokens.revoke', { id: tokens.opaque.id });
   await create(server, 'm2mTokens.revoke', { id: tokens.jwt.id });
+  await create(server, 'apiKeys.completeRotation', { id: keys.overlapping.id });
+  await create(server, 'apiKeys.rotate', { id: keys.cancelled.id, overlapSeconds: 3600 });
+  await create(server, 'apiKeys.cancelRotation', { id: keys.cancelled.id });
+  await create(server, 'machines.rotateSecret', { id: leaky.id, compromised: true });
+  await create(server, 'machineScopes.update', { ...edge, scopes: ['x'] });
   const late = await newKey('late');
   await create(server, 'apiKeys.revoke', { id: late.id });
   const log = join(freshFolder(), 'log.ndjson');
   await exportLog(server, log);
   const epoch = await epochOf(server.url, BOOTSTRAP);
   await server.stop();
-  return { backup, file, log, epoch, keys, tokens, receiver, port: Number(from.env.PORT) };
+  return { backup, file, log, epoch, keys, tokens, leaked, receiver, port: Number(from.env.PORT) };
 }
 
 describeOnEachDialect('restoring a backup', (dialect) => {
   it('with the exported log has every revocation back, and an epoch of its own', {
     timeout: 120_000,
   }, async () => {
-    const { backup, file, log, epoch, keys, tokens, receiver, port } = await backedUp(dialect);
+    const { backup, file, log, epoch, keys, tokens, leaked, receiver, port } = await backedUp(dialect);
     expect(backup).toMatchObject({ code: 0, stdout: expect.stringMatching(/which was read back/) });
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(readFileSync(file).includes(MASTER_KEY)).toBe(false);
@@ -106,7 +117,7 @@ describeOnEachDialect('restoring a backup', (dialect) => {
     // That the last admin key was rotated is the one thing that is not done again.
     expect([restored.code, restored.stderr]).toEqual([2, '']);
     expect(restored.stdout).toMatch(/^Not done: .*secret_key\.secret_rotated.*rotate it$/m);
-    expect(restored.stdout).toMatch(/5 revocations were done again, 1 were of things made after the backup/);
+    expect(restored.stdout).toMatch(/8 revocations were done again, 1 were of things made after the backup/);
     const server = await start(to);
     const found = Object.fromEntries(
       await Promise.all(
@@ -119,12 +130,20 @@ describeOnEachDialect('restoring a backup', (dialect) => {
       before: 'revoked',
       revoked: 'revoked',
       ofAll: 'revoked',
+      overlapping: 'expired',
+      cancelled: 'valid',
     });
     expect(found['rotated']).not.toBe('valid');
     const ofTokens = await Promise.all(
       [tokens.opaque, tokens.jwt, tokens.kept].map(({ token }) => reasonOf(server, token, receiver.id)),
     );
     expect(ofTokens).toEqual(['revoked', 'revoked', 'valid']);
+    expect(await reasonOf(server, leaked, receiver.id)).toBe('revoked');
+    const kept = await create(server, 'credentials.verify', {
+      credential: tokens.kept.token,
+      audience: receiver.id,
+    });
+    expect(kept.scopes).toEqual(['x']);
     expect(await epochOf(server.url, BOOTSTRAP)).not.toBe(epoch);
     await create(server, 'jobs.run', { name: 'audit-checkpoint' });
     await server.stop();
@@ -139,7 +158,10 @@ describeOnEachDialect('restoring a backup', (dialect) => {
     const restored = await runProgram('restore', [file], to.env);
     expect(restored).toMatchObject({ code: 0, stdout: expect.stringContaining('Without') });
     const again = await runProgram('restore', [file], to.env);
-    expect(again).toMatchObject({ code: 1, stderr: expect.stringMatching(/move it away first|in use/) });
+    expect(again).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/move all of it away first|in use/),
+    });
     const server = await start(to);
     expect(await reasonOf(server, keys.revoked.secret)).toBe('valid');
     await server.stop();
@@ -181,6 +203,14 @@ it('restoring refuses another master key, another log, a gap in it, and a file t
   expect(await refused([file, '--events', write('foreign', foreign)])).toMatch(
     /not of the log that the backup ends/,
   );
+  // Written by an export that was begun anew, and cut off: that is no gap.
+  const again = [...lines.slice(0, 3), ...lines, '{"seq":'];
+  const elsewhere = await place('sqlite');
+  const ran = await runProgram('restore', [file, '--events', write('again', again)], elsewhere.env);
+  expect(ran).toMatchObject({ code: 2, stderr: expect.stringMatching(/the last, is cut off/) });
+  writeFileSync(join(to.dataDir, 'countersign.db-wal'), 'of before');
+  expect(await refused([file])).toMatch(/move all of it away first.*db-wal/);
+  rmSync(join(to.dataDir, 'countersign.db-wal'));
   expect(await refused([file, '--events', write('garbage', ['{"seq":1}'])])).toMatch(/Line 1 .* is no event/);
   const damaged = join(folder, 'damaged.db');
   copyFileSync(file, damaged);
