@@ -114,6 +114,7 @@ interface BodyLike extends AsyncIterable<Uint8Array> {
 async function bodyOf(request: RequestLike): Promise<string> {
   const { body, readableDidRead } = request as RequestLike & BodyLike;
   if (body === undefined || readableDidRead === false) return readWhole(request as RequestLike & BodyLike);
+  if (body instanceof Uint8Array) return new TextDecoder().decode(body);
   return typeof body === 'string' ? body : JSON.stringify(body);
 }
 

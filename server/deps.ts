@@ -57,7 +57,8 @@ export type Role = 'admin' | 'issuer' | 'interaction' | 'read' | 'verify';
 
 /** Who is calling. */
 export type Principal =
-  | { kind: 'secret_key'; id: string; role: Role }
+  /** `bySession` where it did not call itself: somebody did who is signed in by it. */
+  | { kind: 'secret_key'; id: string; role: Role; bySession?: true }
   | { kind: 'machine'; id: string; secretId: string; mayVerify: boolean }
   | EndUser
   | { kind: 'system'; id: string };

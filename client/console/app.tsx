@@ -2,16 +2,18 @@
 import { AppShell, Burger, Button, Center, Group, Loader, NavLink, Text, Title } from '@mantine/core';
 import { useDisclosure } from '@mantine/hooks';
 import { useQuery } from '@tanstack/react-query';
-import { Suspense } from 'react';
+import { Suspense, useState } from 'react';
 import { Navigate, Route, Link as RouterLink, Routes, useLocation } from 'react-router';
 import { ColorScheme } from './color-scheme.tsx';
 import { readSession, type Session } from './countersign.ts';
 import { Failure } from './failure.tsx';
 import { PAGES, type Page } from './pages.ts';
-import { SESSION, SignIn, useSignOut } from './session.tsx';
+import { LINK, SESSION, SignIn, useSignOut } from './session.tsx';
 
 export function App() {
   const session = useQuery({ queryKey: SESSION, queryFn: readSession, staleTime: Number.POSITIVE_INFINITY });
+  const [link, setLink] = useState(LINK);
+  if (link !== null) return <SignIn link={link} onDone={() => setLink(null)} />;
   if (session.isPending) return <Waiting />;
   if (session.isError) return <Failure error={session.error} onRetry={session.refetch} />;
   return session.data ? <Shell session={session.data} /> : <SignIn />;
@@ -48,6 +50,7 @@ function Shell({ session }: { session: Session }) {
         <Navigation pages={pages} onChoice={close} />
       </AppShell.Navbar>
       <AppShell.Main>
+        <Failure error={signOut.error} />
         <Suspense fallback={<Waiting />}>
           <Routes>
             {pages.map(({ path, title, component: Content }) => (

@@ -181,7 +181,7 @@ function Verifications({ minutes }: { minutes: Seen['verifications'] }) {
   const totals = totalsOf(minutes);
   return (
     <Stack gap="xs">
-      <Group gap="lg" aria-live="polite">
+      <Group gap="lg">
         {totals.length === 0 ? (
           <Text size="sm">None</Text>
         ) : (

@@ -107,9 +107,10 @@ export function RotateForm({
     <DialogForm
       action={rotating}
       label={compromised ? 'Replace at once' : 'Rotate'}
+      isReady={compromised || overlapSeconds !== null}
       {...(compromised && { color: 'red' })}
       onSubmit={() =>
-        rotating.mutate(compromised ? { id, compromised } : { id, overlapSeconds: overlapSeconds ?? 0 })
+        rotating.mutate(compromised || overlapSeconds === null ? { id, compromised } : { id, overlapSeconds })
       }
       onCancel={onCancel}
     >

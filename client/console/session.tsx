@@ -15,20 +15,26 @@ function takeLink(): string | null {
   return link;
 }
 
-export function SignIn() {
+/** That the page was opened with; while somebody is signed in too, for it may be another key's. */
+export const LINK = takeLink();
+
+/** `link` is tried at once; `onDone` is told that somebody is signed in. */
+export function SignIn({ link = null, onDone }: { link?: string | null; onDone?: () => void }) {
   const queries = useQueryClient();
   const [secretKey, setSecretKey] = useState('');
   const signIn = useMutation({
     mutationFn: beginSession,
-    onSuccess: (session) => queries.setQueryData(SESSION, session),
+    onSuccess(session) {
+      queries.setQueryData(SESSION, session);
+      onDone?.();
+    },
   });
   const isTaken = useRef(false);
   useEffect(() => {
     if (isTaken.current) return;
     isTaken.current = true;
-    const link = takeLink();
     if (link !== null) signIn.mutate({ link });
-  }, [signIn.mutate]);
+  }, [link, signIn.mutate]);
 
   function submit(event: FormEvent) {
     event.preventDefault();
@@ -75,7 +81,7 @@ export function useSignOut() {
   const queries = useQueryClient();
   return useMutation({
     mutationFn: endSession,
-    onSettled() {
+    onSuccess() {
       queries.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== SESSION[0] });
       queries.setQueryData(SESSION, null);
     },

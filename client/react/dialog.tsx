@@ -1,5 +1,5 @@
 /** A dialog: the browser's own, which keeps the focus within and the page behind it still. */
-import { type FormEvent, type ReactNode, useEffect, useId, useRef } from 'react';
+import { type FormEvent, type ReactNode, useEffect, useId, useLayoutEffect, useRef } from 'react';
 
 export interface DialogProps {
   title: string;
@@ -14,7 +14,8 @@ export function Dialog({ title, children, onClose, onSubmit }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
   const titleId = useId();
 
-  useEffect(() => {
+  // Before it is taken out of the page: only then does the browser give the focus back to what opened it.
+  useLayoutEffect(() => {
     const dialog = element.current;
     if (dialog && !dialog.open) dialog.showModal();
     return () => dialog?.close();

@@ -30,6 +30,9 @@ const SEEN_NOTED_MS = 60_000;
 /** Live sessions of one key; the oldest goes for a new one. */
 export const SESSIONS_MAX = 20;
 
+/** Links made with one secret key. */
+const ISSUED: Limit = { count: 60, windowSeconds: 60 };
+
 /** Sign-ins tried from one network. */
 const SIGN_IN: Limit = { count: 20, windowSeconds: 60 };
 
@@ -59,6 +62,10 @@ export async function createSignInLink(
 ): Promise<{ url: string; expiresAt: number }> {
   if (principal.kind !== 'secret_key')
     throw new CountersignError('forbidden', 'Cannot make a link: wanted a secret key');
+  // A session that could make links would outlive itself.
+  if (principal.bySession)
+    throw new CountersignError('forbidden', 'Cannot make a link: wanted a secret key, found a session');
+  await assertMayIssue(deps, principal.id);
   const now = deps.now();
   const value = newValue('csl_');
   const judged = {
@@ -103,6 +110,16 @@ export async function beginSession(
   }
   const { id, value } = await insertSession(deps, key.id);
   return { value, session: toSignedIn(id, key) };
+}
+
+async function assertMayIssue(deps: Deps, secretKeyId: string) {
+  const { allowed, retryAfterMs } = await deps.limits.consume(`sign_in_links:${secretKeyId}`, ISSUED, 1);
+  if (allowed) return;
+  throw new CountersignError(
+    'rate_limited',
+    `Cannot make a link: wanted at most ${ISSUED.count} in a minute with one secret key, the next in ${retryAfterMs} ms`,
+    { retryAfterMs },
+  );
 }
 
 async function assertMayTry(deps: Deps, address: Address) {
@@ -177,7 +194,7 @@ export async function findSession(
   if (!isLive(deps, key, address)) return null;
   if (now - session.last_seen_at >= SEEN_NOTED_MS) await noteSeen(deps, session, now);
   return {
-    principal: { kind: 'secret_key', id: key.id, role: key.role },
+    principal: { kind: 'secret_key', id: key.id, role: key.role, bySession: true },
     session: toSignedIn(session.id, key),
   };
 }
@@ -253,20 +270,18 @@ export async function endOperatorSession(
   caller: Caller,
   { id }: z.output<typeof operatorSessionIdInput>,
 ): Promise<{ id: string; deleted: true }> {
-  return change(
-    deps,
-    caller,
-    async (tx) => {
-      const { operatorSessions: s } = tx.tables;
-      const [row] = await tx.db.delete(s).where(eq(s.id, id)).returning();
-      if (!row) throw new CountersignError('not_found', `No session has the id '${id}'`);
-      return {
-        result: { id, deleted: true as const },
-        event: { type: 'operator_session.ended', objectId: id, data: { secretKeyId: row.secret_key_id } },
-      };
-    },
-    'revocation',
-  );
+  return change(deps, caller, async (tx) => {
+    const { operatorSessions: s } = tx.tables;
+    const [row] = await tx.db.delete(s).where(eq(s.id, id)).returning();
+    if (!row) throw new CountersignError('not_found', `No session has the id '${id}'`);
+    // Whoever is signed out by this has no link left that would sign them in again.
+    const { signInLinks: l } = tx.tables;
+    await tx.db.delete(l).where(eq(l.secret_key_id, row.secret_key_id));
+    return {
+      result: { id, deleted: true as const },
+      event: { type: 'operator_session.ended', objectId: id, data: { secretKeyId: row.secret_key_id } },
+    };
+  });
 }
 
 /** Deletes some sessions and links that have expired; answers how many. */

@@ -189,7 +189,8 @@ function userIn(claims: Record<string, unknown>, issuer: PanelIssuerRow): EndUse
   if (organization === undefined || organization === null)
     return { ...terms, subject: user, actions: PANEL_ACTIONS };
   const whose = subject.safeParse(organization).data;
-  if (whose === undefined || !isEndUserSubject(whose)) return null;
+  // A name that somebody chose for an organization is no user's id.
+  if (whose === undefined || !isEndUserSubject(whose) || whose.startsWith('user_')) return null;
   const role = claimAt(claims, issuer.role_claim);
   const manages = typeof role === 'string' && issuer.manage_roles.includes(role);
   return { ...terms, subject: whose, actions: manages ? PANEL_ACTIONS : ['read'] };

@@ -39,6 +39,18 @@ describeInBrowser('the console', (open) => {
     await again.page.getByRole('alert').getByText('the link was used before').waitFor();
   });
 
+  it('takes a link while somebody is signed in: it may be of another key', async () => {
+    const made = await server.call('secretKeys.create', { name: 'reader', role: 'read' });
+    const { secret } = made.body.result.data;
+    const link = (await server.call('signInLinks.issue', undefined, secret)).body.result.data.url;
+    const opened = await open();
+    await signInAt(opened, server, '/jobs');
+    await opened.page.getByText('(admin)').waitFor();
+    await opened.page.goto('about:blank');
+    await opened.page.goto(link);
+    await opened.page.getByText('reader (read)').waitFor();
+  });
+
   it('says what was wrong with a key, and asks anew when the session has ended', async () => {
     const { page } = await open();
     await page.goto(`${server.url}/console/`);

@@ -51,7 +51,7 @@ describeOnEachDialect('sessions of operators', (dialect) => {
     expect(session).toEqual({ id: session.id, role: 'read', name: 'operator', secretKeyId: id });
     expect(await findSession(deps, value, HOME)).toEqual({
       session,
-      principal: { kind: 'secret_key', id, role: 'read' },
+      principal: { kind: 'secret_key', id, role: 'read', bySession: true },
     });
     const { read } = deps.store;
     expect(JSON.stringify(await read.db.select().from(read.tables.operatorSessions))).not.toContain(value);
@@ -146,12 +146,22 @@ describeOnEachDialect('sessions of operators', (dialect) => {
     expect([next.data, next.nextCursor]).toEqual([rest.data, null]);
     expect(JSON.stringify(data)).not.toContain(first.value);
 
+    const link = await linkOf(deps, secretKeyId);
     await call(deps, deps.adminKey, 'operatorSessions.end', { id: first.session.id });
+    expect(await outcomeOf(beginSession(deps, { link }, HOME))).toBe('unauthenticated');
     expect(await findSession(deps, first.value, HOME)).toBeNull();
     expect((await findSession(deps, second.value, HOME))?.session).toEqual(second.session);
     const again = call(deps, deps.adminKey, 'operatorSessions.end', { id: first.session.id });
     await expect(again).rejects.toThrow('No session has the id');
     expect(await findSession(deps, idle.value, HOME)).toBeNull();
+  });
+
+  it('a session makes no link, and so does not outlive itself', async () => {
+    const deps = await openTestDeps(dialect);
+    const { value } = await signIn(deps, deps.adminKey);
+    const found = await findSession(deps, value, HOME);
+    if (!found) throw new Error('Wanted a session');
+    expect(await outcomeOf(createSignInLink(deps, found.principal))).toBe('forbidden');
   });
 
   it('deleteExpiredSignIns() deletes what has expired, and nothing else', async () => {
