@@ -12,8 +12,10 @@ import { CountersignError } from '../errors.ts';
 import type { Limit } from '../limits.ts';
 import { isWithin, networkOf } from './addresses.ts';
 import { change } from './events.ts';
+import { deleteExpired } from './expired-rows.ts';
 import { credential, operatorSessionId } from './fields.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
+import { takeOne } from './rate-limits.ts';
 import { type Address, findCaller, hasExpired, secretKeyMac } from './secrets.ts';
 
 type SessionRow = Rows['tables']['operatorSessions']['$inferSelect'];
@@ -113,22 +115,20 @@ export async function beginSession(
 }
 
 async function assertMayIssue(deps: Deps, secretKeyId: string) {
-  const { allowed, retryAfterMs } = await deps.limits.consume(`sign_in_links:${secretKeyId}`, ISSUED, 1);
-  if (allowed) return;
-  throw new CountersignError(
-    'rate_limited',
-    `Cannot make a link: wanted at most ${ISSUED.count} in a minute with one secret key, the next in ${retryAfterMs} ms`,
-    { retryAfterMs },
+  await takeOne(
+    deps,
+    `sign_in_links:${secretKeyId}`,
+    ISSUED,
+    `Cannot make a link: wanted at most ${ISSUED.count} in a minute with one secret key`,
   );
 }
 
 async function assertMayTry(deps: Deps, address: Address) {
-  const { allowed, retryAfterMs } = await deps.limits.consume(`sign_in:${networkOf(address())}`, SIGN_IN, 1);
-  if (allowed) return;
-  throw new CountersignError(
-    'rate_limited',
-    `Cannot sign in: wanted at most ${SIGN_IN.count} attempts in a minute from one network, the next in ${retryAfterMs} ms`,
-    { retryAfterMs },
+  await takeOne(
+    deps,
+    `sign_in:${networkOf(address())}`,
+    SIGN_IN,
+    `Cannot sign in: wanted at most ${SIGN_IN.count} attempts in a minute from one network`,
   );
 }
 
@@ -286,24 +286,13 @@ export async function endOperatorSession(
 
 /** Deletes some sessions and links that have expired; answers how many. */
 export async function deleteExpiredSignIns(
-  { store, now }: Pick<Deps, 'store' | 'now'>,
+  deps: Pick<Deps, 'store' | 'now'>,
   limit: number,
 ): Promise<number> {
-  const at = now();
-  let count = 0;
-  for (const table of [store.read.tables.operatorSessions, store.read.tables.signInLinks]) {
-    const oldest = store.read.db
-      .select({ id: table.id })
-      .from(table)
-      .where(lte(table.expires_at, at))
-      .orderBy(asc(table.expires_at), asc(table.id))
-      .limit(limit);
-    const ids = (await oldest).map(({ id }) => id);
-    if (ids.length === 0) continue;
-    await store.tx(({ db }) => db.delete(table).where(inArray(table.id, ids)), 'minting');
-    count += ids.length;
-  }
-  return count;
+  const { operatorSessions, signInLinks } = deps.store.read.tables;
+  return (
+    (await deleteExpired(deps, operatorSessions, limit)) + (await deleteExpired(deps, signInLinks, limit))
+  );
 }
 
 /** Ends all that was begun with a key that others may have. */

@@ -25,6 +25,7 @@ import { idempotencyInput } from './idempotency.ts';
 import { type KeyPolicyRow, policyOffered } from './key-policies.ts';
 import type { Page } from './pages.ts';
 import type { PanelAction } from './panel-tokens.ts';
+import { takeOne } from './rate-limits.ts';
 import { overlapsOf, type Rotated } from './rotation.ts';
 import { type UsageEntry, usageOfApiKeys } from './usage-reports.ts';
 
@@ -256,12 +257,11 @@ async function assertWithinCeiling(deps: Deps, user: EndUser, wanted: readonly s
 }
 
 async function assertMayChange(deps: Deps, { subject }: EndUser) {
-  const { allowed, retryAfterMs } = await deps.limits.consume(`panel_changes:${subject}`, CHANGES, 1);
-  if (allowed) return;
-  throw new CountersignError(
-    'rate_limited',
-    `Cannot save API key: wanted at most ${CHANGES.count} changes in a minute, the next in ${retryAfterMs} ms`,
-    { retryAfterMs },
+  await takeOne(
+    deps,
+    `panel_changes:${subject}`,
+    CHANGES,
+    `Cannot save API key: wanted at most ${CHANGES.count} changes in a minute`,
   );
 }
 

@@ -1,5 +1,5 @@
 /** Panel tokens: an end user's access to their own API keys, minted by an application that knows who they are. */
-import { asc, eq, inArray, lte, placeholder } from 'drizzle-orm';
+import { eq, placeholder } from 'drizzle-orm';
 import { z } from 'zod';
 import { statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
@@ -9,9 +9,11 @@ import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps, EndUser } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import type { Limit } from '../limits.ts';
+import { deleteExpired } from './expired-rows.ts';
 import { keyPolicyId, scopes, subject } from './fields.ts';
 import { create, idempotencyInput } from './idempotency.ts';
 import { policyForNewKey } from './key-policies.ts';
+import { takeOne } from './rate-limits.ts';
 import { hasExpired, secretKeyMac } from './secrets.ts';
 
 /** What an end user may do with the API keys of their subject. */
@@ -112,31 +114,17 @@ export async function createPanelToken(
 }
 
 async function assertMayMint(deps: Deps, secretKeyId: string) {
-  const { allowed, retryAfterMs } = await deps.limits.consume(`panel_tokens:${secretKeyId}`, MINTED, 1);
-  if (allowed) return;
-  throw new CountersignError(
-    'rate_limited',
-    `Cannot create panel token: wanted at most ${MINTED.count} in a minute with one secret key, the next in ${retryAfterMs} ms`,
-    { retryAfterMs },
+  await takeOne(
+    deps,
+    `panel_tokens:${secretKeyId}`,
+    MINTED,
+    `Cannot create panel token: wanted at most ${MINTED.count} in a minute with one secret key`,
   );
 }
 
 /** Deletes some that have expired; answers how many. */
-export async function deleteExpiredPanelTokens(
-  { store, now }: Pick<Deps, 'store' | 'now'>,
-  limit: number,
-): Promise<number> {
-  const { panelTokens: t } = store.read.tables;
-  const oldest = store.read.db
-    .select({ id: t.id })
-    .from(t)
-    .where(lte(t.expires_at, now()))
-    .orderBy(asc(t.expires_at), asc(t.id))
-    .limit(limit);
-  const ids = (await oldest).map(({ id }) => id);
-  if (ids.length > 0) await store.tx(({ db }) => db.delete(t).where(inArray(t.id, ids)), 'minting');
-  return ids.length;
-}
+export const deleteExpiredPanelTokens = (deps: Pick<Deps, 'store' | 'now'>, limit: number): Promise<number> =>
+  deleteExpired(deps, deps.store.read.tables.panelTokens, limit);
 
 export const isPanelToken = (value: string) => parseValue(value)?.prefix === PREFIXES.panelToken;
 

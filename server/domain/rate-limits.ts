@@ -1,5 +1,7 @@
 /** How a rate limit is asked for, shown and kept: two columns that are null together. */
 import { z } from 'zod';
+import type { Deps } from '../deps.ts';
+import { CountersignError } from '../errors.ts';
 import type { Limit } from '../limits.ts';
 
 /** A day: counters may be lost, so what must hold for longer is a matter of credits. */
@@ -25,3 +27,15 @@ export const rateLimitColumns = (limit: Limit | null): RateLimitColumns => ({
   rate_limit: limit?.count ?? null,
   rate_limit_window_seconds: limit?.windowSeconds ?? null,
 });
+
+/** Takes one from a limit. Throws `rate_limited`, saying `refusal` and when the next may be taken. */
+export async function takeOne(
+  { limits }: Pick<Deps, 'limits'>,
+  key: string,
+  limit: Limit,
+  refusal: string,
+): Promise<void> {
+  const { allowed, retryAfterMs } = await limits.consume(key, limit, 1);
+  if (allowed) return;
+  throw new CountersignError('rate_limited', `${refusal}, the next in ${retryAfterMs} ms`, { retryAfterMs });
+}

@@ -195,25 +195,30 @@ const UNDONE_BY: Partial<Record<EventType, EventType>> = {
 
 const ROTATION = /^(\w+)\.secret_(rotated|rotation_cancelled|rotation_completed)$/;
 
-/** What follows on an event in a log that makes it as if it had not been. */
-function isUndone(events: readonly ExportedEvent[], index: number): boolean {
-  const event = events[index] as ExportedEvent;
-  const [, noun, what] = ROTATION.exec(event.type) ?? [];
-  if (noun !== undefined) {
-    const isOfIt = ({ type, objectId }: ExportedEvent) =>
-      objectId === event.objectId && ROTATION.exec(type)?.[1] === noun;
+/** Events that others in the log make as if they had not been. */
+function undoneIn(events: readonly ExportedEvent[]): ReadonlySet<ExportedEvent> {
+  const undone = new Set<ExportedEvent>();
+  /** By type and object, what waits for an event that undoes it; and by noun and object, the last step of a rotation. */
+  const waiting = new Map<string, ExportedEvent[]>();
+  const steps = new Map<string, ExportedEvent>();
+  for (const event of events) {
+    const { type, objectId } = event;
+    for (const before of waiting.get(`${type} ${objectId}`) ?? []) undone.add(before);
+    waiting.delete(`${type} ${objectId}`);
+    const undo = UNDONE_BY[type];
+    if (undo !== undefined) {
+      const key = `${undo} ${objectId}`;
+      waiting.set(key, [...(waiting.get(key) ?? []), event]);
+    }
+    const noun = ROTATION.exec(type)?.[1];
+    if (noun === undefined) continue;
+    const before = steps.get(`${noun} ${objectId}`);
     // A rotation and the cancelling of it leave what there was.
-    if (what === 'rotated')
-      return events.slice(index + 1).find(isOfIt)?.type === `${noun}.secret_rotation_cancelled`;
-    if (what === 'rotation_cancelled')
-      return events.slice(0, index).findLast(isOfIt)?.type === `${noun}.secret_rotated`;
-    return false;
+    if (type === `${noun}.secret_rotation_cancelled` && before?.type === `${noun}.secret_rotated`)
+      undone.add(before).add(event);
+    steps.set(`${noun} ${objectId}`, event);
   }
-  const undo = UNDONE_BY[event.type];
-  return (
-    undo !== undefined &&
-    events.slice(index + 1).some((later) => later.type === undo && later.objectId === event.objectId)
-  );
+  return undone;
 }
 
 export interface ReplayReport {
@@ -229,11 +234,13 @@ export interface ReplayReport {
 /** Does again what events in order took away; those of things that are not there are counted and passed over. */
 export async function replayEvents(deps: Deps, events: readonly ExportedEvent[]): Promise<ReplayReport> {
   const report: ReplayReport = { replayed: 0, unknown: 0, failed: [], toLookAt: [] };
-  for (const [index, event] of events.entries()) {
+  const undone = undoneIn(events);
+  for (const event of events) {
     const { seq, type, objectId } = event;
-    if (TO_LOOK_AT.has(type) && !isUndone(events, index)) report.toLookAt.push({ type, objectId });
+    if (undone.has(event)) continue;
+    if (TO_LOOK_AT.has(type)) report.toLookAt.push({ type, objectId });
     const replay = REPLAYS[type];
-    if (!replay || isUndone(events, index)) continue;
+    if (!replay) continue;
     try {
       await replay(
         deps,
