@@ -12,6 +12,21 @@ import { m2mTokenCountsTable } from './tables/m2m-token-counts.ts';
 import { m2mTokensTable } from './tables/m2m-tokens.ts';
 import { machineScopesTable } from './tables/machine-scopes.ts';
 import { machinesTable } from './tables/machines.ts';
+import {
+  initialAccessTokensTable,
+  oauthApplicationsTable,
+  oauthLogosTable,
+} from './tables/oauth-applications.ts';
+import {
+  oauthCodesTable,
+  oauthConsentsTable,
+  oauthGrantsTable,
+  oauthRefreshTokensTable,
+  oauthTokensTable,
+} from './tables/oauth-grants.ts';
+import { oauthInteractionsTable } from './tables/oauth-interactions.ts';
+import { oauthScopesTable } from './tables/oauth-scopes.ts';
+import { oauthSettingsTable } from './tables/oauth-settings.ts';
 import { operatorSessionsTable, signInLinksTable } from './tables/operator-sessions.ts';
 import { panelIssuersTable, panelTokensTable } from './tables/panel-tokens.ts';
 import { secretKeysTable } from './tables/secret-keys.ts';
@@ -20,6 +35,7 @@ import { signingKeysTable } from './tables/signing-keys.ts';
 import { statusListsTable } from './tables/status-lists.ts';
 import { subjectsTable, subjectUsageTable } from './tables/subjects.ts';
 import { usageTable } from './tables/usage.ts';
+import { signInFailuresTable, userInvitationsTable, userSessionsTable, usersTable } from './tables/users.ts';
 import { webhookCursorTable, webhookEndpointsTable } from './tables/webhook-endpoints.ts';
 
 /** Every table, built with one dialect's kit. */
@@ -59,6 +75,21 @@ export function buildTables(k: Kit) {
     signInLinks: signInLinksTable(k),
     panelTokens: panelTokensTable(k),
     panelIssuers: panelIssuersTable(k),
+    oauthApplications: oauthApplicationsTable(k),
+    oauthLogos: oauthLogosTable(k),
+    initialAccessTokens: initialAccessTokensTable(k),
+    oauthScopes: oauthScopesTable(k),
+    oauthSettings: oauthSettingsTable(k),
+    oauthGrants: oauthGrantsTable(k),
+    oauthConsents: oauthConsentsTable(k),
+    oauthCodes: oauthCodesTable(k),
+    oauthRefreshTokens: oauthRefreshTokensTable(k),
+    oauthTokens: oauthTokensTable(k),
+    oauthInteractions: oauthInteractionsTable(k),
+    users: usersTable(k),
+    userInvitations: userInvitationsTable(k),
+    userSessions: userSessionsTable(k),
+    signInFailures: signInFailuresTable(k),
   };
 }
 

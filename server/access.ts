@@ -131,6 +131,7 @@ const HTTP_ACCESS = {
   'metrics.read': READERS,
   'queues.read': ADMIN,
   'feed.follow': FOLLOWERS,
+  'oauth.introspect': VERIFIERS,
 } as const satisfies Record<string, readonly Who[]>;
 
 const ALL = new Map<string, readonly Who[]>(Object.entries({ ...ACCESS, ...HTTP_ACCESS }));
@@ -147,6 +148,8 @@ export function mayCall(principal: Principal, path: string): boolean {
       return who.includes('machine');
     case 'end_user':
       return who.includes('end_user');
+    case 'user':
+    case 'oauth_application':
     case 'system':
       return false;
   }

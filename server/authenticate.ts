@@ -92,6 +92,10 @@ function nameOf(principal: Principal): string {
       return `A secret key with the role '${principal.role}'`;
     case 'end_user':
       return 'An end user';
+    case 'user':
+      return 'A user';
+    case 'oauth_application':
+      return 'An OAuth application';
     case 'machine':
     case 'system':
       return 'A machine';

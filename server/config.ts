@@ -37,8 +37,20 @@ export interface Config {
   /** CIDR blocks that webhooks may be sent to although they are not public. */
   webhookAllowSubnets: readonly string[];
   console: boolean;
+  /** Which OAuth applications are let in: those an administrator registered, or what agents need too. */
+  oauthClients: (typeof OAUTH_CLIENTS)[number];
+  signIn: SignInSettings;
   logLevel: (typeof LOG_LEVELS)[number];
 }
+
+/** Who says which user is in front of an authorization request. */
+export type SignInSettings =
+  /** This server, by its own accounts. */
+  | { kind: 'local' }
+  /** The host application, at a page of its own. */
+  | { kind: 'handoff'; url: string }
+  /** Another issuer, by OpenID Connect. */
+  | { kind: 'oidc'; issuer: string; clientId: string; clientSecret: string | null };
 
 /** Where Redis is: one server, Sentinels that know which one it is, or the nodes of a Cluster. */
 export type RedisServers =
@@ -80,6 +92,8 @@ export const describeProblem = ({ name, wanted, found }: ConfigProblem): string 
   `${name}: wanted ${wanted}, found ${found}`;
 
 const SIGNING_ALGS = ['RS256', 'ES256', 'EdDSA'] as const;
+const OAUTH_CLIENTS = ['preregistered', 'mcp'] as const;
+const SIGN_INS = ['local', 'handoff', 'oidc'] as const;
 const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const;
 
 const PREFIX = 'COUNTERSIGN_';
@@ -109,6 +123,13 @@ export const SETTINGS = {
   COUNTERSIGN_ALLOW_INSECURE_HTTP: 'plain',
   COUNTERSIGN_WEBHOOK_ALLOW_SUBNETS: 'plain',
   COUNTERSIGN_CONSOLE: 'plain',
+  COUNTERSIGN_OAUTH_CLIENTS: 'plain',
+  COUNTERSIGN_SIGN_IN: 'plain',
+  COUNTERSIGN_HANDOFF_URL: 'plain',
+  COUNTERSIGN_OIDC_ISSUER: 'plain',
+  COUNTERSIGN_OIDC_CLIENT_ID: 'plain',
+  COUNTERSIGN_OIDC_CLIENT_SECRET: 'secret',
+  COUNTERSIGN_OIDC_CLIENT_SECRET_FILE: 'plain',
   COUNTERSIGN_LOG_LEVEL: 'plain',
 } as const satisfies Record<string, 'plain' | 'secret'>;
 
@@ -193,6 +214,8 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
       ...listOf('CIDR blocks', isCidr),
     ),
     console: settings.read('COUNTERSIGN_CONSOLE', 'on', ...oneOf(['on', 'off'])) === 'on',
+    oauthClients: settings.read('COUNTERSIGN_OAUTH_CLIENTS', 'preregistered', ...oneOf(OAUTH_CLIENTS)),
+    signIn: readSignIn(settings),
     logLevel: settings.read('COUNTERSIGN_LOG_LEVEL', 'info', ...oneOf(LOG_LEVELS)),
   };
   const allowInsecureHttp = settings.read(
@@ -216,6 +239,37 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   settings.finish();
   return config;
 }
+
+/** What the way of signing in needs is wanted with it; what belongs to another way is left alone. */
+function readSignIn(settings: SettingsReader): SignInSettings {
+  const kind = settings.read('COUNTERSIGN_SIGN_IN', 'local', ...oneOf(SIGN_INS));
+  const url = settings.read('COUNTERSIGN_HANDOFF_URL', null, ...SIGN_IN_URL);
+  const issuer = settings.read('COUNTERSIGN_OIDC_ISSUER', null, ...SIGN_IN_URL);
+  const clientId = settings.read('COUNTERSIGN_OIDC_CLIENT_ID', null, 'a client id', (text) => text);
+  const clientSecret =
+    settings.readSecret('COUNTERSIGN_OIDC_CLIENT_SECRET', 'a client secret', (text) => text) ?? null;
+  if (kind === 'handoff') {
+    if (url === null) settings.refuse('COUNTERSIGN_HANDOFF_URL', `${SIGN_IN_URL[0]}, with the way 'handoff'`);
+    else return { kind, url };
+  }
+  if (kind === 'oidc') {
+    if (issuer === null) settings.refuse('COUNTERSIGN_OIDC_ISSUER', `${SIGN_IN_URL[0]}, with the way 'oidc'`);
+    else if (clientId === null)
+      settings.refuse('COUNTERSIGN_OIDC_CLIENT_ID', "a client id, with the way 'oidc'");
+    else return { kind, issuer, clientId, clientSecret };
+  }
+  return { kind: 'local' };
+}
+
+/** Passwords and who somebody is pass by it: in the clear on this host alone. */
+const SIGN_IN_URL: [wanted: string, parse: (text: string) => string | undefined] = [
+  'an https URL, or an http one on loopback',
+  (text) => {
+    const url = parseUrl(text, ['http:', 'https:']);
+    const isSafe = url !== undefined && (url.startsWith('https:') || isLoopback(new URL(url).hostname));
+    return isSafe ? url : undefined;
+  },
+];
 
 /** A key with which this process calls a server, as clients and the command line do. */
 export const secretKeyOf = (env: NodeJS.ProcessEnv): string | undefined =>

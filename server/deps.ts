@@ -1,4 +1,5 @@
 import type { Reader, Store } from '../db/store.ts';
+import type { SignInSettings } from './config.ts';
 import type { Keyring } from './crypto/keyring.ts';
 import type { ForeignKeys } from './domain/foreign-keys.ts';
 import type { KeyShapes } from './domain/key-shapes.ts';
@@ -26,6 +27,9 @@ export interface Deps {
   readonly publicUrl: string;
   /** How long a signing key signs before it is rotated. */
   readonly keyRotationMs: number;
+  /** Which OAuth applications are let in, where no setting says otherwise. */
+  readonly oauthClients: 'preregistered' | 'mcp';
+  readonly signIn: SignInSettings;
   readonly usage: UsageCounter;
   readonly pool: MintedPool;
   readonly mintCounts: M2mTokenCounter;
@@ -61,6 +65,9 @@ export type Principal =
   | { kind: 'secret_key'; id: string; role: Role; bySession?: true }
   | { kind: 'machine'; id: string; secretId: string; mayVerify: boolean }
   | EndUser
+  /** Who consented, or signed in, and the program that asked for it: they are named by the events they cause. */
+  | { kind: 'user'; id: string }
+  | { kind: 'oauth_application'; id: string }
   | { kind: 'system'; id: string };
 
 /** Somebody in front of a panel: what an application, or its issuer, says they may do with the API keys of a subject. */

@@ -1,6 +1,6 @@
 /**
  * Plain handlers that `node:http` asks before Express sees the request: the few routes that carry the load, and those
- * of the table of `server/rest`.
+ * of the tables of `server/rest` and `server/oauth`.
  */
 import { isUtf8 } from 'node:buffer';
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
@@ -8,11 +8,20 @@ import type { z } from 'zod';
 import { authenticate, authorize, presentedBy, type RequestContext } from './authenticate.ts';
 import type { Deps } from './deps.ts';
 import { type Authorize, verify, verifyBatch, verifyBatchInput, verifyInput } from './domain/credentials.ts';
+import { OauthError } from './domain/oauth-errors.ts';
 import type { Presented } from './domain/secrets.ts';
 import { JWKS_MAX_AGE_SECONDS } from './domain/signing-keys.ts';
 import { STATUS_LIST_MAX_AGE_SECONDS, STATUS_LISTS_PATH } from './domain/status-lists.ts';
 import { CountersignError, secondsToRetry } from './errors.ts';
 import type { Feeds } from './feed.ts';
+import {
+  answerEndpoint,
+  type OauthAnswer,
+  type OauthEndpoint,
+  refusal,
+  toOauthError,
+} from './oauth/endpoint.ts';
+import { findEndpoint } from './oauth/endpoints.ts';
 import { answerRoute } from './rest/answer.ts';
 import { presentVerifiedKey, verifyApiKeyRequest } from './rest/api-keys.ts';
 import { toErrorEnvelope } from './rest/errors.ts';
@@ -72,7 +81,7 @@ interface Answer {
   etag?: string;
 }
 
-type Route = HotRoute | { found: FoundPath };
+type Route = HotRoute | { found: FoundPath } | { endpoint: OauthEndpoint };
 
 type HotRoute = AnsweredRoute | { method: 'GET'; isFeed: true };
 
@@ -144,7 +153,8 @@ const ROUTES: ReadonlyMap<string, HotRoute> = new Map<string, HotRoute>([
   ['/v1/feed', { method: 'GET', isFeed: true }],
 ]);
 
-export const isHotRoute = (name: string) => ROUTES.has(name);
+/** What programs ask for all day. */
+export const isHotRoute = (name: string) => ROUTES.has(name) || findEndpoint(name)?.refusals === 'json';
 
 export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOptions): HotRoutes {
   return (request, response, requestId, startedAt) => {
@@ -165,9 +175,12 @@ export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOp
       .catch((error: unknown) => {
         // The client went away in the middle of its body: there is nobody to answer, and nothing failed.
         if (request.errored) return;
-        const told = translate(error, requestId, body.json);
-        if (told.status >= 500) report?.(told);
-        refuse(request, response, route, told);
+        if ('endpoint' in route) refuseEndpoint({ call, request, response }, route.endpoint, error, report);
+        else {
+          const told = translate(error, requestId, body.json);
+          if (told.status >= 500) report?.(told);
+          refuse(request, response, route, told);
+        }
       })
       .then(() => onEnd?.({ request, response, requestId, route: name, startedAt }));
     return true;
@@ -177,6 +190,8 @@ export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOp
 /** What takes a request, and what that is called. A path of the table may be hot for one method and not for others. */
 function findRoute(path: string, method: string): { name: string; route: Route } | null {
   const name = nameOf(path);
+  const endpoint = findEndpoint(path);
+  if (endpoint) return { name: endpoint.path, route: { endpoint } };
   const hot = ROUTES.get(name);
   if (hot && ('isFeed' in hot || hot.method === method)) return { name, route: hot };
   const found = findPath(path);
@@ -196,6 +211,16 @@ interface Exchange {
 async function begin(route: Route, { call, body, feeds, request, response }: Exchange): Promise<void> {
   if ('isFeed' in route) return follow(feeds, call, request, response);
   const method = request.method ?? '';
+  if ('endpoint' in route) {
+    const oauthRequest = {
+      ...call,
+      method,
+      headers: request.headers,
+      readBody: (max: number) => body.readAny(max),
+    };
+    sendEndpoint(response, call.requestId, method, await answerEndpoint(route.endpoint, oauthRequest));
+    return;
+  }
   const answer =
     'found' in route
       ? await answerFound(route.found, call, method, body)
@@ -366,6 +391,13 @@ class Body {
     this.#bytes = await collect(this.#request, bytesMax);
   }
 
+  /** All bytes, whatever they are said to be. */
+  async readAny(bytesMax: number): Promise<Buffer> {
+    if (Number(this.#request.headers['content-length'] ?? 0) > bytesMax) throw tooLarge(bytesMax);
+    this.#bytes = await collect(this.#request, bytesMax);
+    return this.#bytes;
+  }
+
   /** The same where a request may do without one. */
   async readIfAny(bytesMax: number): Promise<void> {
     const { headers } = this.#request;
@@ -426,6 +458,39 @@ function send(
   response.end(text);
 }
 
+function sendEndpoint(
+  response: ServerResponse,
+  requestId: string,
+  method: string,
+  { status, headers, body }: OauthAnswer,
+): void {
+  response.writeHead(status, {
+    ...(headers as OutgoingHttpHeaders),
+    'X-Request-Id': requestId,
+    'Content-Length': Buffer.byteLength(body),
+  });
+  response.end(method === 'HEAD' ? undefined : body);
+}
+
+function refuseEndpoint(
+  { call, request, response }: Pick<Exchange, 'call' | 'request' | 'response'>,
+  endpoint: OauthEndpoint,
+  error: unknown,
+  report: HotOptions['report'],
+): void {
+  const told = error instanceof OauthError ? error : translate(error, call.requestId);
+  if (told instanceof CountersignError && told.status >= 500) report?.(told);
+  const answer = refusal(endpoint, toOauthError(told), call.requestId);
+  if (told.status === 413) {
+    response.writeHead(413, {
+      ...(answer.headers as OutgoingHttpHeaders),
+      'X-Request-Id': call.requestId,
+      Connection: 'close',
+    });
+    closeUnread(request, response, answer.body);
+  } else sendEndpoint(response, call.requestId, request.method ?? '', answer);
+}
+
 /** Credentials and what they may do are nobody's to cache. */
 const cacheControl = (route: Route) =>
   'maxAgeSeconds' in route ? `public, max-age=${route.maxAgeSeconds}` : 'no-store';
@@ -463,6 +528,7 @@ function clerkOf(route: Route, { method = '' }: IncomingMessage): UnknownCallerC
 function allowedMethods(route: Route, { url = '' }: IncomingMessage): string {
   if ('isFeed' in route) return 'GET';
   if ('found' in route) return allowedAt(pathOf(url));
+  if ('endpoint' in route) return route.endpoint.methods.join(', ');
   return route.method === 'GET' ? 'GET, HEAD' : route.method;
 }
 

@@ -103,6 +103,8 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       isTimeDoubtful: clock.isDoubtful,
       publicUrl: config.publicUrl,
       keyRotationMs: config.keyRotationDays * DAY_MS,
+      oauthClients: config.oauthClients,
+      signIn: config.signIn,
       usage: createUsageCounter(),
       pool: createMintedPool(),
       mintCounts: createM2mTokenCounter(),

@@ -1,7 +1,7 @@
 import { sql } from 'drizzle-orm';
 import type { Kit } from '../kit.ts';
 
-export type SecretOwnerKind = 'machine' | 'api_key' | 'secret_key';
+export type SecretOwnerKind = 'machine' | 'api_key' | 'secret_key' | 'oauth_application';
 
 /**
  * The hash of a value somebody holds. Rotation adds a row and never an owner, so id, name, quota and usage stay.

@@ -21,6 +21,12 @@ export const PREFIXES = {
   m2mToken: 'mt_',
   accessToken: 'oat_',
   refreshToken: 'ort_',
+  authorizationCode: 'oac_',
+  applicationSecret: 'oas_',
+  initialAccessToken: 'iat_',
+  userSession: 'uss_',
+  userInvitation: 'inv_',
+  resumption: 'res_',
   panelToken: 'pnl_',
 } as const;
 

@@ -19,7 +19,17 @@ export function sortableId(
     | 'ses_'
     | 'csl_'
     | 'pnl_'
-    | 'pis_',
+    | 'pis_'
+    | 'oauthapp_'
+    | 'gnt_'
+    | 'ocn_'
+    | 'oac_'
+    | 'ort_'
+    | 'int_'
+    | 'iat_'
+    | 'user_'
+    | 'uss_'
+    | 'inv_',
   now: number,
 ): string {
   const seconds = BigInt(Math.floor(now / 1000) - KSUID_EPOCH_SECONDS);
@@ -28,7 +38,7 @@ export function sortableId(
 }
 
 /** An id of 32 hex digits as Clerk's keys and tokens have them: 6 bytes of milliseconds, 10 random bytes. */
-export function hexId(prefix: 'ak_' | 'mt_' | 'sk_', now: number): string {
+export function hexId(prefix: 'ak_' | 'mt_' | 'sk_' | 'oat_', now: number): string {
   return prefix + now.toString(16).padStart(12, '0').slice(-12) + freshBytes(10).toString('hex');
 }
 

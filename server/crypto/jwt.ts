@@ -1,5 +1,5 @@
 /** The only importer of jose. Algorithms come from our list alone; keys come from our set alone, by `kid`. */
-import { createPrivateKey, type KeyObject, sign } from 'node:crypto';
+import { createHash, createPrivateKey, type KeyObject, sign } from 'node:crypto';
 import { promisify } from 'node:util';
 import {
   type CompactJWSHeaderParameters,
@@ -90,6 +90,27 @@ export function openSigningKey(kid: string, alg: SigningAlg, privateJwk: JWK): P
 /** Signs the claims of an M2M token, given as JSON (contract.md, M2M JWT claims). */
 export const signM2mJwt = (key: PrivateSigningKey, claims: string) => key.sign(M2M_HEADER, claims);
 
+/** RFC 9068, section 2.1. */
+const ACCESS_TOKEN_HEADER = { typ: 'at+jwt' };
+
+/** Signs the claims of an OAuth access token, given as JSON (RFC 9068, section 2.2). */
+export const signAccessJwt = (key: PrivateSigningKey, claims: string) =>
+  key.sign(ACCESS_TOKEN_HEADER, claims);
+
+/** threats.md, JWTs: by its `cat` Clerk's SDK refuses it as a session. */
+const ID_TOKEN_HEADER = { typ: 'JWT', cat: 'countersign_id' };
+
+/** Signs an ID token, given as JSON (OpenID Connect Core 1.0, section 2). */
+export const signIdToken = (key: PrivateSigningKey, claims: string) => key.sign(ID_TOKEN_HEADER, claims);
+
+/** `at_hash` of an access token: half of the hash that goes with the algorithm (OpenID Connect Core 1.0, section 3.1.3.6). */
+export function accessTokenHash(alg: SigningAlg, accessToken: string): string {
+  const digest = createHash(alg === 'EdDSA' ? 'sha512' : 'sha256')
+    .update(accessToken)
+    .digest();
+  return digest.subarray(0, digest.length / 2).toString('base64url');
+}
+
 /** No verifier of tokens takes it for one: it has a `typ` of its own, and the `cat` that Clerk's SDK refuses. */
 const CHECKPOINT_HEADER = { typ: 'countersign-checkpoint+jwt', cat: 'countersign_id' };
 
@@ -139,7 +160,7 @@ export function jwtKind(jwt: string): CredentialKind | null {
   return typ === 'at+jwt' || typ === 'application/at+jwt' ? 'oauth_token' : 'm2m_token';
 }
 
-export interface VerifiedM2mJwt {
+export interface VerifiedTokenJwt {
   /** The key whose signature it bears. */
   kid: string;
   jti: string;
@@ -150,15 +171,25 @@ export interface VerifiedM2mJwt {
  * Checks signature, issuer and class of an M2M JWT, or answers null. Whether it has expired is for the caller to judge
  * from its row, so that reasons keep their order; hence the JWS is verified, and not jose's idea of a JWT.
  */
-export async function verifyM2mJwt(
+export const verifyM2mJwt = (jwt: string, issuer: string, findKey: FindKey) =>
+  verifyTokenJwt(jwt, issuer, findKey, (typ, cat) => typ === M2M_HEADER.typ && cat === M2M_HEADER.cat);
+
+/** The same of an OAuth access token (RFC 9068, section 4). */
+export const verifyAccessJwt = (jwt: string, issuer: string, findKey: FindKey) =>
+  verifyTokenJwt(jwt, issuer, findKey, (typ) => typ === ACCESS_TOKEN_HEADER.typ);
+
+type FindKey = (kid: string) => Promise<SigningKey | null>;
+
+async function verifyTokenJwt(
   jwt: string,
   issuer: string,
-  findKey: (kid: string) => Promise<SigningKey | null>,
-): Promise<VerifiedM2mJwt | null> {
+  findKey: FindKey,
+  isOfClass: (typ: unknown, cat: unknown) => boolean,
+): Promise<VerifiedTokenJwt | null> {
   const verified = await verifySignature(jwt, findKey);
   if (!verified) return null;
   const { protectedHeader } = verified;
-  if (protectedHeader.typ !== M2M_HEADER.typ || protectedHeader['cat'] !== M2M_HEADER.cat) return null;
+  if (!isOfClass(protectedHeader.typ, protectedHeader['cat'])) return null;
   const { iss, jti, sub } = JSON.parse(Buffer.from(verified.payload).toString()) as Record<string, unknown>;
   const { kid } = protectedHeader;
   if (iss !== issuer || typeof jti !== 'string' || typeof sub !== 'string' || kid === undefined) return null;

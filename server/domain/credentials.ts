@@ -203,6 +203,12 @@ const BY_PREFIX: ReadonlyMap<string, Candidate> = new Map<string, Candidate>([
   [PREFIXES.secretKey, WRONG_KIND],
   [PREFIXES.machineSecretKey, WRONG_KIND],
   [PREFIXES.refreshToken, WRONG_KIND],
+  [PREFIXES.authorizationCode, WRONG_KIND],
+  [PREFIXES.applicationSecret, WRONG_KIND],
+  [PREFIXES.initialAccessToken, WRONG_KIND],
+  [PREFIXES.userSession, WRONG_KIND],
+  [PREFIXES.userInvitation, WRONG_KIND],
+  [PREFIXES.resumption, WRONG_KIND],
   [PREFIXES.panelToken, WRONG_KIND],
 ]);
 

@@ -6,7 +6,16 @@ import type { EventType } from './event-types.ts';
 import { type Event, toEvent } from './events.ts';
 import { RETENTION_SECONDS } from './key-policies.ts';
 
-export type FeedKind = 'm2m_token' | 'machine' | 'machine_scope' | 'api_key' | 'subject' | 'secret_key';
+export type FeedKind =
+  | 'm2m_token'
+  | 'machine'
+  | 'machine_scope'
+  | 'api_key'
+  | 'oauth_token'
+  | 'oauth_grant'
+  | 'oauth_application'
+  | 'subject'
+  | 'secret_key';
 
 /** What something hangs on: everything issued until shortly after `at` that has this in common. */
 export type Selector =
@@ -14,6 +23,9 @@ export type Selector =
   | { fromMachineId: string; toMachineId: string }
   | { subject: string }
   | { apiKeyIds: string[] }
+  | { applicationId: string }
+  | { grantId: string }
+  | { subject: string; applicationId: string }
   | { signingKeyId: string };
 
 /** Something that may not be answered from memory any more: forget it, and ask. Without id and selector, all of the kind. */
@@ -71,6 +83,11 @@ const edge: Names = ({ data }) => ({
 const token: Names = ({ objectId, data }) => ({ id: objectId, until: Number(data['expiresAt']) });
 const keysOfSubject: Names = ({ objectId }) => ({ id: objectId, selector: { subject: objectId } });
 const purgedKeys: Names = ({ data }) => ({ selector: data['selector'] as Selector });
+const withItsOauthTokens: Names = ({ objectId }) => ({ id: objectId, selector: { applicationId: objectId } });
+const rotatedApplication: Names = (event) =>
+  event.data['compromised'] === true ? withItsOauthTokens(event) : itself(event);
+const grant: Names = ({ objectId }) => ({ id: objectId, selector: { grantId: objectId } });
+const consent: Names = ({ data }) => ({ selector: data['selector'] as Selector });
 const signedTokens: Names = ({ objectId }) => ({ selector: { signingKeyId: objectId } });
 const all: Names = () => ({});
 
@@ -117,6 +134,16 @@ export const INVALIDATIONS = {
   'secret_key.secret_rotation_cancelled': ['secret_key', 'rotated', itself],
   'secret_key.secret_rotation_completed': ['secret_key', 'rotated', itself],
   'secret_key.secret_expired': ['secret_key', 'expired', itself],
+  'oauth_application.enabled': ['oauth_application', 'enabled', withItsOauthTokens],
+  'oauth_application.disabled': ['oauth_application', 'disabled', withItsOauthTokens],
+  'oauth_application.deleted': ['oauth_application', 'deleted', withItsOauthTokens],
+  'oauth_application.tokens_revoked': ['oauth_application', 'revoked', withItsOauthTokens],
+  'oauth_application.secret_rotated': ['oauth_application', 'rotated', rotatedApplication],
+  'oauth_application.secret_rotation_cancelled': ['oauth_application', 'rotated', itself],
+  'oauth_application.secret_rotation_completed': ['oauth_application', 'rotated', itself],
+  'oauth_consent.withdrawn': ['oauth_grant', 'revoked', consent],
+  'oauth_grant.revoked': ['oauth_grant', 'revoked', grant],
+  'oauth_token.revoked': ['oauth_token', 'revoked', token],
   'signing_key.emergency_retired': ['m2m_token', 'revoked', signedTokens],
 } as const satisfies Partial<Record<EventType, readonly [FeedKind, Invalidation['reason'], Names]>>;
 
@@ -193,6 +220,9 @@ function concernOf({ objectId }: Event, { kind, selector }: Omit<Invalidation, '
     case 'secret_key':
       return 'nobody_else';
     case 'api_key':
+    case 'oauth_token':
+    case 'oauth_grant':
+    case 'oauth_application':
     case 'subject':
       return 'key_verifiers';
     case 'machine_scope':

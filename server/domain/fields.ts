@@ -58,6 +58,26 @@ export const deliveryId = z
   .string()
   .regex(/^dlv_[0-9A-Za-z]{27}$/, 'wanted an id: dlv_ and 27 letters or digits');
 
+export const oauthApplicationId = z
+  .string()
+  .regex(/^oauthapp_[0-9A-Za-z]{27}$/, 'wanted an id: oauthapp_ and 27 letters or digits');
+export const oauthGrantId = z
+  .string()
+  .regex(/^gnt_[0-9A-Za-z]{27}$/, 'wanted an id: gnt_ and 27 letters or digits');
+export const oauthTokenId = z.string().regex(/^oat_[0-9a-f]{32}$/, 'wanted an id: oat_ and 32 hex digits');
+
+/** RFC 8707, section 2: an absolute URI without a fragment; here one over http or https. */
+export const resourceUrl = z
+  .url({ protocol: /^https?$/ })
+  .max(2048)
+  .refine(
+    (url) => !url.includes('#') && /^[\x21-\x7e]+$/.test(url),
+    'wanted a URL in ASCII without a fragment',
+  );
+
+/** A page of somebody else's that people are led to. */
+export const homePageUrl = z.url({ protocol: /^https?$/ }).max(2048);
+
 /** RFC 6749, section 3.3: printable ASCII without space, quote and backslash. */
 export const scope = z
   .string()

@@ -27,9 +27,15 @@ import { poolKey } from './m2m-token-pool.ts';
 import { machineNotFound, revokeTokensIssued } from './machines.ts';
 import { afterCursor, COUNT_MAX, orderOf, type Page, pageInput, searchPage } from './pages.ts';
 import { type Address, hasExpired } from './secrets.ts';
-import { isStillActive } from './signing-keys.ts';
-import type { StatusIndex } from './status-indexes.ts';
-import { statusListUri } from './status-lists.ts';
+import {
+  expiresAfter,
+  JWT_PAYLOAD_BYTES_MAX,
+  maySign,
+  type Signing,
+  signingColumns,
+  statusClaim,
+  withSigning,
+} from './token-signing.ts';
 
 export interface M2mToken {
   id: string;
@@ -53,8 +59,6 @@ type Minter = Extract<Principal, { kind: 'machine' }>;
 
 /** As many as a machine may have machine scopes. */
 const AUDIENCE_MAX = 150;
-/** What the payload of a JWT may hold for `looksLikeJwt` to accept it: 12,288 characters of base64url. */
-const JWT_PAYLOAD_BYTES_MAX = 9_216;
 
 export const createM2mTokenInput = z.strictObject({
   format: z.enum(['opaque', 'jwt']).default('opaque'),
@@ -162,10 +166,6 @@ async function admit(deps: Deps, { id }: Minter): Promise<() => void> {
   );
 }
 
-/** More than one try only when another process activated a key, which it does not do twice in a moment. */
-const MINT_ATTEMPTS_MAX = 3;
-
-/** Writes the row. A key that another process took out of service meanwhile signs nothing: the next try has its successor. */
 async function mint(
   deps: Deps,
   minter: Minter,
@@ -173,25 +173,19 @@ async function mint(
   value: string | null,
 ): Promise<Minted | { replayed: M2mToken }> {
   const creation = creationOf(input);
-  let superseded: string | undefined;
-  for (let attempt = 1; attempt <= MINT_ATTEMPTS_MAX; attempt++) {
-    const signingKey = value === null ? await deps.signer.active(superseded) : null;
-    const status = signingKey && (await deps.statusIndexes.take(deps));
-    const minted = await deps.store.tx(async (tx) => {
-      if (signingKey && !(await isStillActive(tx, signingKey.kid))) return null;
+  return withSigning<Minted | { replayed: M2mToken }>(deps, input.format, (signing) =>
+    deps.store.tx(async (tx) => {
+      if (!(await maySign(tx, signing))) return null;
       const replayed = await replay<M2mToken>(tx, deps, minter, creation);
       if (replayed) return { replayed };
       const plan = await planToken(tx, deps, minter, input);
-      const row = newRow(deps, minter, input, plan, { value, signingKid: signingKey?.kid ?? null, status });
-      const jwt = signingKey && { claims: jwtPayload(deps, row), signingKey };
+      const row = newRow(deps, minter, input, plan, { value, signing });
+      const jwt = signing && { claims: jwtPayload(deps, row), signingKey: signing.key };
       await insertToken(tx, { ...row, claims: row.claims && JSON.stringify(row.claims) });
       await keepAnswer(tx, minter, creation, asMinted(row, deps.now()));
       return { row, plan, jwt };
-    }, 'minting');
-    if (minted) return minted;
-    superseded = signingKey?.kid;
-  }
-  throw new CountersignError('unavailable', 'Cannot create token: the signing key is being replaced');
+    }, 'minting'),
+  );
 }
 
 function minterOf({ principal }: Caller): Minter {
@@ -362,11 +356,7 @@ function newRow(
   minter: Minter,
   input: CreateInput,
   plan: Plan,
-  {
-    value,
-    signingKid,
-    status,
-  }: { value: string | null; signingKid: string | null; status: StatusIndex | null },
+  { value, signing }: { value: string | null; signing: Signing | null },
 ): TokenRow {
   const now = deps.now();
   return {
@@ -376,23 +366,18 @@ function newRow(
     hash: value === null ? null : deps.keyring.hash(value),
     pepper_version: value === null ? null : deps.keyring.pepperVersion,
     secret_id: minter.secretId,
-    signing_kid: signingKid,
+    ...signingColumns(signing),
     generation: plan.generation,
     audience: plan.audience,
     scopes: plan.scopes,
     claims: input.claims ?? null,
     created_at: now,
-    expires_at: value === null ? jwtExpiresAt(now, plan.ttlSeconds) : now + plan.ttlSeconds * 1000,
+    expires_at: expiresAfter(input.format, now, plan.ttlSeconds),
     revoked_at: null,
     revocation_reason: null,
     last_used_at: null,
-    status_list_id: status?.listId ?? null,
-    status_index: status?.index ?? null,
   };
 }
-
-/** A JWT tells time in whole seconds (RFC 7519, section 2): row and `exp` name the same instant. */
-const jwtExpiresAt = (now: number, ttl: number) => (Math.floor(now / 1000) + ttl) * 1000;
 
 /** contract.md, M2M JWT claims. What is ours comes last, so that nothing custom could take its place. */
 function jwtPayload(deps: Deps, row: TokenRow): string {
@@ -413,10 +398,6 @@ function jwtPayload(deps: Deps, row: TokenRow): string {
   assertFitsJwt(Buffer.byteLength(payload));
   return payload;
 }
-
-/** draft-ietf-oauth-status-list, section 6.2. */
-const statusClaim = ({ publicUrl }: Deps, { status_list_id: id, status_index: idx }: TokenRow) =>
-  id !== null && { status: { status_list: { idx, uri: statusListUri(publicUrl, id) } } };
 
 function assertFitsJwt(bytes: number): void {
   if (bytes <= JWT_PAYLOAD_BYTES_MAX) return;

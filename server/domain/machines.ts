@@ -1,4 +1,4 @@
-import { and, desc, eq, inArray, or, sql } from 'drizzle-orm';
+import { and, eq, or, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { isUniqueViolation, type Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
@@ -9,16 +9,7 @@ import type { EventType } from './event-types.ts';
 import { change } from './events.ts';
 import { cidrs, description, machineId, name, TTL_SECONDS_MAX, ttlSeconds } from './fields.ts';
 import { create, idempotencyInput } from './idempotency.ts';
-import {
-  afterCursor,
-  COUNT_MAX,
-  containsText,
-  orderOf,
-  type Page,
-  pageInput,
-  SEARCH_CANDIDATES_MAX,
-  toPage,
-} from './pages.ts';
+import { afterCursor, COUNT_MAX, isOrIsNamed, orderOf, type Page, pageInput, toPage } from './pages.ts';
 import {
   cancelOverlap,
   completeOverlap,
@@ -228,7 +219,7 @@ export async function listMachines(
     .from(machines)
     .where(
       and(
-        input.query === undefined ? undefined : matches(deps.store.read, input.query),
+        input.query === undefined ? undefined : isOrIsNamed(deps.store.read, machines, input.query),
         afterCursor(input.cursor, column, machines.id, descending),
       ),
     )
@@ -253,22 +244,11 @@ export async function countMachines(
   const counted = db
     .select({ id: tables.machines.id })
     .from(tables.machines)
-    .where(query === undefined ? undefined : matches(read, query))
+    .where(query === undefined ? undefined : isOrIsNamed(read, tables.machines, query))
     .limit(COUNT_MAX)
     .as('counted');
   const [row] = await db.select({ count: sql`count(*)`.mapWith(Number) }).from(counted);
   return row?.count ?? 0;
-}
-
-function matches({ db, tables: { machines } }: Rows, query: string) {
-  const candidates = db
-    .select({ id: machines.id, name: machines.name })
-    .from(machines)
-    .orderBy(desc(machines.created_at))
-    .limit(SEARCH_CANDIDATES_MAX)
-    .as('candidates');
-  const found = db.select({ id: candidates.id }).from(candidates).where(containsText(candidates.name, query));
-  return or(eq(machines.id, query), inArray(machines.id, found));
 }
 
 export const updateMachineInput = z.strictObject({

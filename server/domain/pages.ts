@@ -1,6 +1,7 @@
 /** Lists: bounded pages that follow an index, by cursor or, for those who count, by offset. */
-import { asc, type Column, desc, type SQL, sql } from 'drizzle-orm';
+import { asc, type Column, desc, eq, inArray, or, type SQL, sql, type Table } from 'drizzle-orm';
 import { z } from 'zod';
+import type { Rows } from '../../db/store.ts';
 import { CountersignError } from '../errors.ts';
 
 export const PAGE_SIZE_MAX = 500;
@@ -55,6 +56,21 @@ export function containsText(column: Column, text: string): SQL {
   const literal = text.replace(/[\\%_]/g, '\\$&').replace(/[A-Z]/g, (letter) => letter.toLowerCase());
   return sql`lower(${column}) like ${`%${literal}%`} escape '\\'`;
 }
+
+/** That a row has an id, or a name that holds a text: names are looked at of the newest `SEARCH_CANDIDATES_MAX` alone. */
+export function isOrIsNamed({ db }: Rows, table: NamedTable, query: string): SQL | undefined {
+  const t = table as Rows['tables']['machines'];
+  const candidates = db
+    .select({ id: t.id, name: t.name })
+    .from(t)
+    .orderBy(desc(t.created_at))
+    .limit(SEARCH_CANDIDATES_MAX)
+    .as('candidates');
+  const found = db.select({ id: candidates.id }).from(candidates).where(containsText(candidates.name, query));
+  return or(eq(t.id, query), inArray(t.id, found));
+}
+
+type NamedTable = Table & { id: Column; name: Column; created_at: Column };
 
 /** Cuts a page from rows that were read with one more than its limit. */
 export function toPage<R, T>(

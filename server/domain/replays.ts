@@ -18,6 +18,13 @@ import { EVENT_TYPES, type EventType } from './event-types.ts';
 import { revokeAllM2mTokens, revokeM2mToken } from './m2m-tokens.ts';
 import { deleteMachineScope, machineScopeInput, updateMachineScope } from './machine-scopes.ts';
 import { deleteMachine, revokeTokensIssued, setMachineEnabled } from './machines.ts';
+import {
+  deleteOauthApplication,
+  revokeOauthApplicationTokens,
+  setOauthApplicationEnabled,
+} from './oauth-applications.ts';
+import { revokeOauthGrant, withdrawOauthConsent, withdrawOauthConsentInput } from './oauth-grants.ts';
+import { revokeOauthToken } from './oauth-tokens.ts';
 import { deletePanelIssuer } from './panel-issuers.ts';
 import { isLastAdmin, revokeSecretKey } from './secret-keys.ts';
 import { type NewSecret, type SecretRow, saveSecret } from './secrets.ts';
@@ -52,6 +59,13 @@ const endValuesOf =
       // What was minted with the secret that leaked went with it.
       if (kind === 'machine' && data['compromised'] === true) await revokeTokensIssued(tx, deps, objectId);
     }, 'revocation');
+
+/** With a client secret that leaked went all that the application had been given. */
+async function endApplicationValues(deps: Deps, caller: Caller, event: ExportedEvent): Promise<unknown> {
+  await endValuesOf('oauth_application')(deps, caller, event);
+  if (event.data['compromised'] !== true) return;
+  return revokeOauthApplicationTokens(deps, caller, { id: event.objectId });
+}
 
 /** The value that an overlap was to end later, where it ran when the backup was made or was begun since. */
 const endOverlapOf =
@@ -153,6 +167,19 @@ const REPLAYS: Partial<Record<EventType, Replay>> = {
   'secret_key.secret_rotated': endSecretKey,
   'secret_key.secret_rotation_completed': endOverlapOf('secret_key'),
   'secret_key.secret_rotation_cancelled': takeBackOf('secret_key'),
+  'oauth_application.disabled': (deps, caller, { objectId }) =>
+    setOauthApplicationEnabled(deps, caller, objectId, false),
+  'oauth_application.deleted': (deps, caller, { objectId }) =>
+    deleteOauthApplication(deps, caller, { id: objectId }),
+  'oauth_application.tokens_revoked': (deps, caller, { objectId }) =>
+    revokeOauthApplicationTokens(deps, caller, { id: objectId }),
+  'oauth_application.secret_rotated': endApplicationValues,
+  'oauth_application.secret_rotation_completed': endOverlapOf('oauth_application'),
+  'oauth_application.secret_rotation_cancelled': takeBackOf('oauth_application'),
+  'oauth_consent.withdrawn': (deps, caller, { data }) =>
+    withdrawOauthConsent(deps, caller, withdrawOauthConsentInput.parse(data['selector'])),
+  'oauth_grant.revoked': (deps, caller, { objectId }) => revokeOauthGrant(deps, caller, { id: objectId }),
+  'oauth_token.revoked': (deps, caller, { objectId }) => revokeOauthToken(deps, caller, { id: objectId }),
   'signing_key.emergency_retired': (deps, caller, { objectId }) =>
     emergencyRetireSigningKey(deps, caller, { kid: objectId }),
   'panel_issuer.deleted': (deps, caller, { objectId }) => deletePanelIssuer(deps, caller, { id: objectId }),
@@ -176,6 +203,8 @@ const TO_LOOK_AT: ReadonlySet<EventType> = new Set<EventType>([
   'subject.updated',
   'subject.credits_changed',
   'key_policy.updated',
+  'oauth_application.updated',
+  'oauth_application.secret_rotation_cancelled',
   'webhook_endpoint.updated',
   'webhook_endpoint.secret_rotated',
 ]);
@@ -187,6 +216,7 @@ export const isHeeded = (type: EventType): boolean => REPLAYS[type] !== undefine
 const UNDONE_BY: Partial<Record<EventType, EventType>> = {
   'machine.disabled': 'machine.enabled',
   'api_key.disabled': 'api_key.enabled',
+  'oauth_application.disabled': 'oauth_application.enabled',
   'subject.disabled': 'subject.enabled',
   'webhook_endpoint.disabled': 'webhook_endpoint.enabled',
   // Only what it was left with in the end.

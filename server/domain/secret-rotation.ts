@@ -38,6 +38,9 @@ export async function enforceRotationPolicies(deps: Deps, cursor: JobCursor | nu
   return { done, cursor: done ? null : { at: last.rotateBy, id: last.id }, count, errors };
 }
 
+/** Client secrets of OAuth applications have no policy, and are never due. */
+type RotatingKind = Exclude<SecretOwnerKind, 'oauth_application'>;
+
 type Position = { at: number; id: string };
 
 function nextSecrets({ store, now }: Pick<Deps, 'store' | 'now'>, after: Position | null) {
@@ -140,15 +143,16 @@ function ownerOf(deps: Deps, row: SecretWithOwner): Owner | null {
 interface Due extends Notice {
   /** `forget` that it has a deadline, `announce` it unless somebody did, or have the secret `expire`. */
   action: 'forget' | 'announce' | 'expire';
-  row: SecretWithOwner & { rotateBy: number };
+  row: SecretWithOwner & { owner_kind: RotatingKind; rotateBy: number };
   owner: Owner;
 }
 
 /** Of one that is disabled nothing is accepted: it is looked at again once it is enabled. A doubtful time ends nothing. */
 function dueOf(deps: Deps, { rotateBy, ...rest }: SecretWithOwner): Due | null {
+  const { owner_kind } = rest;
   const owner = ownerOf(deps, { rotateBy, ...rest });
-  if (rotateBy === null || !owner) return null;
-  const row = { ...rest, rotateBy };
+  if (rotateBy === null || !owner || owner_kind === 'oauth_application') return null;
+  const row = { ...rest, owner_kind, rotateBy };
   const now = deps.now();
   const due = { kind: 'secret', ownerId: row.id, notice: noticeOf(row, now) ?? '', row, owner } as const;
   // An older version beside this one leaves the deadline of what it replaces.
@@ -203,7 +207,7 @@ function settle(
 }
 
 /** Whoever rotates its secret, changes its policy or ends it, waits; so does another process that comes to the same. */
-async function lockOwner({ db, tables }: Rows, kind: SecretOwnerKind, id: string): Promise<void> {
+async function lockOwner({ db, tables }: Rows, kind: RotatingKind, id: string): Promise<void> {
   const { machines, apiKeys, secretKeys } = tables;
   // An update that changes nothing takes the row's lock on PostgreSQL; SQLite has one writer anyway.
   switch (kind) {
@@ -216,13 +220,13 @@ async function lockOwner({ db, tables }: Rows, kind: SecretOwnerKind, id: string
   }
 }
 
-const expired = (kind: SecretOwnerKind, { row: { rotateBy }, owner }: Due): NewEvent => ({
+const expired = (kind: RotatingKind, { row: { rotateBy }, owner }: Due): NewEvent => ({
   type: `${kind}.secret_expired`,
   ...owner.event,
   data: { ...owner.names, rotateBy },
 });
 
-const announcement = (kind: SecretOwnerKind, { row: { rotateBy }, owner }: Due, now: number): NewEvent => ({
+const announcement = (kind: RotatingKind, { row: { rotateBy }, owner }: Due, now: number): NewEvent => ({
   type: `${kind}.rotation_due`,
   ...owner.event,
   data: {

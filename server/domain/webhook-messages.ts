@@ -1,6 +1,6 @@
 /** What is sent of an event to a webhook endpoint (Standard Webhooks 1.0.0). */
 import { signWebhook, signWebhookAsymmetrically } from '../crypto/webhook-signature.ts';
-import { EVENT_TYPES } from './event-types.ts';
+import { EVENT_TYPES, type EventType } from './event-types.ts';
 import type { Event } from './events.ts';
 
 /** Standard Webhooks 1.0.0 asks for less than 20 kB. */
@@ -35,10 +35,12 @@ function dataOf({ data: { truncated: _, ...data } }: Event) {
   return data;
 }
 
+const TOKEN_REVOKED: ReadonlySet<EventType> = new Set(['m2m_token.revoked', 'oauth_token.revoked']);
+
 /** A token is denied as long as it could be presented; of what hangs together it is not known, and so for ever. */
 function denyUntilOf({ type, data }: Event): { denyUntil?: number | null } {
   if (!('denyUntil' in EVENT_TYPES[type].payload)) return {};
-  const until = data['denyUntil'] ?? (type === 'm2m_token.revoked' ? data['expiresAt'] : null);
+  const until = data['denyUntil'] ?? (TOKEN_REVOKED.has(type) ? data['expiresAt'] : null);
   return { denyUntil: typeof until === 'number' ? until : null };
 }
 

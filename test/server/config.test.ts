@@ -47,7 +47,22 @@ describe('loadConfig()', () => {
       corsOrigins: [],
       webhookAllowSubnets: [],
       console: true,
+      oauthClients: 'preregistered',
+      signIn: { kind: 'local' },
       logLevel: 'info',
+    });
+  });
+
+  it('asks for what a way of signing in needs, and for https where it is not on this host', () => {
+    expect(problemsOf({ COUNTERSIGN_SIGN_IN: 'handoff' })).toHaveProperty('COUNTERSIGN_HANDOFF_URL');
+    expect(problemsOf({ COUNTERSIGN_SIGN_IN: 'oidc' })).toHaveProperty('COUNTERSIGN_OIDC_ISSUER');
+    const issuer = { COUNTERSIGN_SIGN_IN: 'oidc', COUNTERSIGN_OIDC_ISSUER: 'https://login.example.com' };
+    expect(problemsOf(issuer)).toHaveProperty('COUNTERSIGN_OIDC_CLIENT_ID');
+    const handoff = (url: string) => ({ COUNTERSIGN_SIGN_IN: 'handoff', COUNTERSIGN_HANDOFF_URL: url });
+    expect(problemsOf(handoff('http://app.example.com/consent'))).toHaveProperty('COUNTERSIGN_HANDOFF_URL');
+    expect(loadConfig(handoff('http://localhost:3000/consent')).signIn).toEqual({
+      kind: 'handoff',
+      url: 'http://localhost:3000/consent',
     });
   });
 
@@ -70,6 +85,11 @@ describe('loadConfig()', () => {
       COUNTERSIGN_CORS_ORIGINS: 'https://app.example.com,http://localhost:3000',
       COUNTERSIGN_WEBHOOK_ALLOW_SUBNETS: '192.168.0.0/16',
       COUNTERSIGN_CONSOLE: 'off',
+      COUNTERSIGN_OAUTH_CLIENTS: 'mcp',
+      COUNTERSIGN_SIGN_IN: 'oidc',
+      COUNTERSIGN_OIDC_ISSUER: 'https://login.example.com',
+      COUNTERSIGN_OIDC_CLIENT_ID: 'countersign',
+      COUNTERSIGN_OIDC_CLIENT_SECRET: 'hunter2',
       COUNTERSIGN_LOG_LEVEL: '',
     });
     expect(config).toEqual({
@@ -91,6 +111,13 @@ describe('loadConfig()', () => {
       corsOrigins: ['https://app.example.com', 'http://localhost:3000'],
       webhookAllowSubnets: ['192.168.0.0/16'],
       console: false,
+      oauthClients: 'mcp',
+      signIn: {
+        kind: 'oidc',
+        issuer: 'https://login.example.com',
+        clientId: 'countersign',
+        clientSecret: 'hunter2',
+      },
       logLevel: 'info',
     });
   });

@@ -132,6 +132,8 @@ export async function openTestDeps(
     isTimeDoubtful: () => false,
     keyRotationMs: 30 * 24 * 3_600_000,
     publicUrl: 'http://127.0.0.1:4400',
+    oauthClients: 'preregistered',
+    signIn: { kind: 'local' },
     usage: createUsageCounter(),
     pool: createMintedPool(),
     mintCounts: createM2mTokenCounter(),

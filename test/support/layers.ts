@@ -166,7 +166,7 @@ export const LAYERS: Record<string, Layer> = {
   'server/session-cookie': { imports: [] },
   'server/deps': {
     imports: [],
-    types: ['db', 'server/crypto', 'server/domain', 'server/limits', 'server/outbound'],
+    types: ['db', 'server/config', 'server/crypto', 'server/domain', 'server/limits', 'server/outbound'],
   },
   'server/errors': { imports: [] },
   'server/export-events': { imports: ['server/errors'], types: ['client'] },
@@ -174,8 +174,17 @@ export const LAYERS: Record<string, Layer> = {
     imports: ['server/authenticate', 'server/domain', 'server/errors', 'server/logger'],
     types: ['server/deps'],
   },
+  // A file for each endpoint that an RFC fixes, and for each page.
+  'server/oauth': { ...TRANSPORT, imports: [...TRANSPORT.imports, 'server/crypto'] },
   'server/hot': {
-    imports: ['server/authenticate', 'server/domain', 'server/errors', 'server/rest', 'server/translate'],
+    imports: [
+      'server/authenticate',
+      'server/domain',
+      'server/errors',
+      'server/oauth',
+      'server/rest',
+      'server/translate',
+    ],
     types: ['server/deps', 'server/feed'],
   },
   'server/import-clerk': {

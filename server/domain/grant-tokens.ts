@@ -1,0 +1,152 @@
+/** What an application is given under a grant: an access token, and as the scopes say a refresh token and an ID token. */
+import type { Rows } from '../../db/store.ts';
+import { PREFIXES } from '../crypto/format.ts';
+import { newValue } from '../crypto/hashing.ts';
+import { sortableId } from '../crypto/ids.ts';
+import { accessTokenHash, signIdToken } from '../crypto/jwt.ts';
+import type { Deps } from '../deps.ts';
+import type { AuthenticatedApplication, TokenApplication } from './application-authentication.ts';
+import type { Issued } from './oauth-client-credentials.ts';
+import { OauthError } from './oauth-errors.ts';
+import type { GrantRow, UserClaims } from './oauth-grants.ts';
+import { type WrittenOauthToken, writeOauthToken } from './oauth-tokens.ts';
+import type { Signing } from './token-signing.ts';
+
+/** What is answered (RFC 6749, section 5.1; OpenID Connect Core 1.0, section 3.1.3.3). */
+export interface IssuedUnderGrant extends Issued {
+  refreshToken: string | null;
+  /** How long the refresh token is accepted if it is not used; null without one. */
+  refreshTokenExpiresInSeconds: number | null;
+  idToken: string | null;
+}
+
+/** Rows that are written; what is signed is signed once they are durable. */
+export interface WrittenUnderGrant {
+  application: TokenApplication;
+  grant: GrantRow;
+  token: WrittenOauthToken;
+  refresh: { value: string; expiresAt: number } | null;
+  nonce: string | null;
+}
+
+interface Wanted {
+  scopes: string[];
+  /** Those of the grant it is to be for; empty for all of them. */
+  resources: string[];
+  signing: Signing | null;
+  nonce: string | null;
+  /** What the refresh token before this was allowed; without it, what the grant is. */
+  refreshScopes?: string[];
+}
+
+export async function writeTokensOf(
+  tx: Rows,
+  deps: Deps,
+  { application, secretId }: AuthenticatedApplication,
+  grant: GrantRow,
+  { scopes, resources, signing, nonce, refreshScopes }: Wanted,
+): Promise<WrittenUnderGrant> {
+  if (!resources.every((resource) => grant.resources.includes(resource)))
+    throw new OauthError('invalid_target', "Wanted 'resource' to be one that the user was asked for");
+  const audience = resources.length > 0 ? resources : grant.resources;
+  const token = await writeOauthToken(
+    tx,
+    deps,
+    { application, secretId, grant, scopes, resources: audience },
+    signing,
+  );
+  const refresh = await writeRefreshToken(tx, deps, application, grant, refreshScopes ?? grant.scopes);
+  return { application, grant, token, refresh, nonce };
+}
+
+/** Null where the application may not use one, or the user did not let it stay. */
+async function writeRefreshToken(
+  tx: Rows,
+  deps: Deps,
+  application: TokenApplication,
+  grant: GrantRow,
+  scopes: string[],
+): Promise<{ value: string; expiresAt: number } | null> {
+  if (!application.grant_types.includes('refresh_token') || !scopes.includes('offline_access')) return null;
+  const now = deps.now();
+  const { value } = newValue(PREFIXES.refreshToken);
+  const idleEnd = now + application.refresh_token_idle_seconds * 1000;
+  const expiresAt = Math.min(idleEnd, grant.expires_at ?? Number.POSITIVE_INFINITY);
+  await tx.db.insert(tx.tables.oauthRefreshTokens).values({
+    id: sortableId('ort_', now),
+    hash: deps.keyring.hash(value),
+    pepper_version: deps.keyring.pepperVersion,
+    grant_id: grant.id,
+    application_id: application.id,
+    scopes,
+    created_at: now,
+    expires_at: expiresAt,
+    used_at: null,
+  });
+  return { value, expiresAt };
+}
+
+export async function valuesOf(
+  deps: Deps,
+  { application, grant, token, refresh, nonce }: WrittenUnderGrant,
+): Promise<IssuedUnderGrant> {
+  const { row } = token;
+  const accessToken = await token.value();
+  return {
+    accessToken,
+    expiresInSeconds: application.access_token_ttl_seconds,
+    scopes: row.scopes,
+    refreshToken: refresh?.value ?? null,
+    refreshTokenExpiresInSeconds: refresh && Math.floor((refresh.expiresAt - row.created_at) / 1000),
+    idToken: row.scopes.includes('openid')
+      ? await idTokenOf(deps, { application, grant, nonce, scopes: row.scopes, accessToken })
+      : null,
+  };
+}
+
+/** It is read as it is got, and is no credential: a new one comes with each refresh. */
+const ID_TOKEN_SECONDS = 600;
+
+interface IdTokenParts {
+  application: TokenApplication;
+  grant: GrantRow;
+  nonce: string | null;
+  scopes: readonly string[];
+  accessToken: string;
+}
+
+/** OpenID Connect Core 1.0, section 2. */
+async function idTokenOf(
+  deps: Deps,
+  { application, grant, nonce, scopes, accessToken }: IdTokenParts,
+): Promise<string> {
+  const key = await deps.signer.active();
+  const issuedAt = Math.floor(deps.now() / 1000);
+  const payload = {
+    ...claimsFor(grant.claims, scopes),
+    iss: deps.publicUrl,
+    sub: grant.subject,
+    aud: application.client_id,
+    iat: issuedAt,
+    exp: issuedAt + ID_TOKEN_SECONDS,
+    auth_time: Math.floor(grant.auth_time / 1000),
+    at_hash: accessTokenHash(key.alg, accessToken),
+    ...(nonce !== null && { nonce }),
+    ...(grant.organization_id !== null && { org_id: grant.organization_id }),
+  };
+  return signIdToken(key, JSON.stringify(payload));
+}
+
+/** Which claims a scope lets out (OpenID Connect Core 1.0, section 5.4). */
+const CLAIMS_OF_SCOPES: Readonly<Record<string, readonly (keyof UserClaims)[]>> = {
+  profile: ['name', 'given_name', 'family_name', 'preferred_username', 'picture'],
+  email: ['email', 'email_verified'],
+};
+
+/** What an application may know of a user. */
+export function claimsFor(claims: Readonly<Record<string, unknown>>, scopes: readonly string[]): UserClaims {
+  const names = scopes.flatMap((scope) => CLAIMS_OF_SCOPES[scope] ?? []);
+  return Object.fromEntries(
+    names.flatMap((name) => (claims[name] === undefined ? [] : [[name, claims[name]]])),
+  );
+}

@@ -1,0 +1,171 @@
+/** Authorization codes: given to the browser, redeemed once by the application (RFC 6749, section 4.1; RFC 7636). */
+import { createHash } from 'node:crypto';
+import { and, eq, isNull } from 'drizzle-orm';
+import type { Rows } from '../../db/store.ts';
+import { PREFIXES, parseValue } from '../crypto/format.ts';
+import { newValue } from '../crypto/hashing.ts';
+import { sortableId } from '../crypto/ids.ts';
+import type { Caller, Deps } from '../deps.ts';
+import type { AuthenticatedApplication } from './application-authentication.ts';
+import { change } from './events.ts';
+import { type IssuedUnderGrant, valuesOf, type WrittenUnderGrant, writeTokensOf } from './grant-tokens.ts';
+import { OauthError } from './oauth-errors.ts';
+import { type GrantRow, revokeGrant } from './oauth-grants.ts';
+import { hasExpired } from './secrets.ts';
+import { maySign, withSigning } from './token-signing.ts';
+
+type CodeRow = Rows['tables']['oauthCodes']['$inferSelect'];
+
+/** What a code is bound to. */
+export interface NewCode {
+  grant: GrantRow;
+  redirectUri: string;
+  /** Whether the request named the redirect URI: then so must the redemption. */
+  redirectUriGiven: boolean;
+  /** S256; null without PKCE. */
+  codeChallenge: string | null;
+  ttlSeconds: number;
+}
+
+/** Makes a code, and answers it this once. */
+export async function insertCode(tx: Rows, deps: Deps, code: NewCode): Promise<string> {
+  const now = deps.now();
+  const { value } = newValue(PREFIXES.authorizationCode);
+  await tx.db.insert(tx.tables.oauthCodes).values({
+    id: sortableId('oac_', now),
+    hash: deps.keyring.hash(value),
+    pepper_version: deps.keyring.pepperVersion,
+    grant_id: code.grant.id,
+    application_id: code.grant.application_id,
+    redirect_uri: code.redirectUri,
+    redirect_uri_given: code.redirectUriGiven,
+    code_challenge: code.codeChallenge,
+    created_at: now,
+    expires_at: now + code.ttlSeconds * 1000,
+    redeemed_at: null,
+  });
+  return value;
+}
+
+/** What a code is presented with. */
+export interface Redemption {
+  code: string;
+  redirectUri: string | undefined;
+  codeVerifier: string | undefined;
+  /** Resources of the grant that the token is to be for; empty for all of them. */
+  resources: string[];
+}
+
+/**
+ * Consumes a code and writes what follows in one transaction with its event. Of several that come with one code, one wins; a
+ * second use revokes the grant with what the first was issued (RFC 9700, section 4.5). Throws `invalid_grant`, which does not
+ * say why, and `invalid_target`.
+ */
+export async function redeemCode(
+  deps: Deps,
+  authenticated: AuthenticatedApplication,
+  requestId: string,
+  redemption: Redemption,
+): Promise<IssuedUnderGrant> {
+  const { application } = authenticated;
+  if (!application.grant_types.includes('authorization_code'))
+    throw new OauthError(
+      'unauthorized_client',
+      "The application may not use the grant type 'authorization_code'",
+    );
+  if (parseValue(redemption.code)?.prefix !== PREFIXES.authorizationCode) throw invalidGrant();
+  const caller: Caller = { principal: { kind: 'oauth_application', id: application.id }, requestId };
+  const outcome = await withSigning(deps, application.access_token_format, (signing) =>
+    change<Outcome | null>(
+      deps,
+      caller,
+      async (tx) => {
+        if (!(await maySign(tx, signing))) return { result: null, event: null };
+        const found = await readCode(tx, deps, redemption.code);
+        if (!found || !isFor(found, authenticated, redemption, deps.now())) return REFUSED;
+        const { code, grant } = found;
+        if (!(await consume(tx, deps, code.id)))
+          return { result: { refused: true }, event: await revokeGrant(tx, deps, grant.id, 'code_reused') };
+        const written = await writeTokensOf(tx, deps, authenticated, grant, {
+          scopes: grant.scopes,
+          resources: redemption.resources,
+          signing,
+          nonce: grant.nonce,
+        });
+        const { subject, application_id: applicationId, scopes } = grant;
+        return {
+          result: { written },
+          event: {
+            type: 'oauth_grant.created',
+            objectId: grant.id,
+            subject,
+            data: { applicationId, scopes },
+          },
+        };
+      },
+      'minting',
+    ),
+  );
+  if ('refused' in outcome) throw invalidGrant();
+  return valuesOf(deps, outcome.written);
+}
+
+type Outcome = { refused: true } | { written: WrittenUnderGrant };
+
+const REFUSED = { result: { refused: true } as const, event: null };
+
+async function readCode(
+  { db, tables }: Rows,
+  deps: Deps,
+  value: string,
+): Promise<{ code: CodeRow; grant: GrantRow } | null> {
+  const { oauthCodes: c, oauthGrants: g } = tables;
+  const [found] = await db
+    .select({ code: c, grant: g })
+    .from(c)
+    .innerJoin(g, eq(g.id, c.grant_id))
+    .where(eq(c.hash, deps.keyring.hash(value)));
+  return found ?? null;
+}
+
+/** Each guard refuses. One that was redeemed before passes here: that it is used again is for the consuming to see. */
+function isFor(
+  { code, grant }: { code: CodeRow; grant: GrantRow },
+  { application }: AuthenticatedApplication,
+  { redirectUri, codeVerifier }: Redemption,
+  now: number,
+): boolean {
+  if (code.application_id !== application.id) return false;
+  if (grant.revoked_at !== null || grant.generation < application.token_generation) return false;
+  if (code.redeemed_at === null && hasExpired(code.expires_at, now)) return false;
+  if (redirectUri === undefined ? code.redirect_uri_given : redirectUri !== code.redirect_uri) return false;
+  // RFC 9700, section 4.8.2: a verifier without a challenge is a downgrade.
+  if (code.code_challenge === null) return codeVerifier === undefined;
+  return codeVerifier !== undefined && challengeOf(codeVerifier) === code.code_challenge;
+}
+
+/** RFC 7636, section 4.1. */
+const VERIFIER = /^[A-Za-z0-9._~-]{43,128}$/;
+
+/** S256 (RFC 7636, section 4.2); null for what is no verifier. */
+function challengeOf(verifier: string): string | null {
+  return VERIFIER.test(verifier) ? createHash('sha256').update(verifier).digest('base64url') : null;
+}
+
+/** Whether it was ours to consume. */
+async function consume({ db, tables }: Rows, deps: Deps, id: string): Promise<boolean> {
+  const { oauthCodes: c } = tables;
+  const consumed = await db
+    .update(c)
+    .set({ redeemed_at: deps.now() })
+    .where(and(eq(c.id, id), isNull(c.redeemed_at)))
+    .returning({ id: c.id });
+  return consumed.length > 0;
+}
+
+/** Whatever is wrong: who presents another's code learns nothing. */
+const invalidGrant = () =>
+  new OauthError(
+    'invalid_grant',
+    'Wanted a code that was not used and has not expired, with its redirect URI and code verifier, of this application',
+  );

@@ -1,0 +1,325 @@
+/** Grants: that a user let an application act for them, once. Its code, refresh tokens and access tokens hang on it. */
+import { and, eq, isNull, sql } from 'drizzle-orm';
+import { z } from 'zod';
+import type { Rows } from '../../db/store.ts';
+import { sortableId } from '../crypto/ids.ts';
+import type { Caller, Deps } from '../deps.ts';
+import { CountersignError } from '../errors.ts';
+import { change, type NewEvent } from './events.ts';
+import { description, oauthApplicationId, oauthGrantId, subject } from './fields.ts';
+import { applicationNotFound } from './oauth-applications.ts';
+import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
+
+export interface OauthGrant {
+  id: string;
+  applicationId: string;
+  /** Null where the application is gone: then so is the grant. */
+  applicationName: string | null;
+  subject: string;
+  organizationId: string | null;
+  scopes: string[];
+  /** The resources its tokens may be for; empty for none in particular. */
+  resources: string[];
+  redirectUri: string;
+  state: 'live' | 'revoked' | 'expired';
+  createdAt: number;
+  expiresAt: number | null;
+  lastUsedAt: number | null;
+  revokedAt: number | null;
+  revocationReason: string | null;
+}
+
+export type GrantRow = Rows['tables']['oauthGrants']['$inferSelect'];
+
+/** What the way a user signed in by says of them (OpenID Connect Core 1.0, section 5.1). */
+export interface UserClaims {
+  name?: string;
+  given_name?: string;
+  family_name?: string;
+  preferred_username?: string;
+  picture?: string;
+  email?: string;
+  email_verified?: boolean;
+}
+
+/** What a user allows. */
+export interface NewGrant {
+  application: { id: string; token_generation: number; refresh_token_max_seconds: number | null };
+  subject: string;
+  organizationId: string | null;
+  scopes: string[];
+  resources: string[];
+  redirectUri: string;
+  claims: UserClaims;
+  authTime: number;
+  nonce: string | null;
+}
+
+export async function insertGrant(tx: Rows, deps: Pick<Deps, 'now'>, grant: NewGrant): Promise<GrantRow> {
+  const now = deps.now();
+  const { application } = grant;
+  const longest = application.refresh_token_max_seconds;
+  const row: GrantRow = {
+    id: sortableId('gnt_', now),
+    application_id: application.id,
+    subject: grant.subject,
+    organization_id: grant.organizationId,
+    scopes: grant.scopes,
+    resources: grant.resources,
+    redirect_uri: grant.redirectUri,
+    claims: { ...grant.claims },
+    auth_time: grant.authTime,
+    nonce: grant.nonce,
+    generation: application.token_generation,
+    created_at: now,
+    expires_at: longest === null ? null : now + longest * 1000,
+    last_used_at: null,
+    revoked_at: null,
+    revocation_reason: null,
+  };
+  await tx.db.insert(tx.tables.oauthGrants).values(row);
+  return row;
+}
+
+export const oauthGrantIdInput = z.strictObject({ id: oauthGrantId.meta({ positional: true }) });
+
+export async function getOauthGrant(
+  deps: Deps,
+  { id }: z.output<typeof oauthGrantIdInput>,
+): Promise<OauthGrant> {
+  const { read } = deps.store;
+  const { oauthGrants: g, oauthApplications: a } = read.tables;
+  const [found] = await read.db
+    .select({
+      grant: g,
+      application: { name: a.name, generation: a.token_generation, revokedAt: a.tokens_revoked_at },
+    })
+    .from(g)
+    .leftJoin(a, eq(a.id, g.application_id))
+    .where(eq(g.id, id));
+  if (!found) throw grantNotFound(id);
+  return toOauthGrant(found.grant, found.application, deps.now());
+}
+
+export const listOauthGrantsInput = z.strictObject({
+  subject: subject.optional(),
+  applicationId: oauthApplicationId.optional(),
+  ...pageInput,
+});
+
+/** The newest first: of a user, of an application, of both, or all. */
+export async function listOauthGrants(
+  deps: Deps,
+  input: z.output<typeof listOauthGrantsInput>,
+): Promise<Page<OauthGrant>> {
+  const { read } = deps.store;
+  const { oauthGrants: g, oauthApplications: a } = read.tables;
+  const rows = await read.db
+    .select({
+      grant: g,
+      application: { name: a.name, generation: a.token_generation, revokedAt: a.tokens_revoked_at },
+    })
+    .from(g)
+    .leftJoin(a, eq(a.id, g.application_id))
+    .where(
+      and(
+        input.subject === undefined ? undefined : eq(g.subject, input.subject),
+        input.applicationId === undefined ? undefined : eq(g.application_id, input.applicationId),
+        afterCursor(input.cursor, g.created_at, g.id, true),
+      ),
+    )
+    .orderBy(...orderOf(g.created_at, g.id, true))
+    .limit(input.limit + 1)
+    .offset(input.offset);
+  return toPage(
+    rows,
+    input.limit,
+    ({ grant }) => [grant.created_at, grant.id],
+    ({ grant, application }) => toOauthGrant(grant, application, deps.now()),
+  );
+}
+
+export const revokeOauthGrantInput = z.strictObject({
+  id: oauthGrantId.meta({ positional: true }),
+  reason: description.nullish(),
+});
+
+/** Revokes a grant with every token under it; one that was revoked before is answered as it stands, without a second event. */
+export async function revokeOauthGrant(
+  deps: Deps,
+  caller: Caller,
+  { id, reason }: z.output<typeof revokeOauthGrantInput>,
+): Promise<{ id: string; revokedAt: number }> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const event = await revokeGrant(tx, deps, id, reason ?? null);
+      const { oauthGrants: g } = tx.tables;
+      const [row] = await tx.db.select({ at: g.revoked_at }).from(g).where(eq(g.id, id));
+      if (!row) throw grantNotFound(id);
+      return { result: { id, revokedAt: row.at ?? deps.now() }, event };
+    },
+    'revocation',
+  );
+}
+
+/** Revokes it within a transaction, and answers its event; null where it was revoked before, or is not there. */
+export async function revokeGrant(
+  tx: Rows,
+  deps: Pick<Deps, 'now'>,
+  id: string,
+  reason: string | null,
+): Promise<NewEvent | null> {
+  const { oauthGrants: g } = tx.tables;
+  const [revoked] = await tx.db
+    .update(g)
+    .set({ revoked_at: deps.now(), revocation_reason: reason })
+    .where(and(eq(g.id, id), isNull(g.revoked_at)))
+    .returning();
+  if (!revoked) return null;
+  return {
+    type: 'oauth_grant.revoked',
+    objectId: id,
+    subject: revoked.subject,
+    data: { applicationId: revoked.application_id, reason, selector: { grantId: id } },
+  };
+}
+
+export const withdrawOauthConsentInput = z.strictObject({ subject, applicationId: oauthApplicationId });
+
+/**
+ * Takes back all that a user allowed an application: its grants with every token under them, and that it need not ask
+ * again. One write and one event, however many there are.
+ */
+export async function withdrawOauthConsent(
+  deps: Deps,
+  caller: Caller,
+  { subject: user, applicationId }: z.output<typeof withdrawOauthConsentInput>,
+): Promise<{ subject: string; applicationId: string; revokedAt: number }> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const { oauthGrants: g, oauthConsents: c, oauthApplications: a } = tx.tables;
+      const [application] = await tx.db.select({ id: a.id }).from(a).where(eq(a.id, applicationId));
+      if (!application) throw applicationNotFound(applicationId);
+      const revokedAt = deps.now();
+      const revoked = await tx.db
+        .update(g)
+        .set({ revoked_at: revokedAt, revocation_reason: 'consent_withdrawn' })
+        .where(and(eq(g.subject, user), eq(g.application_id, applicationId), isNull(g.revoked_at)))
+        .returning({ id: g.id });
+      const forgotten = await tx.db
+        .delete(c)
+        .where(and(eq(c.subject, user), eq(c.application_id, applicationId)))
+        .returning({ id: c.id });
+      const result = { subject: user, applicationId, revokedAt };
+      if (revoked.length === 0 && forgotten.length === 0) return { result, event: null };
+      return {
+        result,
+        event: {
+          type: 'oauth_consent.withdrawn',
+          objectId: applicationId,
+          subject: user,
+          data: { applicationId, selector: { subject: user, applicationId } },
+        },
+      };
+    },
+    'revocation',
+  );
+}
+
+/** An application that a user has allowed something, as that user is shown it. */
+export interface ConnectedApplication {
+  applicationId: string;
+  name: string;
+  clientUri: string | null;
+  logoUpdatedAt: number | null;
+  /** Where it had the user sent back to. */
+  redirectUris: string[];
+  /** All that it may do under any of its grants. */
+  scopes: string[];
+  firstAllowedAt: number;
+  lastUsedAt: number | null;
+}
+
+/** Grants of one user that are looked at: with more, the newest. */
+const CONNECTED_GRANTS_MAX = 1_000;
+
+/** The applications that may act for a user now, the last allowed first. */
+export async function connectedApplications(deps: Deps, user: string): Promise<ConnectedApplication[]> {
+  const { read } = deps.store;
+  const { oauthGrants: g, oauthApplications: a } = read.tables;
+  const rows = await read.db
+    .select({
+      grant: g,
+      application: {
+        name: a.name,
+        clientUri: a.client_uri,
+        logoUpdatedAt: a.logo_updated_at,
+        generation: a.token_generation,
+        revokedAt: a.tokens_revoked_at,
+      },
+    })
+    .from(g)
+    .innerJoin(a, eq(a.id, g.application_id))
+    .where(and(eq(g.subject, user), isNull(g.revoked_at)))
+    .orderBy(...orderOf(g.created_at, g.id, true))
+    .limit(CONNECTED_GRANTS_MAX);
+  const connected = new Map<string, ConnectedApplication>();
+  for (const { grant, application } of rows) {
+    if (toOauthGrant(grant, application, deps.now()).state !== 'live') continue;
+    const { application_id: applicationId } = grant;
+    const known = connected.get(applicationId);
+    connected.set(applicationId, {
+      applicationId,
+      name: application.name,
+      clientUri: application.clientUri,
+      logoUpdatedAt: application.logoUpdatedAt,
+      redirectUris: [...new Set([...(known?.redirectUris ?? []), grant.redirect_uri])],
+      scopes: [...new Set([...(known?.scopes ?? []), ...grant.scopes])],
+      firstAllowedAt: grant.created_at,
+      lastUsedAt: Math.max(known?.lastUsedAt ?? 0, grant.last_used_at ?? 0) || null,
+    });
+  }
+  return [...connected.values()];
+}
+
+const grantNotFound = (id: string) => new CountersignError('not_found', `No grant has the id '${id}'`);
+
+/** Notes that it was used, at most once a minute. */
+export async function noteGrantUsed(tx: Rows, deps: Pick<Deps, 'now'>, id: string): Promise<void> {
+  const { oauthGrants: g } = tx.tables;
+  const now = deps.now();
+  await tx.db
+    .update(g)
+    .set({ last_used_at: now })
+    .where(and(eq(g.id, id), sql`coalesce(${g.last_used_at}, 0) < ${now - 60_000}`));
+}
+
+function toOauthGrant(
+  row: GrantRow,
+  application: { name: string; generation: number; revokedAt: number | null } | null,
+  now: number,
+): OauthGrant {
+  const withAll = application && row.generation < application.generation ? application.revokedAt : null;
+  const revokedAt = row.revoked_at ?? withAll;
+  const isOver = row.expires_at !== null && row.expires_at <= now;
+  return {
+    id: row.id,
+    applicationId: row.application_id,
+    applicationName: application?.name ?? null,
+    subject: row.subject,
+    organizationId: row.organization_id,
+    scopes: row.scopes,
+    resources: row.resources,
+    redirectUri: row.redirect_uri,
+    state: revokedAt !== null || !application ? 'revoked' : isOver ? 'expired' : 'live',
+    createdAt: row.created_at,
+    expiresAt: row.expires_at,
+    lastUsedAt: row.last_used_at,
+    revokedAt,
+    revocationReason: row.revocation_reason,
+  };
+}

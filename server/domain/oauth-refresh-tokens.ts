@@ -1,0 +1,162 @@
+/** Refresh tokens: each is used once and followed by another; a second use revokes the grant (RFC 9700, section 4.14.2). */
+import { and, eq, isNull } from 'drizzle-orm';
+import type { Rows } from '../../db/store.ts';
+import { PREFIXES, parseValue } from '../crypto/format.ts';
+import type { Caller, Deps } from '../deps.ts';
+import type { AuthenticatedApplication } from './application-authentication.ts';
+import { change } from './events.ts';
+import { type IssuedUnderGrant, valuesOf, type WrittenUnderGrant, writeTokensOf } from './grant-tokens.ts';
+import { OauthError } from './oauth-errors.ts';
+import { type GrantRow, noteGrantUsed, revokeGrant } from './oauth-grants.ts';
+import { hasExpired } from './secrets.ts';
+import { maySign, withSigning } from './token-signing.ts';
+
+type RefreshTokenRow = Rows['tables']['oauthRefreshTokens']['$inferSelect'];
+
+interface Refresh {
+  refreshToken: string;
+  /** Null for all that it was granted. */
+  scopes: string[] | null;
+  /** Resources of the grant that the token is to be for; empty for all of them. */
+  resources: string[];
+}
+
+type Outcome = { refused: true } | { written: WrittenUnderGrant };
+
+const REFUSED = { result: { refused: true } as const, event: null };
+
+/**
+ * Marks a refresh token as used and writes what follows, in one transaction. Of several that come with one token, one wins.
+ * Scopes that were not granted are left out without a word, for clients repeat what they first asked for. Throws
+ * `invalid_grant`, which does not say why, `invalid_scope` where nothing is left, and `invalid_target`.
+ */
+export async function refreshTokens(
+  deps: Deps,
+  authenticated: AuthenticatedApplication,
+  requestId: string,
+  { refreshToken, scopes: asked, resources }: Refresh,
+): Promise<IssuedUnderGrant> {
+  const { application } = authenticated;
+  if (!application.grant_types.includes('refresh_token'))
+    throw new OauthError('unauthorized_client', "The application may not use the grant type 'refresh_token'");
+  if (parseValue(refreshToken)?.prefix !== PREFIXES.refreshToken) throw invalidGrant();
+  const caller: Caller = { principal: { kind: 'oauth_application', id: application.id }, requestId };
+  const outcome = await withSigning(deps, application.access_token_format, (signing) =>
+    change<Outcome | null>(
+      deps,
+      caller,
+      async (tx) => {
+        if (!(await maySign(tx, signing))) return { result: null, event: null };
+        const found = await readRefreshToken(tx, deps, refreshToken);
+        if (!found || !isFor(found, authenticated, deps.now())) return REFUSED;
+        const { token, grant } = found;
+        const scopes = narrowed(token.scopes, application.scopes, asked);
+        if (!(await use(tx, deps, token.id)))
+          return {
+            result: { refused: true },
+            event: await revokeGrant(tx, deps, grant.id, 'refresh_token_reused'),
+          };
+        const written = await writeTokensOf(tx, deps, authenticated, grant, {
+          scopes,
+          resources,
+          signing,
+          nonce: null,
+          refreshScopes: token.scopes,
+        });
+        await noteGrantUsed(tx, deps, grant.id);
+        return { result: { written }, event: null };
+      },
+      'minting',
+    ),
+  );
+  if ('refused' in outcome) throw invalidGrant();
+  return valuesOf(deps, outcome.written);
+}
+
+async function readRefreshToken(
+  { db, tables }: Rows,
+  deps: Deps,
+  value: string,
+): Promise<{ token: RefreshTokenRow; grant: GrantRow } | null> {
+  const { oauthRefreshTokens: r, oauthGrants: g } = tables;
+  const [found] = await db
+    .select({ token: r, grant: g })
+    .from(r)
+    .innerJoin(g, eq(g.id, r.grant_id))
+    .where(eq(r.hash, deps.keyring.hash(value)));
+  return found ?? null;
+}
+
+/** Each guard refuses. One that was used before passes here: that it is used again is for the using to see. */
+function isFor(
+  { token, grant }: { token: RefreshTokenRow; grant: GrantRow },
+  { application }: AuthenticatedApplication,
+  now: number,
+): boolean {
+  if (token.application_id !== application.id) return false;
+  if (grant.revoked_at !== null || grant.generation < application.token_generation) return false;
+  return token.used_at !== null || !(hasExpired(token.expires_at, now) || hasExpired(grant.expires_at, now));
+}
+
+/** What was granted, is still the application's to be given, and is asked for. */
+function narrowed(
+  granted: readonly string[],
+  allowed: readonly string[],
+  asked: readonly string[] | null,
+): string[] {
+  const scopes = granted.filter(
+    (scope) => allowed.includes(scope) && (asked === null || asked.includes(scope)),
+  );
+  if (scopes.length === 0 && asked !== null)
+    throw new OauthError('invalid_scope', "Wanted 'scope' to name scopes that were granted, found none");
+  return scopes;
+}
+
+/** Whether it was ours to use. */
+async function use({ db, tables }: Rows, deps: Deps, id: string): Promise<boolean> {
+  const { oauthRefreshTokens: r } = tables;
+  const used = await db
+    .update(r)
+    .set({ used_at: deps.now() })
+    .where(and(eq(r.id, id), isNull(r.used_at)))
+    .returning({ id: r.id });
+  return used.length > 0;
+}
+
+/** Revokes the grant of a refresh token of this application; what is none is left alone without a word (RFC 7009, section 2.2). */
+export async function revokeByRefreshToken(
+  deps: Deps,
+  caller: Caller,
+  applicationId: string,
+  value: string,
+): Promise<void> {
+  const nothing = { result: undefined, event: null };
+  await change<void>(
+    deps,
+    caller,
+    async (tx) => {
+      const found = await readRefreshToken(tx, deps, value);
+      if (found?.token.application_id !== applicationId) return nothing;
+      return { result: undefined, event: await revokeGrant(tx, deps, found.grant.id, 'revoked_by_client') };
+    },
+    'revocation',
+  );
+}
+
+/** A refresh token of an application as introspection shows it; null for one that is over, or another's. */
+export async function findRefreshToken(
+  deps: Deps,
+  { application }: AuthenticatedApplication,
+  value: string,
+): Promise<{ token: RefreshTokenRow; grant: GrantRow } | null> {
+  const found = await readRefreshToken(deps.store.read, deps, value);
+  if (!found || found.token.used_at !== null) return null;
+  return isFor(found, { application, secretId: null }, deps.now()) ? found : null;
+}
+
+/** Whatever is wrong: who presents another's token learns nothing. */
+const invalidGrant = () =>
+  new OauthError(
+    'invalid_grant',
+    'Wanted a refresh token that was not used and has not expired or been revoked, of this application',
+  );

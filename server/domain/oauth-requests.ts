@@ -1,0 +1,100 @@
+/** What a request for tokens comes to: the scopes and resources it asks for, held against what there is to be given. */
+import type { Deps } from '../deps.ts';
+import type { TokenApplication } from './application-authentication.ts';
+import { resourceUrl } from './fields.ts';
+import { OauthError } from './oauth-errors.ts';
+import { BUILT_IN_SCOPES, describeScopes, type OauthScope } from './oauth-scopes.ts';
+
+const RESOURCES_MAX = 10;
+
+/**
+ * The resources asked for (RFC 8707, section 2). Throws `invalid_target` for what is no absolute http or https URL without a
+ * fragment, and for what the application's tokens may not be for.
+ */
+export function resourcesAsked(
+  { audiences }: Pick<TokenApplication, 'audiences'>,
+  asked: readonly string[],
+): string[] {
+  const resources = [...new Set(asked)];
+  if (resources.length > RESOURCES_MAX)
+    throw new OauthError(
+      'invalid_target',
+      `Wanted at most ${RESOURCES_MAX} resources, found ${resources.length}`,
+    );
+  if (!resources.every((resource) => resourceUrl.safeParse(resource).success))
+    throw new OauthError(
+      'invalid_target',
+      "Wanted each 'resource' to be an http or https URL without a fragment",
+    );
+  if (audiences !== null && resources.some((resource) => !audiences.includes(resource)))
+    throw new OauthError('invalid_target', "The application's tokens may not be for that 'resource'");
+  return resources;
+}
+
+const SCOPE = /^[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*$/;
+const SCOPE_LENGTH_MAX = 4_096;
+
+/** The scopes a parameter names, each once, or null where it is left out. Throws `invalid_scope` for what is no list of scopes. */
+export function scopesNamed(parameter: string | undefined): string[] | null {
+  if (parameter === undefined) return null;
+  if (parameter.length > SCOPE_LENGTH_MAX || !SCOPE.test(parameter))
+    throw new OauthError(
+      'invalid_scope',
+      "Wanted 'scope' to be scopes of printable ASCII separated by single spaces",
+    );
+  return [...new Set(parameter.split(' '))];
+}
+
+/**
+ * What a user is asked for. Without a `scope` the application's default, else the instance's: never a refusal
+ * (docs/decisions: clients that name none are common). Scopes that nobody defined are dropped, and those of a resource that
+ * was not asked for; throws `invalid_scope` for those the application may not be given.
+ */
+export async function scopesOfAuthorization(
+  deps: Deps,
+  application: Pick<TokenApplication, 'scopes' | 'default_scopes'>,
+  asked: readonly string[] | null,
+  resources: readonly string[],
+): Promise<string[]> {
+  const wanted = asked ?? defaultsOf(application, await instanceDefaults(deps));
+  const known = await describeScopes(deps.store.read, wanted);
+  const refused = known.find(({ name }) => !application.scopes.includes(name));
+  if (refused && asked) throw notAllowed(refused.name);
+  return known
+    .filter((scope) => application.scopes.includes(scope.name) && belongsTo(scope, resources))
+    .map(({ name }) => name);
+}
+
+/** What an application gets for itself: none of the scopes that speak of a user. Throws `invalid_scope`. */
+export async function scopesOfApplication(
+  deps: Deps,
+  application: Pick<TokenApplication, 'scopes' | 'default_scopes'>,
+  asked: readonly string[] | null,
+  resources: readonly string[],
+): Promise<string[]> {
+  const allowed = application.scopes.filter((scope) => !BUILT_IN_SCOPES.includes(scope));
+  const refused = asked?.find((scope) => !allowed.includes(scope));
+  if (refused !== undefined) throw notAllowed(refused);
+  if (allowed.length === 0) return [];
+  const wanted = asked ?? defaultsOf({ ...application, scopes: allowed }, allowed);
+  const known = await describeScopes(deps.store.read, wanted);
+  return known.filter((scope) => belongsTo(scope, resources)).map(({ name }) => name);
+}
+
+const defaultsOf = (
+  { scopes, default_scopes }: Pick<TokenApplication, 'scopes' | 'default_scopes'>,
+  ofInstance: readonly string[],
+): string[] => (default_scopes ?? ofInstance).filter((scope) => scopes.includes(scope));
+
+/** What applications are given that name no scope and have no default of their own. */
+async function instanceDefaults({ store: { read } }: Deps): Promise<readonly string[]> {
+  const { oauthSettings: s } = read.tables;
+  const [row] = await read.db.select({ scopes: s.default_scopes }).from(s);
+  return row?.scopes ?? BUILT_IN_SCOPES;
+}
+
+const belongsTo = ({ resource }: OauthScope, resources: readonly string[]) =>
+  resource === null || resources.length === 0 || resources.includes(resource);
+
+const notAllowed = (scope: string) =>
+  new OauthError('invalid_scope', `The application may not be given the scope '${scope}'`);

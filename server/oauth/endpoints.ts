@@ -1,0 +1,21 @@
+/** Every endpoint of OAuth and OpenID Connect, and every page for end users: a row each, a file each. */
+import type { OauthEndpoint } from './endpoint.ts';
+import { introspectionEndpoints } from './introspect.ts';
+import { metadataEndpoints } from './metadata.ts';
+import { revocationEndpoints } from './revoke.ts';
+import { tokenEndpoint } from './token.ts';
+import { userinfoEndpoint } from './userinfo.ts';
+
+const ENDPOINTS: readonly OauthEndpoint[] = [
+  ...metadataEndpoints,
+  tokenEndpoint,
+  ...introspectionEndpoints,
+  ...revocationEndpoints,
+  userinfoEndpoint,
+];
+
+const BY_PATH: ReadonlyMap<string, OauthEndpoint> = new Map(
+  ENDPOINTS.map((endpoint) => [endpoint.path, endpoint]),
+);
+
+export const findEndpoint = (path: string): OauthEndpoint | undefined => BY_PATH.get(path);

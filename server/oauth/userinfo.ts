@@ -1,0 +1,41 @@
+/** The userinfo endpoint (OpenID Connect Core 1.0, section 5.3). A token for some resource works here all the same. */
+import { bearerValue } from '../authenticate.ts';
+import { claimsFor } from '../domain/grant-tokens.ts';
+import { OauthError } from '../domain/oauth-errors.ts';
+import { findLiveOauthToken } from '../domain/oauth-tokens.ts';
+import { json, type OauthEndpoint, type OauthRequest, parametersOf } from './endpoint.ts';
+
+export const userinfoEndpoint: OauthEndpoint = {
+  path: '/oauth/userinfo',
+  methods: ['GET', 'POST'],
+  body: 'form',
+  bytesMax: 24 * 1024,
+  cors: true,
+  refusals: 'json',
+  async answer(request) {
+    const token = await findLiveOauthToken(request.deps, presentedBy(request));
+    if (!token) throw new OauthError('invalid_token', 'Wanted a live access token of this server');
+    if (token.grantClaims === null || !token.scopes.includes('openid'))
+      throw new OauthError('insufficient_scope', "Wanted a token of a user with the scope 'openid'");
+    return json(200, {
+      ...claimsFor(token.grantClaims, token.scopes),
+      sub: token.subject,
+      ...(token.organizationId !== null && { org_id: token.organizationId }),
+    });
+  },
+};
+
+/** RFC 6750, sections 2.1 and 2.2: never from the query. */
+function presentedBy({ headers, form, method }: OauthRequest): string {
+  const value = bearerValue(headers.authorization);
+  const inBody = method === 'POST' ? parametersOf(form)['access_token'] : undefined;
+  if (value !== null && inBody !== undefined)
+    throw new OauthError(
+      'invalid_request',
+      'Wanted the access token once, found it in the header and in the body',
+    );
+  const presented = value ?? inBody;
+  if (presented === undefined)
+    throw new OauthError('invalid_token', "Wanted 'Authorization: Bearer' with a token");
+  return presented;
+}
