@@ -31,6 +31,7 @@ CREATE TABLE "oauth_applications" (
 	"code_ttl_seconds" bigint NOT NULL,
 	"token_generation" bigint NOT NULL,
 	"tokens_revoked_at" bigint,
+	"logo_updated_at" bigint,
 	"document_stale_at" bigint,
 	"unused_until" bigint,
 	"last_used_at" bigint,

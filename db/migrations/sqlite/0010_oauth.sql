@@ -33,6 +33,7 @@ CREATE TABLE `oauth_applications` (
 	`code_ttl_seconds` integer NOT NULL,
 	`token_generation` integer NOT NULL,
 	`tokens_revoked_at` integer,
+	`logo_updated_at` integer,
 	`document_stale_at` integer,
 	`unused_until` integer,
 	`last_used_at` integer,
