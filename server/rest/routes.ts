@@ -9,6 +9,9 @@ import { keyPrefixRoutes } from './key-shapes.ts';
 import { m2mTokenRoutes } from './m2m-tokens.ts';
 import { machineScopeRoutes } from './machine-scopes.ts';
 import { machineRoutes } from './machines.ts';
+import { oauthApplicationRoutes } from './oauth-applications.ts';
+import { oauthGrantRoutes } from './oauth-grants.ts';
+import { oauthScopeRoutes } from './oauth-scopes.ts';
 import { operatorSessionRoutes } from './operator-sessions.ts';
 import { overviewRoutes } from './overview.ts';
 import { panelKeyRoutes } from './panel-keys.ts';
@@ -31,6 +34,9 @@ export const ROUTES: readonly Route[] = [
   ...keyPolicyRoutes,
   ...subjectRoutes,
   ...secretKeyRoutes,
+  ...oauthApplicationRoutes,
+  ...oauthScopeRoutes,
+  ...oauthGrantRoutes,
   ...signingKeyRoutes,
   ...statusListRoutes,
   ...webhookEndpointRoutes,

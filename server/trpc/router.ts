@@ -9,6 +9,9 @@ import { keyPrefixesRouter } from './key-shapes.ts';
 import { m2mTokensRouter } from './m2m-tokens.ts';
 import { machineScopesRouter } from './machine-scopes.ts';
 import { machinesRouter } from './machines.ts';
+import { oauthApplicationsRouter } from './oauth-applications.ts';
+import { oauthGrantsRouter } from './oauth-grants.ts';
+import { oauthScopesRouter } from './oauth-scopes.ts';
 import { operatorSessionsRouter, signInLinksRouter } from './operator-sessions.ts';
 import { overviewRouter } from './overview.ts';
 import { panelIssuersRouter } from './panel-issuers.ts';
@@ -31,6 +34,9 @@ export const appRouter = router({
   secretKeys: secretKeysRouter,
   m2mTokens: m2mTokensRouter,
   credentials: credentialsRouter,
+  oauthApplications: oauthApplicationsRouter,
+  oauthScopes: oauthScopesRouter,
+  oauthGrants: oauthGrantsRouter,
   signingKeys: signingKeysRouter,
   webhookEndpoints: webhookEndpointsRouter,
   deliveries: deliveriesRouter,

@@ -68,6 +68,8 @@ const SECRET_KEY_ID = `sk_${'0'.repeat(32)}`;
 const KEY_POLICY_ID = `kp_${'0'.repeat(27)}`;
 const TOKEN_ID = `mt_${'0'.repeat(32)}`;
 const SIGNING_KEY_ID = `key_${'0'.repeat(27)}`;
+const APPLICATION_ID = `oauthapp_${'0'.repeat(27)}`;
+const GRANT_ID = `gnt_${'0'.repeat(27)}`;
 const EDGE = { fromMachineId: MACHINE_ID, toMachineId: `mch_${'1'.repeat(27)}` };
 
 /** An input for each that is parsed, so that the domain is reached; it names nothing that is there. */
@@ -123,6 +125,28 @@ const INPUTS: Record<string, unknown> = {
   'keyPolicies.list': {},
   'keyPolicies.update': { id: KEY_POLICY_ID, isDefault: true },
   'keyPolicies.delete': { id: KEY_POLICY_ID },
+  'oauthApplications.create': {
+    name: 'made by the test of access',
+    redirectUris: ['https://app.example/cb'],
+  },
+  'oauthApplications.get': { id: APPLICATION_ID },
+  'oauthApplications.list': {},
+  'oauthApplications.update': { id: APPLICATION_ID, name: 'renamed' },
+  'oauthApplications.enable': { id: APPLICATION_ID },
+  'oauthApplications.disable': { id: APPLICATION_ID },
+  'oauthApplications.rotateSecret': { id: APPLICATION_ID },
+  'oauthApplications.cancelRotation': { id: APPLICATION_ID },
+  'oauthApplications.completeRotation': { id: APPLICATION_ID },
+  'oauthApplications.revokeTokens': { id: APPLICATION_ID },
+  'oauthApplications.delete': { id: APPLICATION_ID },
+  'oauthScopes.create': { name: 'access:test', description: 'Made by the test of access' },
+  'oauthScopes.list': {},
+  'oauthScopes.update': { name: 'none:there', advertised: false },
+  'oauthScopes.delete': { name: 'none:there' },
+  'oauthGrants.get': { id: GRANT_ID },
+  'oauthGrants.list': {},
+  'oauthGrants.revoke': { id: GRANT_ID },
+  'oauthGrants.withdraw': { subject: 'user_access', applicationId: APPLICATION_ID },
   'overview.get': undefined,
   'panelTokens.create': { subject: 'user_access', actions: ['read'] },
   'panelIssuers.create': { issuer: 'https://login.example', audience: 'app' },

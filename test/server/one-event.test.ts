@@ -7,6 +7,12 @@ import { listEvents } from '../../server/domain/events.ts';
 import { createKeyPolicy, createKeyPolicyInput } from '../../server/domain/key-policies.ts';
 import { createM2mToken, createM2mTokenInput } from '../../server/domain/m2m-tokens.ts';
 import { setMachineEnabled } from '../../server/domain/machines.ts';
+import {
+  createOauthApplication,
+  createOauthApplicationInput,
+  setOauthApplicationEnabled,
+} from '../../server/domain/oauth-applications.ts';
+import { type GrantRow, insertGrant } from '../../server/domain/oauth-grants.ts';
 import { beginSession, listOperatorSessions } from '../../server/domain/operator-sessions.ts';
 import { listPanelIssuers } from '../../server/domain/panel-issuers.ts';
 import { createSecretKey, createSecretKeyInput } from '../../server/domain/secret-keys.ts';
@@ -32,6 +38,8 @@ interface World {
   panelToken: string | undefined;
   upcomingKey: Awaited<ReturnType<typeof createSigningKey>>;
   webhookEndpoint: Awaited<ReturnType<typeof createWebhookEndpoint>>;
+  application: Awaited<ReturnType<typeof createOauthApplication>>;
+  grant: GrantRow;
 }
 
 async function openWorld(dialect: Store['dialect']): Promise<World> {
@@ -39,6 +47,11 @@ async function openWorld(dialect: Store['dialect']): Promise<World> {
   const from = await newMachine(deps, 'from');
   const to = await newMachine(deps, 'to');
   await allow(deps, from.id, to.id, ['read']);
+  const application = await createOauthApplication(
+    deps,
+    admin,
+    createOauthApplicationInput.parse({ name: 'notes', redirectUris: ['https://app.example/cb'] }),
+  );
   return {
     deps,
     from,
@@ -48,6 +61,8 @@ async function openWorld(dialect: Store['dialect']): Promise<World> {
     m2mToken: await createM2mToken(deps, from.caller, createM2mTokenInput.parse({})),
     secretKey: await createSecretKey(deps, admin, createSecretKeyInput.parse({ name: 'ci', role: 'read' })),
     panelToken: await newPanelToken(deps, 'user_1'),
+    application,
+    grant: await newGrant(deps, application.id),
     upcomingKey: await createSigningKey(deps, admin, {}),
     webhookEndpoint: await createWebhookEndpoint(
       deps,
@@ -56,6 +71,22 @@ async function openWorld(dialect: Store['dialect']): Promise<World> {
     ),
   };
 }
+
+/** What a user allowed, as a code's redemption leaves it. */
+const newGrant = (deps: TestDeps, applicationId: string) =>
+  deps.store.tx((tx) =>
+    insertGrant(tx, deps, {
+      application: { id: applicationId, token_generation: 0, refresh_token_max_seconds: null },
+      subject: 'user_1',
+      organizationId: null,
+      scopes: ['openid'],
+      resources: [],
+      redirectUri: 'https://app.example/cb',
+      claims: {},
+      authTime: 0,
+      nonce: null,
+    }),
+  );
 
 interface Row {
   /** The type of the event it appends, or null for what is exempt: minting, verifying, and reporting that. */
@@ -80,6 +111,9 @@ const machineOf = ({ to }: World) => ({ id: to.id });
 const apiKeyOf = ({ apiKey }: World) => ({ id: apiKey.id });
 const keyPolicyOf = ({ keyPolicy }: World) => ({ id: keyPolicy.id });
 const subjectOf = () => ({ id: 'user_1' });
+const applicationOf = ({ application }: World) => ({ id: application.id });
+const newScope = ({ deps }: World) =>
+  call(deps, deps.adminKey, 'oauthScopes.create', { name: 'notes:read', description: 'Read your notes' });
 const secretKeyOf = ({ secretKey }: World) => ({ id: secretKey.id });
 const webhookEndpointOf = ({ webhookEndpoint }: World) => ({ id: webhookEndpoint.id });
 const DELIVERY_ID = `dlv_${'0'.repeat(27)}`;
@@ -228,6 +262,67 @@ const TABLE: Record<string, Row> = {
     repeatable: true,
   },
   'apiKeys.delete': { event: 'api_key.deleted', input: apiKeyOf },
+  'oauthApplications.create': {
+    event: 'oauth_application.created',
+    input: () => ({ name: 'notes', redirectUris: ['https://app.example/cb'] }),
+  },
+  'oauthApplications.update': {
+    event: 'oauth_application.updated',
+    input: (world) => ({ ...applicationOf(world), name: 'renamed' }),
+    repeatable: true,
+  },
+  'oauthApplications.enable': {
+    event: 'oauth_application.enabled',
+    prepare: ({ deps, application }) => setOauthApplicationEnabled(deps, admin, application.id, false),
+    input: applicationOf,
+    repeatable: true,
+  },
+  'oauthApplications.disable': {
+    event: 'oauth_application.disabled',
+    input: applicationOf,
+    repeatable: true,
+  },
+  'oauthApplications.rotateSecret': {
+    event: 'oauth_application.secret_rotated',
+    input: (world) => ({ ...applicationOf(world), compromised: true }),
+  },
+  'oauthApplications.cancelRotation': {
+    event: 'oauth_application.secret_rotation_cancelled',
+    prepare: rotated('oauthApplications.rotateSecret', applicationOf),
+    input: applicationOf,
+  },
+  'oauthApplications.completeRotation': {
+    event: 'oauth_application.secret_rotation_completed',
+    prepare: rotated('oauthApplications.rotateSecret', applicationOf),
+    input: applicationOf,
+  },
+  'oauthApplications.revokeTokens': { event: 'oauth_application.tokens_revoked', input: applicationOf },
+  'oauthApplications.delete': { event: 'oauth_application.deleted', input: applicationOf },
+  'oauthScopes.create': {
+    event: 'oauth_scope.created',
+    input: () => ({ name: 'notes:read', description: 'Read your notes' }),
+  },
+  'oauthScopes.update': {
+    event: 'oauth_scope.updated',
+    prepare: newScope,
+    input: () => ({ name: 'notes:read', advertised: false }),
+    repeatable: true,
+  },
+  'oauthScopes.delete': {
+    event: 'oauth_scope.deleted',
+    prepare: newScope,
+    input: () => ({ name: 'notes:read' }),
+  },
+  'oauthGrants.revoke': {
+    event: 'oauth_grant.revoked',
+    input: ({ grant }) => ({ id: grant.id }),
+    repeatable: true,
+  },
+  'oauthGrants.withdraw': {
+    event: 'oauth_consent.withdrawn',
+    input: ({ grant, application }) => ({ subject: grant.subject, applicationId: application.id }),
+    repeatable: true,
+  },
   'keyPrefixes.create': { event: 'key_prefix.created', input: () => ({ prefix: 'acme_' }) },
   'keyPrefixes.delete': {
     event: 'key_prefix.deleted',

@@ -22,6 +22,11 @@ const CREATIONS: Record<string, { input: (ids: [string, string]) => object; once
     once: 'secret',
   },
   'keyPolicies.create': { input: () => ({ name: 'standard', allowedScopes: ['read'] }) },
+  'oauthApplications.create': {
+    input: () => ({ name: 'notes', redirectUris: ['https://app.example/cb'] }),
+    once: 'secret',
+  },
+  'oauthScopes.create': { input: () => ({ name: 'notes:read', description: 'Read your notes' }) },
   'keyPrefixes.create': { input: () => ({ prefix: 'acme_' }) },
   'panelTokens.create': { input: () => ({ subject: 'user_1', actions: ['read'] }), once: 'token' },
   'panelIssuers.create': { input: () => ({ issuer: 'https://login.example', audience: 'app' }) },
