@@ -1,0 +1,129 @@
+/** Consents: what a user has allowed an application, so that they are not asked again; and the grant and code that follow. */
+import { createHash } from 'node:crypto';
+import { and, eq } from 'drizzle-orm';
+import type { Rows } from '../../db/store.ts';
+import { sortableId } from '../crypto/ids.ts';
+import type { Caller, Deps } from '../deps.ts';
+import { change } from './events.ts';
+import type { ApplicationRow } from './oauth-applications.ts';
+import { insertCode, type NewCode } from './oauth-codes.ts';
+import { OauthError } from './oauth-errors.ts';
+import { insertGrant, type NewGrant } from './oauth-grants.ts';
+import { endInteraction } from './oauth-interactions.ts';
+import { isOnDevice } from './redirect-uris.ts';
+
+/** What an authorization request comes to, for one user. */
+export interface Authorization
+  extends Omit<NewGrant, 'application'>,
+    Pick<NewCode, 'redirectUriGiven' | 'codeChallenge'> {
+  application: ApplicationRow;
+}
+
+/** What must be the same for a consent to be the same (threats.md, OAuth). */
+type Terms = Pick<Authorization, 'redirectUri' | 'organizationId' | 'resources'>;
+
+const termsHash = ({ redirectUri, organizationId, resources }: Terms): Buffer =>
+  createHash('sha256')
+    .update(JSON.stringify([redirectUri, organizationId, [...resources].sort()]))
+    .digest();
+
+/**
+ * Whether an application may be remembered: not one that registered itself, nor one on its users' own device, which any
+ * other program could pretend to be (threats.md, OAuth).
+ */
+export const isVerified = ({ source }: Pick<ApplicationRow, 'source'>, redirectUri: string): boolean =>
+  source === 'administrator' && !isOnDevice(redirectUri);
+
+/** Whether the user must be asked. */
+export async function needsConsent(
+  deps: Deps,
+  {
+    application,
+    subject,
+    scopes,
+    ...terms
+  }: Terms & Pick<Authorization, 'application' | 'subject' | 'scopes'>,
+): Promise<boolean> {
+  if (application.source === 'administrator' && !application.consent_required) return false;
+  if (!isVerified(application, terms.redirectUri)) return true;
+  const { oauthConsents: c } = deps.store.read.tables;
+  const [consent] = await deps.store.read.db
+    .select({ scopes: c.scopes })
+    .from(c)
+    .where(
+      and(eq(c.subject, subject), eq(c.application_id, application.id), eq(c.terms_hash, termsHash(terms))),
+    );
+  return !consent || scopes.some((scope) => !consent.scopes.includes(scope));
+}
+
+/** Answers a code under a new grant; nothing is asked, so nothing is told. */
+export const authorizeSilently = (deps: Deps, authorization: Authorization): Promise<string> =>
+  deps.store.tx((tx) => insertAuthorization(tx, deps, authorization), 'minting').then(({ code }) => code);
+
+/** Notes what a user allowed, ends the interaction and answers a code, in one transaction with its event. */
+export async function giveConsent(
+  deps: Deps,
+  interactionId: string,
+  authorization: Authorization,
+  requestId: string,
+): Promise<string> {
+  const { application, subject, scopes, organizationId } = authorization;
+  const caller: Caller = { principal: { kind: 'user', id: subject }, requestId };
+  return change(deps, caller, async (tx) => {
+    if (!(await endInteraction(tx, interactionId))) throw alreadyAnswered();
+    if (isVerified(application, authorization.redirectUri)) await remember(tx, deps, authorization);
+    const { code, grantId } = await insertAuthorization(tx, deps, authorization);
+    return {
+      result: code,
+      event: {
+        type: 'oauth_consent.given',
+        objectId: grantId,
+        subject,
+        data: { applicationId: application.id, scopes, ...(organizationId !== null && { organizationId }) },
+      },
+    };
+  });
+}
+
+export const alreadyAnswered = () =>
+  new OauthError('invalid_request', 'This was answered before, or took too long');
+
+async function insertAuthorization(
+  tx: Rows,
+  deps: Deps,
+  { redirectUriGiven, codeChallenge, ...authorization }: Authorization,
+): Promise<{ code: string; grantId: string }> {
+  const grant = await insertGrant(tx, deps, authorization);
+  const { redirectUri, application } = authorization;
+  const code = await insertCode(tx, deps, {
+    grant,
+    redirectUri,
+    redirectUriGiven,
+    codeChallenge,
+    ttlSeconds: application.code_ttl_seconds,
+  });
+  return { code, grantId: grant.id };
+}
+
+/** Scopes are added to those of before: each was consented to. */
+async function remember(tx: Rows, deps: Deps, authorization: Authorization): Promise<void> {
+  const { oauthConsents: c } = tx.tables;
+  const { application, subject, scopes } = authorization;
+  const now = deps.now();
+  const hash = termsHash(authorization);
+  const ofTerms = and(eq(c.subject, subject), eq(c.application_id, application.id), eq(c.terms_hash, hash));
+  const row = {
+    id: sortableId('ocn_', now),
+    application_id: application.id,
+    subject,
+    terms_hash: hash,
+    scopes,
+    created_at: now,
+    updated_at: now,
+  };
+  const inserted = await tx.db.insert(c).values(row).onConflictDoNothing().returning({ id: c.id });
+  if (inserted.length > 0) return;
+  const [before] = await tx.db.select({ scopes: c.scopes }).from(c).where(ofTerms);
+  const all = [...new Set([...(before?.scopes ?? []), ...scopes])];
+  await tx.db.update(c).set({ scopes: all, updated_at: now }).where(ofTerms);
+}
