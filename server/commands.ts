@@ -55,6 +55,11 @@ const EXAMPLES: Readonly<Record<string, string[]>> = {
   ],
   'subjects.set': [`countersign subjects set user_42 --rate-limit '{"count":600,"windowSeconds":60}'`],
   'subjects.disable': ['countersign subjects disable user_42'],
+  'users.invite': [
+    'countersign users invite --email ada@example.com --name "Ada Lovelace"',
+    'countersign users invite --user-id user_… --ttl-seconds 3600',
+  ],
+  'userSessions.endAll': ['countersign user-sessions end-all user_…'],
   'usage.ofSubjects': ['countersign usage of-subjects user_42 --granularity hour'],
   'credentials.verify': [
     'countersign verify < key.txt',

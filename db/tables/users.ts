@@ -13,12 +13,14 @@ export const usersTable = (k: Kit) =>
       name: k.str('name'),
       email: k.str('email'),
       email_verified: k.bool('email_verified').notNull(),
-      /** scrypt with its parameters and salt, as text; null where somebody else checks passwords. */
-      password_hash: k.str('password_hash'),
+      /** scrypt with its parameters and salt, sealed; null where somebody else checks passwords. */
+      password_hash: k.bytes('password_hash'),
       enabled: k.bool('enabled').notNull(),
       last_signed_in_at: k.ts('last_signed_in_at'),
       created_at: k.ts('created_at').notNull(),
       updated_at: k.ts('updated_at').notNull(),
+      /** HMAC over all but its last three instants: a writer to the database cannot make a user another's. */
+      mac: k.bytes('mac').notNull(),
     },
     (t) => [
       k.uniqueIndex('users_source').on(t.source, t.source_subject),
@@ -39,7 +41,7 @@ export const userInvitationsTable = (k: Kit) =>
       name: k.str('name'),
       created_at: k.ts('created_at').notNull(),
       expires_at: k.ts('expires_at').notNull(),
-      /** HMAC over id, hash, user and expiry. */
+      /** HMAC over all but when it was made. */
       mac: k.bytes('mac').notNull(),
     },
     (t) => [

@@ -480,6 +480,79 @@ export const EVENT_TYPES = {
       denyUntil: 1_767_704_400_000,
     },
   },
+  'user.invited': {
+    when: 'A link was made by which somebody becomes a user, or a user sets a new password',
+    payload: { userId: 'string | null' },
+    example: { objectId: 'inv_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, userId: null },
+  },
+  'user.uninvited': {
+    when: 'A link that nobody had used was taken back',
+    payload: { userId: 'string | null' },
+    example: { objectId: 'inv_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, userId: null },
+  },
+  'user.created': {
+    when: 'Somebody became a user: by an invitation, or by signing in at another issuer for the first time',
+    payload: { source: 'string' },
+    example: {
+      objectId: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      source: 'local',
+    },
+  },
+  'user.updated': {
+    when: 'What is known of a user changed: by an administrator, or as the issuer they sign in at says',
+    payload: { changed: 'string[]' },
+    example: {
+      objectId: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      changed: ['name'],
+    },
+  },
+  'user.password_set': {
+    when: 'A user set another password; their sessions ended',
+    payload: {},
+    example: {
+      objectId: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+    },
+  },
+  'user.enabled': {
+    when: 'A user may sign in again, and access tokens that act for them are accepted again',
+    payload: {},
+    example: {
+      objectId: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+    },
+  },
+  'user.disabled': {
+    when: 'A user was signed out and may not sign in; no access token that acts for them is accepted',
+    payload: { selector: 'object', denyUntil: 'instant | null' },
+    example: {
+      objectId: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      selector: { subject: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM' },
+      denyUntil: null,
+    },
+  },
+  'user.deleted': {
+    when: 'A user was deleted with their sessions and consents; every grant of theirs was revoked',
+    payload: { selector: 'object', denyUntil: 'instant | null' },
+    example: {
+      objectId: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      selector: { subject: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM' },
+      denyUntil: null,
+    },
+  },
+  'user_session.ended': {
+    when: 'Sessions of a user were ended by an administrator: one, or all of them',
+    payload: { 'sessionId?': 'string' },
+    example: {
+      objectId: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      sessionId: 'uss_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+    },
+  },
   'operator_session.ended': {
     when: 'An administrator ended a session of the console',
     payload: { secretKeyId: 'string' },
@@ -901,4 +974,6 @@ export const REVOCATIONS: ReadonlySet<EventType> = new Set([
   'oauth_consent.withdrawn',
   'oauth_grant.revoked',
   'oauth_token.revoked',
+  'user.disabled',
+  'user.deleted',
 ] satisfies EventType[]);

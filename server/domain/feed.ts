@@ -144,6 +144,9 @@ export const INVALIDATIONS = {
   'oauth_consent.withdrawn': ['oauth_grant', 'revoked', consent],
   'oauth_grant.revoked': ['oauth_grant', 'revoked', grant],
   'oauth_token.revoked': ['oauth_token', 'revoked', token],
+  'user.enabled': ['subject', 'enabled', keysOfSubject],
+  'user.disabled': ['subject', 'disabled', keysOfSubject],
+  'user.deleted': ['subject', 'deleted', keysOfSubject],
   'signing_key.emergency_retired': ['m2m_token', 'revoked', signedTokens],
 } as const satisfies Partial<Record<EventType, readonly [FeedKind, Invalidation['reason'], Names]>>;
 

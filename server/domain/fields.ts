@@ -65,6 +65,15 @@ export const oauthGrantId = z
   .string()
   .regex(/^gnt_[0-9A-Za-z]{27}$/, 'wanted an id: gnt_ and 27 letters or digits');
 export const oauthTokenId = z.string().regex(/^oat_[0-9a-f]{32}$/, 'wanted an id: oat_ and 32 hex digits');
+export const userId = z
+  .string()
+  .regex(/^user_[0-9A-Za-z]{27}$/, 'wanted an id: user_ and 27 letters or digits');
+export const userInvitationId = z
+  .string()
+  .regex(/^inv_[0-9A-Za-z]{27}$/, 'wanted an id: inv_ and 27 letters or digits');
+export const userSessionId = z
+  .string()
+  .regex(/^uss_[0-9A-Za-z]{27}$/, 'wanted an id: uss_ and 27 letters or digits');
 
 /** RFC 8707, section 2: an absolute URI without a fragment; here one over http or https. */
 export const resourceUrl = z

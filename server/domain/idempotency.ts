@@ -25,7 +25,7 @@ export interface Creation {
 }
 
 /** What is answered once and kept nowhere. */
-type Secrets = 'secret' | 'token';
+type Secrets = 'secret' | 'token' | 'link';
 
 /** An answer that may be one of before: then without its secrets. */
 type Replayable<T> = Omit<T, Secrets> & Partial<Pick<T, Extract<keyof T, Secrets>>>;
@@ -112,7 +112,7 @@ export async function keepAnswer(
 ): Promise<void> {
   const place = placeOf(principal, creation);
   if (!place) return;
-  const { secret: _, token: __, ...answer } = result as Record<string, unknown>;
+  const { secret: _, token: __, link: ___, ...answer } = result as Record<string, unknown>;
   await saveAnswer(tx, { ...place, answer: JSON.stringify(answer) });
 }
 

@@ -30,6 +30,7 @@ import { isLastAdmin, revokeSecretKey } from './secret-keys.ts';
 import { type NewSecret, type SecretRow, saveSecret } from './secrets.ts';
 import { emergencyRetireSigningKey } from './signing-keys.ts';
 import { setSubjectEnabled } from './subjects.ts';
+import { deleteUser, setUserEnabled } from './users.ts';
 import { deleteWebhookEndpoint, setWebhookEndpointEnabled } from './webhook-endpoints.ts';
 
 /** One line of `countersign events export`. */
@@ -161,6 +162,8 @@ const REPLAYS: Partial<Record<EventType, Replay>> = {
   'api_key.secret_rotation_cancelled': takeBackOf('api_key'),
   'subject.disabled': (deps, caller, { objectId }) =>
     setSubjectEnabled(deps, caller, { id: objectId }, false),
+  'user.disabled': (deps, caller, { objectId }) => setUserEnabled(deps, caller, { id: objectId }, false),
+  'user.deleted': (deps, caller, { objectId }) => deleteUser(deps, caller, { id: objectId }),
   'subject.api_keys_revoked': (deps, caller, { data }) =>
     revokeAllApiKeys(deps, caller, revokeAllApiKeysInput.parse(data['selector'])),
   'secret_key.revoked': (deps, caller, { objectId }) => revokeSecretKey(deps, caller, { id: objectId }),
@@ -200,6 +203,8 @@ const TO_LOOK_AT: ReadonlySet<EventType> = new Set<EventType>([
   'secret_key.secret_rotation_cancelled',
   'secret_key.secret_expired',
   'api_key.credits_changed',
+  'user.password_set',
+  'user.updated',
   'subject.updated',
   'subject.credits_changed',
   'key_policy.updated',
@@ -218,6 +223,7 @@ const UNDONE_BY: Partial<Record<EventType, EventType>> = {
   'api_key.disabled': 'api_key.enabled',
   'oauth_application.disabled': 'oauth_application.enabled',
   'subject.disabled': 'subject.enabled',
+  'user.disabled': 'user.enabled',
   'webhook_endpoint.disabled': 'webhook_endpoint.enabled',
   // Only what it was left with in the end.
   'machine_scope.updated': 'machine_scope.updated',

@@ -21,6 +21,8 @@ import { secretKeysRouter } from './secret-keys.ts';
 import { signingKeysRouter } from './signing-keys.ts';
 import { subjectsRouter } from './subjects.ts';
 import { usageRouter } from './usage.ts';
+import { userSessionsRouter } from './user-sessions.ts';
+import { userInvitationsRouter, usersRouter } from './users.ts';
 import { webhookEndpointsRouter } from './webhook-endpoints.ts';
 
 /** Every procedure: one router per noun. */
@@ -49,6 +51,9 @@ export const appRouter = router({
   panelTokens: panelTokensRouter,
   panelIssuers: panelIssuersRouter,
   panelKeys: panelKeysRouter,
+  users: usersRouter,
+  userInvitations: userInvitationsRouter,
+  userSessions: userSessionsRouter,
 });
 
 /** What clients import, as a type only. */

@@ -64,6 +64,7 @@ async function nobodies(deps: TestDeps): Promise<[string, string | undefined, nu
 
 const MACHINE_ID = `mch_${'0'.repeat(27)}`;
 const API_KEY_ID = `ak_${'0'.repeat(32)}`;
+const USER_ID = `user_${'0'.repeat(27)}`;
 const SECRET_KEY_ID = `sk_${'0'.repeat(32)}`;
 const KEY_POLICY_ID = `kp_${'0'.repeat(27)}`;
 const TOKEN_ID = `mt_${'0'.repeat(32)}`;
@@ -199,6 +200,18 @@ const INPUTS: Record<string, unknown> = {
   'signInLinks.issue': undefined,
   'operatorSessions.list': {},
   'operatorSessions.end': { id: `ses_${'0'.repeat(27)}` },
+  'users.list': {},
+  'users.get': { id: USER_ID },
+  'users.invite': {},
+  'users.update': { id: USER_ID },
+  'users.enable': { id: USER_ID },
+  'users.disable': { id: USER_ID },
+  'users.delete': { id: USER_ID },
+  'userInvitations.list': {},
+  'userInvitations.delete': { id: `inv_${'0'.repeat(27)}` },
+  'userSessions.list': {},
+  'userSessions.end': { id: `uss_${'0'.repeat(27)}` },
+  'userSessions.endAll': { subject: USER_ID },
   'usage.report': {
     batchId: 'access',
     counts: [{ kind: 'api_key', id: API_KEY_ID, hour: 0, valid: 1, refused: 0 }],

@@ -17,12 +17,16 @@ import { beginSession, listOperatorSessions } from '../../server/domain/operator
 import { listPanelIssuers } from '../../server/domain/panel-issuers.ts';
 import { createSecretKey, createSecretKeyInput } from '../../server/domain/secret-keys.ts';
 import { createSigningKey } from '../../server/domain/signing-keys.ts';
+import { listUserInvitations } from '../../server/domain/user-invitations.ts';
+import { listUserSessions } from '../../server/domain/user-sessions.ts';
+import { listUsers } from '../../server/domain/users.ts';
 import { createWebhookEndpoint, createWebhookEndpointInput } from '../../server/domain/webhook-endpoints.ts';
 import { call, MUTATIONS } from '../support/calls.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
 import { expectChained } from '../support/event-log.ts';
 import { allow, newMachine, type TestMachine } from '../support/machines.ts';
 import { newPanelToken } from '../support/panels.ts';
+import { newUser, newUserSession } from '../support/users.ts';
 
 const admin = callerWith('admin');
 
@@ -106,6 +110,12 @@ const secretOf = ({ from, panelToken, deps }: World, by: Row['by']) =>
 
 const newPanelIssuer = ({ deps }: World) =>
   call(deps, deps.adminKey, 'panelIssuers.create', { issuer: 'https://login.example', audience: 'app' });
+
+/** A user who is signed in. */
+const newUserIn = async ({ deps }: World) => newUserSession(deps, await newUser(deps));
+const userOf = async ({ deps }: World) => ({
+  id: (await listUsers(deps, { limit: 1, offset: 0 })).data[0]?.id ?? '',
+});
 
 const machineOf = ({ to }: World) => ({ id: to.id });
 const apiKeyOf = ({ apiKey }: World) => ({ id: apiKey.id });
@@ -397,6 +407,44 @@ const TABLE: Record<string, Row> = {
     input: async ({ deps }: World) => ({
       id: (await listOperatorSessions(deps, { limit: 1, offset: 0 })).data[0]?.id,
     }),
+  },
+  'users.invite': { event: 'user.invited', input: () => ({ email: 'ada@example.com' }) },
+  'users.update': {
+    event: 'user.updated',
+    prepare: newUserIn,
+    input: async (world: World) => ({ ...(await userOf(world)), name: 'Augusta' }),
+    repeatable: true,
+  },
+  'users.enable': {
+    event: 'user.enabled',
+    prepare: async (world: World) => {
+      await newUserIn(world);
+      await call(world.deps, world.deps.adminKey, 'users.disable', await userOf(world));
+    },
+    input: userOf,
+    repeatable: true,
+  },
+  'users.disable': { event: 'user.disabled', prepare: newUserIn, input: userOf, repeatable: true },
+  'users.delete': { event: 'user.deleted', prepare: newUserIn, input: userOf },
+  'userInvitations.delete': {
+    event: 'user.uninvited',
+    prepare: ({ deps }: World) => call(deps, deps.adminKey, 'users.invite', {}),
+    input: async ({ deps }: World) => ({
+      id: (await listUserInvitations(deps, { limit: 1, offset: 0 })).data[0]?.id,
+    }),
+  },
+  'userSessions.end': {
+    event: 'user_session.ended',
+    prepare: newUserIn,
+    input: async ({ deps }: World) => ({
+      id: (await listUserSessions(deps, { limit: 1, offset: 0 })).data[0]?.id,
+    }),
+  },
+  'userSessions.endAll': {
+    event: 'user_session.ended',
+    prepare: newUserIn,
+    input: async (world: World) => ({ subject: (await userOf(world)).id }),
+    repeatable: true,
   },
   'usage.report': {
     event: null,

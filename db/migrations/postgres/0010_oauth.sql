@@ -195,11 +195,12 @@ CREATE TABLE "users" (
 	"name" text collate "C",
 	"email" text collate "C",
 	"email_verified" boolean NOT NULL,
-	"password_hash" text collate "C",
+	"password_hash" "bytea",
 	"enabled" boolean NOT NULL,
 	"last_signed_in_at" bigint,
 	"created_at" bigint NOT NULL,
-	"updated_at" bigint NOT NULL
+	"updated_at" bigint NOT NULL,
+	"mac" "bytea" NOT NULL
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX "initial_access_tokens_hash" ON "initial_access_tokens" USING btree ("hash");--> statement-breakpoint

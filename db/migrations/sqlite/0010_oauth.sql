@@ -227,11 +227,12 @@ CREATE TABLE `users` (
 	`name` text,
 	`email` text,
 	`email_verified` integer NOT NULL,
-	`password_hash` text,
+	`password_hash` blob,
 	`enabled` integer NOT NULL,
 	`last_signed_in_at` integer,
 	`created_at` integer NOT NULL,
-	`updated_at` integer NOT NULL
+	`updated_at` integer NOT NULL,
+	`mac` blob NOT NULL
 );
 --> statement-breakpoint
 CREATE UNIQUE INDEX `users_source` ON `users` (`source`,`source_subject`);--> statement-breakpoint

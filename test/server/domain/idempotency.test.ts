@@ -13,7 +13,10 @@ const admin = callerWith('admin');
 const DAY_MS = 24 * 3_600_000;
 
 /** An input of each creation, and whether what it answers the first time holds a value that is answered once. */
-const CREATIONS: Record<string, { input: (ids: [string, string]) => object; once?: 'secret' | 'token' }> = {
+const CREATIONS: Record<
+  string,
+  { input: (ids: [string, string]) => object; once?: 'secret' | 'token' | 'link' }
+> = {
   'machines.create': { input: () => ({ name: 'another' }), once: 'secret' },
   'machineScopes.create': { input: ([from, to]) => ({ fromMachineId: to, toMachineId: from }) },
   'm2mTokens.create': { input: () => ({ format: 'jwt', claims: { a: 1 } }), once: 'token' },
@@ -33,6 +36,7 @@ const CREATIONS: Record<string, { input: (ids: [string, string]) => object; once
   'panelKeys.create': { input: () => ({ name: 'own', description: 'mine' }), once: 'secret' },
   'secretKeys.create': { input: () => ({ name: 'ci', role: 'read' }), once: 'secret' },
   'signingKeys.create': { input: () => ({ alg: 'EdDSA' }) },
+  'users.invite': { input: () => ({ email: 'ada@example.com' }), once: 'link' },
   'webhookEndpoints.create': { input: () => ({ url: 'https://receiver.example/' }), once: 'secret' },
 };
 
