@@ -3,6 +3,7 @@
  * request that is refused is answered (RFC 6750, RFC 9728).
  */
 import type { CredentialKind } from '../server/crypto/format.ts';
+import { isAmongResources } from '../server/domain/resources.ts';
 import { CountersignError, ERRORS, type ErrorCode } from '../server/errors.ts';
 import type { Countersign, VerifyInput, VerifyResult } from './countersign.ts';
 import { metadataUrl } from './resource-metadata.ts';
@@ -48,8 +49,13 @@ export interface ProtectOptions<R, K extends CredentialKind = CredentialKind> {
   isOurs?: ((value: string) => boolean) | undefined;
   /** Names what is protected, in challenges. Default: `countersign`. */
   realm?: string | undefined;
-  /** The URL of this resource as its metadata has it (RFC 9728): challenges then say where those are. */
+  /**
+   * The URL of this resource as its metadata has it (RFC 9728): challenges then say where those are, and OAuth tokens that
+   * are for other resources are refused (RFC 8707).
+   */
   resource?: string | undefined;
+  /** Refuses OAuth tokens that are for no resource in particular too, as MCP asks of its servers. Needs `resource`. */
+  resourceRequired?: boolean | undefined;
   /** Told of every refusal; for logs. What it throws is ignored. */
   onRefusal?: ((refusal: Refusal, request: R) => void) | undefined;
 }
@@ -139,11 +145,12 @@ type Invalid = Extract<VerifyResult, { valid: false }> & {
 };
 
 function questionOf<R, K extends CredentialKind>(options: ProtectOptions<R, K>): VerifyQuestion {
-  const { kinds, scopes, audience, cost } = options;
+  const { kinds, scopes, audience, resource, cost } = options;
   return {
     ...(kinds && { kinds: [...kinds] }),
     ...(scopes && { scopes: [...scopes] }),
     ...(audience !== undefined && { audience }),
+    ...(resource !== undefined && { resource }),
     ...(cost !== undefined && { cost }),
   };
 }
@@ -172,12 +179,19 @@ function credentialOf<R>(
 /** What was asked for holds even where a verifier overlooks it. */
 function heldTo<R, K extends CredentialKind>(
   result: VerifyResult,
-  { kinds, scopes = [] }: ProtectOptions<R, K>,
+  { kinds, scopes = [], resource, resourceRequired }: ProtectOptions<R, K>,
 ): VerifyResult {
   if (result.valid !== true) return result;
   if (kinds && !kinds.includes(result.kind as K)) return { valid: false, reason: 'wrong_kind' };
+  if (resource !== undefined && !isForResource(result, resource, resourceRequired === true))
+    return { valid: false, reason: 'wrong_audience' };
   if (scopes.every((scope) => result.scopes.includes(scope))) return result;
   return { valid: false, reason: 'insufficient_scope' };
+}
+
+function isForResource(result: Auth, resource: string, isRequired: boolean): boolean {
+  if (result.kind !== 'oauth_token') return true;
+  return result.audience ? isAmongResources(resource, result.audience) : !isRequired;
 }
 
 interface Meaning {
@@ -220,6 +234,10 @@ function bearerErrorOf({ status, reason, message }: Refusal): BearerError | unde
 
 /** The `WWW-Authenticate` of a status, or null where there is nothing to ask for. */
 function createChallenge<R, K extends CredentialKind>(options: ProtectOptions<R, K>) {
+  if (options.resourceRequired && options.resource === undefined)
+    throw new CountersignError('invalid_input', "Cannot protect: wanted 'resource' with 'resourceRequired'", {
+      field: 'resource',
+    });
   const { realm = 'countersign', scopes = [], resource } = options;
   for (const [field, text] of [['realm', realm], ...scopes.map((scope) => ['scopes', scope])] as const)
     assertQuotable(field as string, text as string);

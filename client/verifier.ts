@@ -1,16 +1,20 @@
 /** `countersign/verifier`: verifies from memory, and is told by the server's feed of whatever makes that wrong. */
 import { hash } from 'node:crypto';
 import { type CredentialKind, looksLikeJwt, PREFIXES, parseValue } from '../server/crypto/format.ts';
+import { isAmongResources } from '../server/domain/resources.ts';
 import { CountersignError } from '../server/errors.ts';
 import { isRecord } from './answers.ts';
 import type { VerifyInput, VerifyResult } from './countersign.ts';
 import { type CallFast, createCallFast, createVerifyCalls } from './fast-calls.ts';
 import { authorizationOf, type CountersignOptions, serverUrl, wholeNumber } from './options.ts';
 import { createPost, postBy } from './transport.ts';
+import { type AccessJwt, readAccessJwt } from './verifier/access-jwts.ts';
+import { Applications } from './verifier/applications.ts';
 import { Feed } from './verifier/feed.ts';
 import { InForce } from './verifier/in-force.ts';
 import { Jwks } from './verifier/jwks.ts';
-import { isSignedBy, type M2mJwt, readM2mJwt } from './verifier/m2m-jwts.ts';
+import { isSignedBy } from './verifier/jws.ts';
+import { type M2mJwt, readM2mJwt } from './verifier/m2m-jwts.ts';
 import { Memory, namesOf, type Remembered } from './verifier/memory.ts';
 import { isPaid, Questions } from './verifier/questions.ts';
 import { namesIn, Told } from './verifier/told.ts';
@@ -23,6 +27,8 @@ export interface VerifierOptions
   extends Pick<CountersignOptions, 'url' | 'secretKey' | 'machineSecretKey' | 'fetch'> {
   /** The machine that M2M tokens are presented to. Needed for them with a secret key; a machine is it itself. */
   audience?: string | undefined;
+  /** The resource that OAuth tokens are presented to (RFC 8707). Needed for those that are for some resources only. */
+  resource?: string | undefined;
   /** Limit of a request to the server, with the one that is sent again. Default 2000. */
   timeoutMs?: number | undefined;
   /** Valid answers remembered at most; a tenth as many invalid ones beside them. Default 100,000. */
@@ -98,17 +104,22 @@ export function createVerifier(options: VerifierOptions = {}): Verifier {
 /** What is asked of the server: with the JWT that the value is, if it is one. */
 interface Asked {
   options: VerifyOptions;
-  jwt: M2mJwt | null;
+  jwt: TokenJwt | null;
 }
+
+type TokenJwt = M2mJwt | AccessJwt;
+type ValidResult = Extract<VerifyResult, { valid: true }>;
 
 class RememberingVerifier implements Verifier {
   readonly #audience: string | undefined;
+  readonly #resource: string | undefined;
   readonly #isMachine: boolean;
   readonly #rememberLimited: boolean;
   readonly #staleMsMax: number;
   readonly #onEvent: VerifierOptions['onEvent'];
   readonly #told = new Told();
   readonly #inForce = new InForce();
+  readonly #applications = new Applications(this.#told);
   readonly #memory: Memory;
   readonly #jwks: Jwks;
   readonly #questions: Questions;
@@ -134,6 +145,7 @@ class RememberingVerifier implements Verifier {
       options.machineSecretKey !== undefined ||
       (options.secretKey === undefined && !authorization.startsWith(`Bearer ${PREFIXES.secretKey}`));
     this.#audience = options.audience;
+    this.#resource = options.resource;
     this.#rememberLimited = options.rememberLimited ?? false;
     this.#onEvent = options.onEvent;
     this.#memory = new Memory(
@@ -164,13 +176,14 @@ class RememberingVerifier implements Verifier {
     this.#readOwnId = () => readOwnId(fetchLike, new URL('v1/machines/me', base), authorization, timeoutMs);
   }
 
-  async verify(value: string, options: VerifyOptions = {}): Promise<VerifyResult> {
+  async verify(value: string, given: VerifyOptions = {}): Promise<VerifyResult> {
+    const options = this.#completed(given);
     if (typeof value !== 'string' || value === '' || value.length > VALUE_LENGTH_MAX) return MALFORMED;
     const key = keyOf(value, this.#audienceOf(options));
     if (this.#isForAnother(options)) return this.#ask(value, key, { options, jwt: null });
     const known = this.#memory.get(key);
     if (known && this.#feed.isTrusted && this.#isUsable(known, options))
-      return this.#answer('memory', judge(known.answer, options), known.answer);
+      return this.#answer('memory', this.#judge(known.answer, options), known.answer);
     return this.#verifyAnew(value, key, options);
   }
 
@@ -188,7 +201,7 @@ class RememberingVerifier implements Verifier {
     if (this.#isClosed) throw new CountersignError('unavailable', 'Cannot verify: the verifier was closed');
     const refused = this.#refuseByForm(value, options);
     if (refused) return this.#answer('local', refused);
-    const jwt = looksLikeJwt(value) ? readM2mJwt(value) : null;
+    const jwt = looksLikeJwt(value) ? (readM2mJwt(value) ?? readAccessJwt(value)) : null;
     const judged = jwt && (await this.#judgeLocally(jwt, key, options));
     if (judged) return judged;
     return this.#ask(value, key, { options, jwt });
@@ -208,28 +221,36 @@ class RememberingVerifier implements Verifier {
   }
 
   /**
-   * Judges a JWT that was not seen before by its signature and by what the feed told of its token, machine, way and key.
-   * Null where that is not all that the server would judge by.
+   * Judges a JWT that was not seen before by its signature and by what the feed told of its token, of what that hangs on and
+   * of its key. Null where that is not all that the server would judge by.
    */
-  async #judgeLocally(jwt: M2mJwt, key: string, options: VerifyOptions): Promise<VerifyResult | null> {
-    if (options.kinds && !options.kinds.includes('m2m_token')) return null;
+  async #judgeLocally(jwt: TokenJwt, key: string, options: VerifyOptions): Promise<VerifyResult | null> {
+    if (options.kinds && !options.kinds.includes(jwt.kind)) return null;
     const mark = this.#told.mark;
-    if (!this.#feed.isTrusted) return null;
+    if (!this.#feed.isTrusted || this.#issuer === undefined) return null;
     const audience = this.#audienceOf(options);
-    if (audience === undefined || this.#issuer === undefined) return null;
+    if (jwt.kind === 'm2m_token' && audience === undefined) return null;
     if (!this.#jwks.isComplete) await this.#jwks.refresh();
     if (!this.#jwks.isComplete || !this.#feed.isTrusted) return null;
     const publicKey = this.#jwks.get(jwt.kid);
     // To the server too the key is unknown: the feed would have told of it.
     if (!publicKey || !isSignedBy(jwt, publicKey)) return this.#answer('local', UNKNOWN);
-    if (publicKey.isRetired) return null;
-    if (jwt.issuer !== this.#issuer || !jwt.audience.includes(audience)) return null;
+    if (publicKey.isRetired || jwt.issuer !== this.#issuer) return null;
+    if (jwt.expiresAt <= this.#feed.serverNow()) return null;
+    const answer = jwt.kind === 'm2m_token' ? this.#m2mAnswer(jwt, audience) : this.#oauthAnswer(jwt);
+    if (answer === null) return null;
+    const names = namesOf(answer, audience, jwt.kid);
+    this.#memory.set(key, { answer, isLimited: false, ip: undefined, names, mark });
+    return this.#answer('local', this.#judge(answer, options), answer);
+  }
+
+  #m2mAnswer(jwt: M2mJwt, audience: string | undefined): ValidResult | null {
+    if (audience === undefined || !jwt.audience.includes(audience)) return null;
     // For several it has the scopes of all their machine scopes together: which are for whom only the server knows.
     if (jwt.audience.length > 1 && jwt.scopes.length > 0) return null;
-    if (jwt.expiresAt <= this.#feed.serverNow()) return null;
     const { id, machineId, kid, issuedAt } = jwt;
     if (this.#inForce.mayConcern({ id, machineId, audience, kid, issuedAt })) return null;
-    const answer: VerifyResult = {
+    return {
       valid: true,
       kind: 'm2m_token',
       id,
@@ -240,14 +261,29 @@ class RememberingVerifier implements Verifier {
       claims: jwt.claims,
       expiresAt: jwt.expiresAt,
     };
-    this.#memory.set(key, {
-      answer,
-      isLimited: false,
-      ip: undefined,
-      names: namesOf(answer, audience, kid),
-      mark,
-    });
-    return this.#answer('local', judge(answer, options), answer);
+  }
+
+  /** Of an application that the server once answered for: what it is called is in no JWT. */
+  #oauthAnswer(jwt: AccessJwt): ValidResult | null {
+    const application = this.#applications.get(jwt.clientId);
+    if (!application) return null;
+    const { id, subject, clientId, kid, issuedAt, grantId, organizationId, audience } = jwt;
+    const { applicationId } = application;
+    if (this.#inForce.mayConcern({ id, applicationId, subject, kid, issuedAt })) return null;
+    return {
+      valid: true,
+      kind: 'oauth_token',
+      id,
+      subject,
+      clientId,
+      ...application,
+      ...(grantId !== undefined && { grantId }),
+      ...(organizationId !== undefined && { organizationId }),
+      scopes: jwt.scopes,
+      ...(audience && { audience }),
+      claims: null,
+      expiresAt: jwt.expiresAt,
+    };
   }
 
   async #ask(value: string, key: string, asked: Asked): Promise<VerifyResult> {
@@ -283,13 +319,16 @@ class RememberingVerifier implements Verifier {
       // Only now: while it was asked something may have been told.
       const known = this.#isForAnother(options) ? undefined : this.#memory.get(key);
       const isStale = known && this.#isUsableStale(known, options, error);
-      if (isStale) return this.#answer('stale', judge(known.answer, options), known.answer);
+      if (isStale) return this.#answer('stale', this.#judge(known.answer, options), known.answer);
       throw error;
     }
     if (answer.valid && jwt && before.generation === this.#generation) this.#issuer = jwt.issuer;
     // Before the snapshot was complete nothing was told of what happened since, nor will it be.
-    if (before.isComplete && before.generation === this.#generation && !this.#isForAnother(options))
+    if (before.isComplete && before.generation === this.#generation && !this.#isForAnother(options)) {
       this.#remember(key, answer, { options, mark: before.mark, kid: jwt?.kid });
+      if (answer.valid && answer.kind === 'oauth_token')
+        this.#applications.learn(answer.clientId, answer, before.mark);
+    }
     this.#tell({ type: 'verified', from: 'server', outcome: outcomeOf(answer) });
     return answer;
   }
@@ -335,9 +374,26 @@ class RememberingVerifier implements Verifier {
     return this.#feed.isTrusted ? `${this.#generation} ${this.#told.mark}` : null;
   }
 
+  #completed(options: VerifyOptions): VerifyOptions {
+    if (this.#resource === undefined || options.resource !== undefined) return options;
+    return { ...options, resource: this.#resource };
+  }
+
   #audienceOf({ audience }: VerifyOptions): string | undefined {
     if (this.#isMachine) return this.#ownId;
     return audience ?? this.#audience;
+  }
+
+  /** What was remembered, held against what is asked for now, in the order of precedence. */
+  #judge(answer: VerifyResult, { kinds, scopes, resource }: VerifyOptions): VerifyResult {
+    if (!answer.valid) return answer;
+    if (kinds && !kinds.includes(answer.kind)) return WRONG_KIND;
+    const reason = resourceReason(answer, resource);
+    // As the server tells machines of what is not for them.
+    if (reason === 'wrong_audience' && this.#isMachine) return UNKNOWN;
+    if (reason !== null) return refusal(answer, reason);
+    const lacksScope = scopes?.some((scope) => !answer.scopes.includes(scope));
+    return lacksScope ? refusal(answer, 'insufficient_scope') : answer;
   }
 
   /** Counts what the server does not know of, as the server would: what is of another kind it does not look up. */
@@ -346,8 +402,7 @@ class RememberingVerifier implements Verifier {
     answer: VerifyResult,
     counted: VerifyResult = answer,
   ): VerifyResult {
-    if (counted.valid && answer !== WRONG_KIND)
-      this.#usage.count(counted.kind as 'api_key' | 'm2m_token', answer);
+    if (counted.valid && answer !== WRONG_KIND) this.#usage.count(counted.kind, answer);
     if (this.#onEvent) this.#tell({ type: 'verified', from, outcome: outcomeOf(answer) });
     return answer;
   }
@@ -371,6 +426,7 @@ class RememberingVerifier implements Verifier {
         this.#generation++;
         this.#memory.clear();
         this.#inForce.clear();
+        this.#applications.clear();
         this.#jwks.forget();
         this.#issuer = undefined;
         this.#tell({ type: 'reset' });
@@ -430,14 +486,18 @@ const UNAVAILABLE: ReadonlySet<string> = new Set(['unavailable', 'timeout', 'net
 const keyOf = (value: string, audience: string | undefined): string =>
   `${hash('sha256', value, 'base64')}${audience ?? ''}`;
 
-/** What was remembered, held against what is asked for now, in the order of precedence. */
-function judge(answer: VerifyResult, { kinds, scopes }: VerifyOptions): VerifyResult {
-  if (!answer.valid) return answer;
-  if (kinds && !kinds.includes(answer.kind)) return WRONG_KIND;
-  const lacksScope = scopes?.some((scope) => !answer.scopes.includes(scope));
-  if (!lacksScope) return answer;
-  return { valid: false, reason: 'insufficient_scope', id: answer.id, subject: answer.subject };
+function resourceReason(answer: ValidResult, resource: string | undefined): InvalidReason | null {
+  if (answer.kind !== 'oauth_token' || !answer.audience) return null;
+  if (resource === undefined) return 'audience_required';
+  return isAmongResources(resource, answer.audience) ? null : 'wrong_audience';
 }
+
+const refusal = ({ id, subject }: ValidResult, reason: InvalidReason): VerifyResult => ({
+  valid: false,
+  reason,
+  id,
+  subject,
+});
 
 const outcomeOf = (answer: VerifyResult) => (answer.valid ? 'valid' : answer.reason);
 

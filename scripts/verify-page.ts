@@ -17,6 +17,8 @@ const REQUEST: Record<keyof VerifyInput, string> = {
   scopes: 'Scopes the credential must have, every one',
   audience:
     'The machine an M2M token was presented to. With a secret key it is needed; a machine that asks is itself the audience',
+  resource:
+    'The resource an OAuth token was presented to, as a URL (RFC 8707). One that is for some resources needs it, and is good there alone',
   ip: "The end client's address, as the caller states it; a credential with a list of addresses needs it",
   cost: 'Credits that what is asked for costs, from 0 to 1,000,000. Without it, 1; only credentials with credits have any to spend',
   dpop: 'The proof of possession that came along, `{ proof, method, url }` (RFC 9449). No kind of credential asks for one yet',
@@ -49,6 +51,21 @@ const FIELDS: { [K in Kind]: Record<keyof Valid<K>, string> } = {
     boundToAddresses:
       '`true` if it is good from some addresses only, which `ip` is held against; else absent',
   },
+  oauth_token: {
+    valid: '`true`',
+    kind: '`oauth_token`',
+    id: '`oat_…` and 32 hex digits; of a JWT, its `jti`',
+    subject: 'the user on whose behalf it acts; the client id, where the application acts for itself',
+    clientId: 'what OAuth calls the application: its id, or the URL of its metadata document',
+    applicationId: 'the application, `oauthapp_…`',
+    applicationName: 'what the application is called',
+    grantId: 'what the user allowed, `gnt_…`; absent where the application acts for itself',
+    organizationId: 'the organization that the user chose; absent without one',
+    scopes: 'what it may do',
+    audience: 'the resources it is for; absent for none in particular',
+    claims: 'null',
+    expiresAt: 'when it expires',
+  },
 };
 
 interface Reason {
@@ -75,16 +92,18 @@ const REASONS: Record<VerifyReason, Reason> = {
     told: NAMELESS,
   },
   audience_required: {
-    meaning: 'An M2M token is judged for a machine, and the request names none',
-    told: 'secret keys, with id and subject',
+    meaning:
+      'An M2M token is judged for a machine, and the request names none; or an OAuth token is for some resources, and the request names no `resource`',
+    told: 'who may verify this credential, but for machines of M2M tokens; with id and subject',
   },
   wrong_audience: {
-    meaning: 'The token is not for this machine, or its machine may not call this one now',
+    meaning:
+      'The M2M token is not for this machine, or its machine may not call this one now; or the OAuth token is not for this resource',
     told: 'secret keys, with id and subject; to a machine it reads `unknown`',
   },
   revoked: {
     meaning:
-      'It was revoked, by itself, with all of its machine or subject, or by a rotation that ended this value; or the key that signed it was retired in an emergency',
+      'It was revoked, by itself, with all of its machine, subject or application, with what its user allowed, or by a rotation that ended this value; or the key that signed it was retired in an emergency',
     told: NAMED,
   },
   disabled: { meaning: 'It, or whose it is, is disabled, and may be enabled again', told: NAMED },
@@ -131,6 +150,22 @@ const VALID_API_KEY: Valid<'api_key'> = {
   boundToAddresses: true,
 };
 
+const VALID_OAUTH_TOKEN: Valid<'oauth_token'> = {
+  valid: true,
+  kind: 'oauth_token',
+  id: 'oat_019b1f0c6b0e9a2d4c3b8e7f6a5d4c3b',
+  subject: 'user_42',
+  clientId: 'oauthapp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+  applicationId: 'oauthapp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+  applicationName: 'Notes',
+  grantId: 'gnt_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
+  organizationId: 'org_7',
+  scopes: ['notes:read'],
+  audience: ['https://notes.example.com/mcp'],
+  claims: null,
+  expiresAt: 1_767_704_400_000,
+};
+
 const REFUSED: RefusedCredential = {
   valid: false,
   reason: 'rate_limited',
@@ -168,7 +203,8 @@ export function verifyPage(): string {
 
 Is this credential valid right now, whom does it stand for, and what may it do? \`POST /v1/verify\` answers for one,
 \`POST /v1/verify/batch\` with \`{ "items": [...] }\` for up to 100, in their order. The typed client calls them
-\`verify\` and \`verifyBatch\`; over tRPC they are \`credentials.verify\` and \`credentials.verifyBatch\`.
+\`verify\` and \`verifyBatch\`; over tRPC they are \`credentials.verify\` and \`credentials.verifyBatch\`. Of OAuth access tokens
+alone \`POST /v1/oauth_tokens/verify\` and \`oauthTokens.verify\` answer the same, without \`kinds\`.
 
 An invalid credential is an answer, with status 200. What is refused with an [error](errors.md) is the request: its
 caller, its form, its size (16 KB; 1 MB for a batch).
@@ -187,7 +223,7 @@ ${requestRows.join('\n')}
 
 ## Valid
 
-All instants are milliseconds since 1970-01-01 UTC. No OAuth token is known yet: a value of that kind is \`unknown\`.
+All instants are milliseconds since 1970-01-01 UTC.
 
 | field | ${KINDS.map((kind) => `\`${kind}\``).join(' | ')} |
 | --- | ${KINDS.map(() => '---').join(' | ')} |
@@ -196,6 +232,8 @@ ${fieldRows().join('\n')}
 ${json(VALID_M2M_TOKEN)}
 
 ${json(VALID_API_KEY)}
+
+${json(VALID_OAUTH_TOKEN)}
 
 ## Not valid
 

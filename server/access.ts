@@ -44,6 +44,11 @@ export const ACCESS = {
   'm2mTokens.revoke': TOKEN_REVOKERS,
   'm2mTokens.revokeByValue': TOKEN_REVOKERS,
   'm2mTokens.revokeAll': TOKEN_REVOKERS,
+  'oauthTokens.get': ISSUERS_AND_READERS,
+  'oauthTokens.list': ISSUERS_AND_READERS,
+  'oauthTokens.verify': VERIFIERS,
+  'oauthTokens.revoke': ISSUERS,
+  'oauthTokens.revokeByValue': ISSUERS,
   'apiKeys.create': ISSUERS,
   // It registers what values may look like, for all subjects, and so is no issuer's.
   'apiKeys.import': ADMIN,

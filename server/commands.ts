@@ -16,6 +16,8 @@ type Commands = { [name: string]: Command | Commands };
 export const CREDENTIAL_FIELDS: Readonly<Record<string, string>> = {
   'credentials.verify': 'credential',
   'm2mTokens.revokeByValue': 'value',
+  'oauthTokens.verify': 'credential',
+  'oauthTokens.revokeByValue': 'value',
   'apiKeys.revokeByValue': 'value',
 };
 
@@ -38,6 +40,8 @@ const EXAMPLES: Readonly<Record<string, string[]>> = {
   'machineScopes.create': ['countersign machine-scopes create mch_… mch_… --scopes entries:write'],
   'm2mTokens.create': ['countersign m2m-tokens create --format jwt --ttl-seconds 600'],
   'm2mTokens.revokeByValue': ['countersign m2m-tokens revoke-by-value < token.txt'],
+  'oauthTokens.verify': ['countersign oauth-tokens verify --resource https://api.example.com < token.txt'],
+  'oauthTokens.revokeByValue': ['countersign oauth-tokens revoke-by-value < token.txt'],
   'apiKeys.create': [
     'countersign api-keys create "nightly export" user_42 --scopes invoices:read',
     'countersign api-keys create trial user_42 --policy-id kp_… --allowed-cidrs 192.0.2.0/24',

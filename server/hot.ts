@@ -7,7 +7,14 @@ import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:
 import type { z } from 'zod';
 import { authenticate, authorize, presentedBy, type RequestContext } from './authenticate.ts';
 import type { Deps } from './deps.ts';
-import { type Authorize, verify, verifyBatch, verifyBatchInput, verifyInput } from './domain/credentials.ts';
+import {
+  type Authorize,
+  verify,
+  verifyBatch,
+  verifyBatchInput,
+  verifyInput,
+  verifyOauthTokenInput,
+} from './domain/credentials.ts';
 import { OauthError } from './domain/oauth-errors.ts';
 import type { Presented } from './domain/secrets.ts';
 import { JWKS_MAX_AGE_SECONDS } from './domain/signing-keys.ts';
@@ -31,6 +38,7 @@ import {
   presentVerifiedToken,
   verifyM2mTokenRequest,
 } from './rest/m2m-tokens.ts';
+import { presentVerifiedAccessToken, verifyAccessTokenRequest } from './rest/oauth-tokens.ts';
 import type { Route as TableRoute, UnknownCallerCode } from './rest/route.ts';
 import { type FoundPath, findPath } from './rest/routes.ts';
 import { getStatusList, getStatusLists } from './rest/status-lists.ts';
@@ -125,6 +133,17 @@ const VERIFY_M2M_TOKEN: HotRoute = {
   clerk: 'machine_secret_key_invalid',
   answer: answerVerifyM2mToken,
 };
+const VERIFY_ACCESS_TOKEN: HotRoute = {
+  method: 'POST',
+  bytesMax: VALUE_BYTES_MAX,
+  clerk: 'clerk_key_invalid',
+  answer: answerVerifyAccessToken,
+};
+const VERIFY_OAUTH_TOKEN: HotRoute = {
+  method: 'POST',
+  bytesMax: BODY_BYTES_MAX,
+  answer: answerVerifyOauthToken,
+};
 /** Keys are published long before they sign; its age bounds how long others accept one that leaked. */
 const JWKS: HotRoute = { method: 'GET', maxAgeSeconds: JWKS_MAX_AGE_SECONDS, answer: answerJwks };
 
@@ -139,6 +158,9 @@ const ROUTES: ReadonlyMap<string, HotRoute> = new Map<string, HotRoute>([
   ['/api_keys/verify', VERIFY_API_KEY],
   ['/v1/m2m_tokens/verify', VERIFY_M2M_TOKEN],
   ['/m2m_tokens/verify', VERIFY_M2M_TOKEN],
+  ['/v1/oauth_applications/access_tokens/verify', VERIFY_ACCESS_TOKEN],
+  ['/oauth_applications/access_tokens/verify', VERIFY_ACCESS_TOKEN],
+  ['/v1/oauth_tokens/verify', VERIFY_OAUTH_TOKEN],
   ['/v1/jwks', JWKS],
   ['/jwks', JWKS],
   ['/.well-known/jwks.json', JWKS],
@@ -321,6 +343,29 @@ async function answerVerifyM2mToken(call: HotCall, body: Body): Promise<Answer> 
   return answerValid('M2M token', outcome.valid ? await presentVerifiedToken(call.deps, outcome.id) : null);
 }
 
+async function answerVerifyAccessToken(call: HotCall, body: Body): Promise<Answer> {
+  const request = await parseBeforeCaller(call, 'credentials.verify', verifyAccessTokenRequest, body);
+  const input = {
+    credential: request.access_token ?? request.secret ?? '',
+    kinds: ['oauth_token' as const],
+  };
+  const presented = presentedBy(call);
+  const authorizeIt = authorizing(presented, 'credentials.verify');
+  const outcome = await verify(call.deps, presented, input, authorizeIt, 'anybody');
+  const isToken = outcome.valid && outcome.kind === 'oauth_token';
+  return answerValid('access token', isToken ? await presentVerifiedAccessToken(call.deps, outcome) : null);
+}
+
+async function answerVerifyOauthToken(call: HotCall, body: Body): Promise<Answer> {
+  const request = await parseBeforeCaller(call, 'oauthTokens.verify', verifyOauthTokenInput, body);
+  const input = { ...request, kinds: ['oauth_token' as const] };
+  const presented = presentedBy(call);
+  return {
+    status: 200,
+    body: await verify(call.deps, presented, input, authorizing(presented, 'oauthTokens.verify')),
+  };
+}
+
 /** Clerk's SDK takes every 200 for a valid credential, and looks at nothing in it. */
 function answerValid(what: string, object: object | null): Answer {
   if (object) return { status: 200, body: object };
@@ -448,7 +493,7 @@ function send(
   const headers = ['Cache-Control', cacheControl(route), 'X-Request-Id', requestId];
   if ('maxAgeSeconds' in route) headers.push('Access-Control-Allow-Origin', '*');
   if (etag !== undefined) headers.push('ETag', etag);
-  if (status === 304) {
+  if (status === 304 || status === 204) {
     response.writeHead(status, headers);
     response.end();
     return;

@@ -10,6 +10,7 @@ import { rotateMasterKey } from './domain/master-key.ts';
 import {
   beginPepperRetirement,
   finishPepperRetirement,
+  HASH_TABLES,
   type RehashProgress,
   rehashAll,
 } from './domain/peppers.ts';
@@ -149,7 +150,7 @@ async function retirePepper({ config, logger, store }: Opened, waitSeconds: numb
 async function compact(store: Store) {
   note('Rewriting the tables, so that no old hash is left in their files');
   try {
-    await store.compact(['secrets', 'm2mTokens']);
+    await store.compact(HASH_TABLES);
   } catch (error) {
     const reason = error instanceof Error ? maskCredentials(error.message) : 'unknown';
     note(`Old hashes may be left in unused parts of the files: they could not be rewritten (${reason})`);

@@ -69,7 +69,7 @@ describe('docs/verify.md', () => {
       JSON.parse(text),
     );
     const valid = examples.filter((example) => example.valid);
-    expect(valid.map(({ kind }) => kind)).toEqual(['m2m_token', 'api_key']);
+    expect(valid.map(({ kind }) => kind)).toEqual(['m2m_token', 'api_key', 'oauth_token']);
     for (const example of valid) expect(Object.keys(example).sort()).toEqual(fieldsOf(example.kind).sort());
     expect(VERIFY_REASONS).toContain(examples.find((example) => !example.valid).reason);
   });

@@ -30,6 +30,7 @@ import { expirySweep } from './expiry-sweep.ts';
 import { idempotencyPrune } from './idempotency-prune.ts';
 import { keyRotation } from './key-rotation.ts';
 import { m2mTokenSweep } from './m2m-token-sweep.ts';
+import { oauthSweep } from './oauth-sweep.ts';
 import { secretRotation } from './secret-rotation.ts';
 import { sessionPrune } from './session-prune.ts';
 
@@ -43,6 +44,7 @@ const STEPS: Record<JobName, Step> = {
   'audit-checkpoint': auditCheckpoint,
   'api-key-purge': apiKeyPurge,
   'm2m-token-sweep': m2mTokenSweep,
+  'oauth-sweep': oauthSweep,
   'idempotency-prune': idempotencyPrune,
   'session-prune': sessionPrune,
   'delivery-prune': deliveryPrune,

@@ -1,4 +1,5 @@
-/** The job that deletes what people are signed in by once it has expired. */
+/** The job that deletes what people are signed in by, or are about to be, once it has expired. */
+import { deleteExpiredUserRows } from '../server/domain/oauth-token-retention.ts';
 import { deleteExpiredSignIns } from '../server/domain/operator-sessions.ts';
 import { deleteExpiredPanelTokens } from '../server/domain/panel-tokens.ts';
 import type { Step } from './schedule.ts';
@@ -7,6 +8,9 @@ import type { Step } from './schedule.ts';
 const BATCH = 100;
 
 export const sessionPrune: Step = async (deps) => {
-  const count = (await deleteExpiredSignIns(deps, BATCH)) + (await deleteExpiredPanelTokens(deps, BATCH));
+  const count =
+    (await deleteExpiredSignIns(deps, BATCH)) +
+    (await deleteExpiredPanelTokens(deps, BATCH)) +
+    (await deleteExpiredUserRows(deps, BATCH));
   return { done: count === 0, cursor: null, count };
 };

@@ -78,23 +78,42 @@ function freeze(value: unknown): void {
 /** What an answer hangs on; of a token, with the machine it is presented to where that is known. */
 export function namesOf(answer: VerifyResult, audience: string | undefined, kid?: string): string[] {
   if (!answer.valid) return namesOfInvalid(answer);
-  const names = [
-    nameOf.credential(answer.id),
-    nameOf.every(answer.kind === 'api_key' ? 'api_key' : 'm2m_token'),
-  ];
-  if (answer.kind === 'api_key') return [...names, nameOf.subject(answer.subject)];
-  const receivers = audience === undefined ? answer.audience : [audience];
+  const names = [nameOf.credential(answer.id), nameOf.every(answer.kind)];
+  if (kid !== undefined) names.push(nameOf.signingKey(kid));
+  switch (answer.kind) {
+    case 'api_key':
+      return [...names, nameOf.subject(answer.subject)];
+    case 'oauth_token':
+      return [...names, ...namesOfOauth(answer)];
+    case 'm2m_token':
+      return [...names, ...namesOfM2m(answer, audience)];
+  }
+}
+
+type Valid<K> = Extract<VerifyResult, { valid: true; kind: K }>;
+
+function namesOfM2m({ machineId, audience: all }: Valid<'m2m_token'>, audience: string | undefined) {
+  const receivers = audience === undefined ? all : [audience];
   return [
-    ...names,
-    nameOf.machine(answer.machineId),
-    ...receivers.flatMap((to) => [nameOf.way(answer.machineId, to), nameOf.machine(to)]),
-    ...(kid === undefined ? [] : [nameOf.signingKey(kid)]),
+    nameOf.machine(machineId),
+    ...receivers.flatMap((to) => [nameOf.way(machineId, to), nameOf.machine(to)]),
   ];
+}
+
+function namesOfOauth({ subject, applicationId, grantId }: Valid<'oauth_token'>): string[] {
+  const names = [nameOf.application(applicationId), nameOf.subject(subject)];
+  if (grantId === undefined) return names;
+  return [...names, nameOf.grant(grantId), nameOf.consent(subject, applicationId)];
 }
 
 /** What is not known hangs on everything that could make it known. */
 function namesOfInvalid({ id, subject }: Extract<VerifyResult, { valid: false }>): string[] {
-  const kinds = [nameOf.every('api_key'), nameOf.any('machine'), nameOf.any('machine_scope')];
+  const kinds = [
+    nameOf.every('api_key'),
+    nameOf.any('machine'),
+    nameOf.any('machine_scope'),
+    nameOf.any('oauth_application'),
+  ];
   return [
     ...kinds,
     ...(id === undefined ? [] : [nameOf.credential(id)]),

@@ -3,19 +3,31 @@
 /** What the feed calls an invalidation (docs/feed.md). */
 export interface Invalidation {
   at: number;
-  kind: 'm2m_token' | 'machine' | 'machine_scope' | 'api_key' | 'subject' | 'secret_key';
+  kind:
+    | 'm2m_token'
+    | 'machine'
+    | 'machine_scope'
+    | 'api_key'
+    | 'oauth_token'
+    | 'oauth_grant'
+    | 'oauth_application'
+    | 'subject'
+    | 'secret_key';
   id?: string;
   selector?: Selector;
   reason: string;
   until?: number;
 }
 
+/** What has all of this in common. */
 interface Selector {
   machineId?: string;
   fromMachineId?: string;
   toMachineId?: string;
   subject?: string;
   apiKeyIds?: string[];
+  applicationId?: string;
+  grantId?: string;
   signingKeyId?: string;
 }
 
@@ -25,6 +37,10 @@ export const nameOf = {
   machine: (id: string) => `machine ${id}`,
   subject: (subject: string) => `subject ${subject}`,
   way: (from: string, to: string) => `way ${from} ${to}`,
+  application: (id: string) => `application ${id}`,
+  grant: (id: string) => `grant ${id}`,
+  /** All that a user allowed an application. */
+  consent: (subject: string, applicationId: string) => `consent ${applicationId} ${subject}`,
   signingKey: (kid: string) => `kid ${kid}`,
   /** Told with everything of that kind, whichever it is. */
   any: (kind: Invalidation['kind']) => `any ${kind}`,
@@ -34,19 +50,39 @@ export const nameOf = {
 
 /** All that an invalidation speaks of. */
 export function namesIn({ kind, id, selector = {} }: Invalidation): string[] {
-  const { machineId, fromMachineId, toMachineId, subject, apiKeyIds, signingKeyId } = selector;
+  const { machineId, fromMachineId, toMachineId, apiKeyIds, signingKeyId } = selector;
   const names = [nameOf.any(kind)];
-  if (id !== undefined) {
-    if (kind === 'machine') names.push(nameOf.machine(id));
-    else names.push(kind === 'subject' ? nameOf.subject(id) : nameOf.credential(id));
-  }
+  if (id !== undefined) names.push(nameOfObject(kind, id));
   if (machineId !== undefined) names.push(nameOf.machine(machineId));
   if (fromMachineId !== undefined && toMachineId !== undefined)
     names.push(nameOf.way(fromMachineId, toMachineId));
-  if (subject !== undefined) names.push(nameOf.subject(subject));
+  names.push(...namesOfUsers(selector));
   for (const each of apiKeyIds ?? []) names.push(nameOf.credential(each));
   if (signingKeyId !== undefined) names.push(nameOf.signingKey(signingKeyId));
   return names.length > 1 ? names : [...names, nameOf.every(kind)];
+}
+
+function nameOfObject(kind: Invalidation['kind'], id: string): string {
+  switch (kind) {
+    case 'machine':
+      return nameOf.machine(id);
+    case 'subject':
+      return nameOf.subject(id);
+    case 'oauth_application':
+      return nameOf.application(id);
+    case 'oauth_grant':
+      return nameOf.grant(id);
+    default:
+      return nameOf.credential(id);
+  }
+}
+
+/** Only what has all of it in common is spoken of, so only that is named. */
+function namesOfUsers({ subject, applicationId, grantId }: Selector): string[] {
+  if (grantId !== undefined) return [nameOf.grant(grantId)];
+  if (subject !== undefined && applicationId !== undefined) return [nameOf.consent(subject, applicationId)];
+  if (applicationId !== undefined) return [nameOf.application(applicationId)];
+  return subject === undefined ? [] : [nameOf.subject(subject)];
 }
 
 /**

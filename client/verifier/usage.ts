@@ -10,7 +10,7 @@ const BATCH_MAX = 100;
 const COUNTS_MAX = 100_000;
 
 export interface UsageCount {
-  kind: 'api_key' | 'm2m_token';
+  kind: 'api_key' | 'm2m_token' | 'oauth_token';
   id: string;
   /** Hours since 1970. */
   hour: number;

@@ -10,7 +10,16 @@ import { change } from './events.ts';
 export const BACKUP_FORMAT = 1;
 
 /** Of no use to whoever restores: they end with that (threats.md, operation). */
-const LEFT_OUT: ReadonlySet<TableName> = new Set(['operatorSessions', 'signInLinks', 'panelTokens']);
+const LEFT_OUT: ReadonlySet<TableName> = new Set([
+  'operatorSessions',
+  'signInLinks',
+  'panelTokens',
+  'userSessions',
+  'userInvitations',
+  'oauthInteractions',
+  'oauthCodes',
+  'oauthRefreshTokens',
+]);
 
 export const backedUp = ({ tables }: Pick<Snapshot, 'tables'>): TableName[] =>
   (Object.keys(tables) as TableName[]).filter((name) => !LEFT_OUT.has(name));

@@ -15,6 +15,8 @@ export interface Found {
   valid: ValidCredential;
   /** Whether it is addressed to the machine it is judged for, and its machine may call that now; null for other kinds. */
   reaches: boolean | null;
+  /** The resources it is for (RFC 8707); null for none in particular, and for other kinds. */
+  resources: readonly string[] | null;
   revoked: boolean;
   enabled: boolean;
   /** CIDR blocks the end client must be in; null for anywhere. */
@@ -81,21 +83,25 @@ export async function readKey(deps: Deps, caller: CallerLookup, credential: stri
   return row ? { principal: judgeCaller(deps, row, caller.address), found: keyFound(row) } : NOBODY;
 }
 
-interface TokenRow extends CallerRow {
+/** By which key a JWT is signed. */
+interface SignedBy {
+  tokenExpiresAt: number;
+  signingKeyState: string | null;
+  signingKeyRetiredAt: number | null;
+}
+
+interface TokenRow extends CallerRow, SignedBy {
   tokenId: string | null;
   tokenMachineId: string;
   tokenAudience: string[];
   tokenScopes: string[];
   tokenClaims: Record<string, unknown> | null;
-  tokenExpiresAt: number;
   tokenRevokedAt: number | null;
   tokenGeneration: number;
   senderGeneration: number | null;
   senderEnabled: boolean;
   edgeToMachineId: string | null;
   edgeScopes: string[] | null;
-  signingKeyState: string | null;
-  signingKeyRetiredAt: number | null;
 }
 
 /** The sender and its machine scope are read as they are now. */
@@ -231,6 +237,7 @@ function tokenFound(row: TokenRow): Found | null {
       expiresAt: row.tokenExpiresAt,
     },
     reaches: row.edgeToMachineId !== null && row.tokenAudience.includes(row.edgeToMachineId),
+    resources: null,
     revoked: row.tokenRevokedAt !== null || row.tokenGeneration < row.senderGeneration || diedWithKey(row),
     enabled: row.senderEnabled,
     allowedCidrs: null,
@@ -240,7 +247,7 @@ function tokenFound(row: TokenRow): Found | null {
 }
 
 /** What was still live when its key was retired, went with it: an emergency, for otherwise a key is not retired before. */
-const diedWithKey = ({ tokenExpiresAt, signingKeyState, signingKeyRetiredAt }: TokenRow) =>
+export const diedWithKey = ({ tokenExpiresAt, signingKeyState, signingKeyRetiredAt }: SignedBy): boolean =>
   signingKeyState === 'retired' && tokenExpiresAt > (signingKeyRetiredAt ?? 0);
 
 function keyFound(row: KeyRow): Found | null {
@@ -260,6 +267,7 @@ function keyFound(row: KeyRow): Found | null {
   return {
     valid,
     reaches: null,
+    resources: null,
     revoked: row.apiKeyRevokedAt !== null || row.presentedRevokedAt !== null,
     enabled: row.apiKeyEnabled && row.subjectEnabled !== false,
     allowedCidrs: row.apiKeyCidrs,

@@ -7,7 +7,9 @@ import type { Deps, Principal } from '../deps.ts';
 import { isWithin } from './addresses.ts';
 import { type Found, type Read, readJwt, readKey, readToken } from './credential-rows.ts';
 import { spendCredits } from './credits.ts';
-import { credential, machineId, scopes } from './fields.ts';
+import { credential, machineId, resourceUrl, scopes } from './fields.ts';
+import { readOauthJwt, readOauthToken } from './oauth-token-rows.ts';
+import { isAmongResources } from './resources.ts';
 import {
   BOOTSTRAP_KEY,
   couldBeCaller,
@@ -32,6 +34,8 @@ export const verifyInput = z.strictObject({
   scopes: scopes.optional(),
   /** The machine an M2M token was presented to. A machine that asks is itself the audience. */
   audience: machineId.optional(),
+  /** The resource an OAuth token was presented to (RFC 8707). One that is for some resources needs it. */
+  resource: resourceUrl.optional(),
   /** The address of the end client, as the caller states it. */
   ip: z
     .string()
@@ -51,6 +55,9 @@ export const verifyInput = z.strictObject({
 });
 
 export type VerifyInput = z.output<typeof verifyInput>;
+
+/** For those who ask of OAuth access tokens alone. */
+export const verifyOauthTokenInput = verifyInput.omit({ kinds: true });
 
 const VERIFY_BATCH_MAX = 100;
 
@@ -80,24 +87,8 @@ export const VERIFY_REASONS = [
 
 export type VerifyReason = (typeof VERIFY_REASONS)[number];
 
-/**
- * A valid credential, by kind:
- *
- * | field       | m2m_token                              | api_key                             |
- * | ----------- | -------------------------------------- | ----------------------------------- |
- * | `id`        | `mt_…`, the `jti` of a JWT             | `ak_…`                              |
- * | `subject`   | the machine that presents it           | the user, organization or other     |
- * | `machineId` | the same                               | –                                   |
- * | `name`      | –                                      | the key's name                      |
- * | `audience`  | every machine it is for                | –                                   |
- * | `scopes`    | the token's that the machine scope allows now | the key's                    |
- * | `claims`    | as minted, or null                     | as set, or null                     |
- * | `expiresAt` | ms since 1970-01-01 UTC                | the same, null if never             |
- * | `rateLimit` | –                                      | what is left of its limits, the scarcer; absent without any |
- * | `creditsRemaining` | –                               | what is left of its credits, the fewer; absent without any |
- * | `boundToAddresses` | –                               | true if it is good from some addresses only; else absent |
- */
-export type ValidCredential = ValidM2mToken | ValidApiKey;
+/** A valid credential: docs/verify.md has what the fields of each kind mean. Instants are ms since 1970-01-01 UTC. */
+export type ValidCredential = ValidM2mToken | ValidApiKey | ValidOauthToken;
 
 interface ValidM2mToken {
   valid: true;
@@ -125,6 +116,25 @@ export interface ValidApiKey {
   boundToAddresses?: true;
 }
 
+export interface ValidOauthToken {
+  valid: true;
+  kind: 'oauth_token';
+  id: string;
+  /** The user, or the application itself by its client id. */
+  subject: string;
+  clientId: string;
+  applicationId: string;
+  applicationName: string;
+  /** What a user allowed; absent where the application acts for itself. */
+  grantId?: string;
+  organizationId?: string;
+  scopes: string[];
+  /** The resources it is for; absent for none in particular. */
+  audience?: string[];
+  claims: null;
+  expiresAt: number;
+}
+
 /** A refusal names the credential only where that is known and the caller may know it. */
 export interface RefusedCredential {
   valid: false;
@@ -145,7 +155,8 @@ export type Authorize = (principal: Principal | null) => Principal;
  * and the caller is judged before anything is said of the credential. A value that is refused by its format is never
  * looked up; every other costs the same work whether it is known or not. Writes to no row but that of its credits.
  *
- * @param forWhom `anybody` has an M2M token be for whichever machine, where the caller is none: Clerk's rule, on Clerk's path.
+ * @param forWhom `anybody` has an OAuth token be for whichever resource, and an M2M token for whichever machine where the
+ * caller is none: Clerk's rule, on Clerk's paths.
  */
 export async function verify(
   deps: Deps,
@@ -160,12 +171,11 @@ export async function verify(
   const { principal, found } = await read(deps, presented, input, candidate);
   const caller = authorize(principal);
   const now = deps.now();
-  const isForAnybody = forWhom === 'anybody' && caller.kind !== 'machine';
   let outcome = judge(
     caller,
     input,
     candidate,
-    isForAnybody && found ? { ...found, reaches: null } : found,
+    found && forWhom === 'anybody' ? forAnybody(caller, found) : found,
     now,
   );
   if (outcome.valid && found && (found.limits.length > 0 || found.credits.length > 0))
@@ -187,6 +197,12 @@ export async function verifyBatch(
   authorize(await callerOf(deps, presented));
   return Promise.all(items.map((input) => verify(deps, presented, input, authorize)));
 }
+
+const forAnybody = (caller: Principal, found: Found): Found => ({
+  ...found,
+  reaches: caller.kind === 'machine' ? found.reaches : null,
+  resources: null,
+});
 
 /** What can be said of a value without any I/O: how to look it up, or why not to. */
 type Candidate = { kind: CredentialKind; form: 'opaque' | 'jwt' } | { refused: 'malformed' | 'wrong_kind' };
@@ -242,15 +258,20 @@ async function read(
 ): Promise<Read> {
   const hash = await callerHashOf(deps, presented);
   if (hash === null) return NOBODY;
-  // No OAuth token has a row yet: of such a value there is nothing to read.
-  if ('refused' in candidate || candidate.kind === 'oauth_token')
-    return { principal: await callerOf(deps, presented), found: null };
+  if ('refused' in candidate) return { principal: await callerOf(deps, presented), found: null };
   const caller = { hash, address: presented.address };
   const { credential, audience } = input;
-  if (candidate.kind === 'api_key') return readKey(deps, caller, credential);
-  return candidate.form === 'jwt'
-    ? readJwt(deps, caller, credential, audience)
-    : readToken(deps, caller, credential, audience);
+  const isJwt = candidate.form === 'jwt';
+  switch (candidate.kind) {
+    case 'api_key':
+      return readKey(deps, caller, credential);
+    case 'oauth_token':
+      return isJwt ? readOauthJwt(deps, caller, credential) : readOauthToken(deps, caller, credential);
+    case 'm2m_token':
+      return isJwt
+        ? readJwt(deps, caller, credential, audience)
+        : readToken(deps, caller, credential, audience);
+  }
 }
 
 const callerOf = async (deps: Deps, { value, signedIn, address }: Presented): Promise<Principal | null> =>
@@ -290,13 +311,20 @@ const refusal = ({ valid }: Found, reason: VerifyReason): RefusedCredential => (
 
 function audienceReason(
   caller: Principal,
-  { audience }: VerifyInput,
-  { reaches }: Found,
+  { audience, resource }: VerifyInput,
+  { reaches, resources }: Found,
 ): VerifyReason | null {
+  if (resources !== null) return resourceReason(resources, resource);
   if (reaches === null) return null;
   if (caller.kind !== 'machine' && audience === undefined) return 'audience_required';
   const asksForAnother = caller.kind === 'machine' && audience !== undefined && audience !== caller.id;
   return reaches && !asksForAnother ? null : 'wrong_audience';
+}
+
+/** What is for some resources is for no other (RFC 8707, section 2); what is for none in particular is for all. */
+function resourceReason(resources: readonly string[], resource: string | undefined): VerifyReason | null {
+  if (resource === undefined) return 'audience_required';
+  return isAmongResources(resource, resources) ? null : 'wrong_audience';
 }
 
 function stateReason(
@@ -337,8 +365,11 @@ function count(deps: Deps, caller: Principal, found: Found | null, outcome: Veri
   deps.observer.verification(told);
   deps.recentVerifications.count(told, now);
   if (found) {
-    const { kind, id, subject } = found.valid;
+    const { valid } = found;
+    const { kind, id, subject } = valid;
     deps.usage.count(kind, id, outcome.valid, now, kind === 'api_key' ? subject : undefined);
+    if (kind === 'oauth_token')
+      deps.usage.count('oauth_application', valid.applicationId, outcome.valid, now);
   }
   countCaller(deps.usage, caller, now);
 }

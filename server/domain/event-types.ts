@@ -578,7 +578,7 @@ export const EVENT_TYPES = {
     example: { objectId: 'user_42', subject: 'user_42' },
   },
   'subject.disabled': {
-    when: 'A subject was disabled: none of its API keys verifies until it is enabled',
+    when: 'A subject was disabled: none of its API keys, and no OAuth token that acts for it, verifies until it is enabled',
     payload: { selector: 'object', denyUntil: 'instant | null' },
     example: { objectId: 'user_42', subject: 'user_42', selector: { subject: 'user_42' }, denyUntil: null },
   },

@@ -1,5 +1,19 @@
 /** What callers are told so that what they remember of verifications is never wrong for long: frames made from rows. */
-import { and, asc, desc, eq, gt, inArray, isNotNull, isNull, lt, lte, or, sql } from 'drizzle-orm';
+import {
+  and,
+  asc,
+  type Column,
+  desc,
+  eq,
+  gt,
+  inArray,
+  isNotNull,
+  isNull,
+  lt,
+  lte,
+  or,
+  sql,
+} from 'drizzle-orm';
 import type { Rows } from '../../db/store.ts';
 import type { Deps, Principal } from '../deps.ts';
 import type { EventType } from './event-types.ts';
@@ -17,15 +31,16 @@ export type FeedKind =
   | 'subject'
   | 'secret_key';
 
-/** What something hangs on: everything issued until shortly after `at` that has this in common. */
+/** What something hangs on: everything issued until shortly after `at` that has all of this. */
 export type Selector =
   | { machineId: string }
   | { fromMachineId: string; toMachineId: string }
   | { subject: string }
   | { apiKeyIds: string[] }
   | { applicationId: string }
-  | { grantId: string }
   | { subject: string; applicationId: string }
+  /** With what a JWT says besides, in which no grant is named. */
+  | { grantId: string; subject: string; applicationId: string }
   | { signingKeyId: string };
 
 /** Something that may not be answered from memory any more: forget it, and ask. Without id and selector, all of the kind. */
@@ -86,7 +101,10 @@ const purgedKeys: Names = ({ data }) => ({ selector: data['selector'] as Selecto
 const withItsOauthTokens: Names = ({ objectId }) => ({ id: objectId, selector: { applicationId: objectId } });
 const rotatedApplication: Names = (event) =>
   event.data['compromised'] === true ? withItsOauthTokens(event) : itself(event);
-const grant: Names = ({ objectId }) => ({ id: objectId, selector: { grantId: objectId } });
+const grant: Names = ({ objectId, subject, data }) => ({
+  id: objectId,
+  selector: { grantId: objectId, subject: subject ?? '', applicationId: String(data['applicationId']) },
+});
 const consent: Names = ({ data }) => ({ selector: data['selector'] as Selector });
 const signedTokens: Names = ({ objectId }) => ({ selector: { signingKeyId: objectId } });
 const all: Names = () => ({});
@@ -134,6 +152,8 @@ export const INVALIDATIONS = {
   'secret_key.secret_rotation_cancelled': ['secret_key', 'rotated', itself],
   'secret_key.secret_rotation_completed': ['secret_key', 'rotated', itself],
   'secret_key.secret_expired': ['secret_key', 'expired', itself],
+  // What it is called is in every answer.
+  'oauth_application.updated': ['oauth_application', 'changed', itself],
   'oauth_application.enabled': ['oauth_application', 'enabled', withItsOauthTokens],
   'oauth_application.disabled': ['oauth_application', 'disabled', withItsOauthTokens],
   'oauth_application.deleted': ['oauth_application', 'deleted', withItsOauthTokens],
@@ -343,6 +363,8 @@ export async function readSnapshot(deps: Deps): Promise<Snapshot> {
       ...deletedEdges.values(),
       ...(await prunedEdgeItems(rows, tokens.ways, deletedEdges, prunedAt)),
       ...tokens.items,
+      ...(await applicationItems(rows)),
+      ...(await oauthTokenItems(rows, now)),
       ...(await apiKeyItems(rows, now)),
       ...(await subjectItems(rows)),
     ],
@@ -532,7 +554,7 @@ async function tokenItems(
   const ways = new Map<string, OldWay>();
   const orphaned = new Map<string, { until: number; to: Set<string> }>();
   for (let after: TokenKey | null = { expiresAt: now, id: '' }; after; await nextTurn()) {
-    const last = await lastOfWindow(rows, after);
+    const last = await lastOfWindow(rows, 'm2mTokens', after);
     for (const token of await notableTokens(rows, after, last, prunedAt)) {
       const { id, machineId, audience, createdAt, expiresAt, revokedAt } = token;
       if (token.isOrphaned) {
@@ -569,9 +591,11 @@ interface TokenKey {
 
 /** The last of the next `WINDOW` tokens by expiry, or null when there are not so many. */
 async function lastOfWindow(
-  { db, tables: { m2mTokens: t } }: Rows,
+  { db, tables }: Rows,
+  of: 'm2mTokens' | 'oauthTokens',
   after: TokenKey,
 ): Promise<TokenKey | null> {
+  const t = tables[of] as Rows['tables']['m2mTokens'];
   const [last] = await db
     .select({ expiresAt: t.expires_at, id: t.id })
     .from(t)
@@ -602,13 +626,142 @@ async function notableTokens(
     .from(t)
     .leftJoin(m, eq(m.id, t.machine_id))
     .where(
-      and(
-        sql`(${t.expires_at}, ${t.id}) > (${after.expiresAt}, ${after.id})`,
-        last ? sql`(${t.expires_at}, ${t.id}) <= (${last.expiresAt}, ${last.id})` : undefined,
-        or(isNotNull(t.revoked_at), isNull(m.id), lte(t.created_at, prunedAt)),
-      ),
+      and(isInWindow(t, after, last), or(isNotNull(t.revoked_at), isNull(m.id), lte(t.created_at, prunedAt))),
     );
   return found.map(({ sender, ...row }) => ({ ...row, isOrphaned: sender === null }));
+}
+
+function isInWindow(t: { expires_at: Column; id: Column }, after: TokenKey, last: TokenKey | null) {
+  return and(
+    sql`(${t.expires_at}, ${t.id}) > (${after.expiresAt}, ${after.id})`,
+    last ? sql`(${t.expires_at}, ${t.id}) <= (${last.expiresAt}, ${last.id})` : undefined,
+  );
+}
+
+/** Applications that are disabled, and those of which all tokens were revoked at once: a selector each. */
+async function applicationItems({ db, tables: { oauthApplications: a } }: Rows): Promise<SnapshotItem[]> {
+  const items: SnapshotItem[] = [];
+  for (let after = ''; ; await nextTurn()) {
+    const page = await db
+      .select({ id: a.id, enabled: a.enabled, revokedAt: a.tokens_revoked_at, updatedAt: a.updated_at })
+      .from(a)
+      .where(gt(a.id, after))
+      .orderBy(asc(a.id))
+      .limit(IN_MAX);
+    for (const { id, enabled, revokedAt, updatedAt } of page) {
+      if (revokedAt !== null) items.push(applicationItem(id, revokedAt, 'revoked'));
+      if (!enabled) items.push(applicationItem(id, updatedAt, 'disabled'));
+    }
+    if (page.length < IN_MAX) return items;
+    after = page.at(-1)?.id ?? '';
+  }
+}
+
+const applicationItem = (
+  id: string,
+  at: number,
+  reason: 'revoked' | 'disabled' | 'deleted',
+  until?: number,
+): SnapshotItem => ({
+  to: 'key_verifiers',
+  data: {
+    at,
+    kind: 'oauth_application',
+    id,
+    selector: { applicationId: id },
+    reason,
+    ...(until !== undefined && { until }),
+  },
+});
+
+/**
+ * Of access tokens that have not expired, by their expiry: those that were revoked; the grants that were, the applications
+ * that are gone and the users who are disabled, each once however many tokens they have left.
+ */
+async function oauthTokenItems(rows: Rows, now: number): Promise<SnapshotItem[]> {
+  const tokens: SnapshotItem[] = [];
+  const shared = new Map<string, SnapshotItem>();
+  for (let after: TokenKey | null = { expiresAt: now, id: '' }; after; await nextTurn()) {
+    const last = await lastOfWindow(rows, 'oauthTokens', after);
+    for (const token of await endedOauthTokens(rows, after, last)) {
+      if (token.revokedAt !== null) tokens.push(oauthTokenItem(token, token.revokedAt));
+      else for (const item of sharedItemsOf(token, now)) shared.set(item.data.id ?? '', item);
+    }
+    after = last;
+  }
+  return [...tokens, ...shared.values()];
+}
+
+type EndedOauthToken = Awaited<ReturnType<typeof endedOauthTokens>>[number];
+
+const oauthTokenItem = ({ id, expiresAt }: EndedOauthToken, at: number): SnapshotItem => ({
+  to: 'key_verifiers',
+  data: { at, kind: 'oauth_token', id, reason: 'revoked', until: expiresAt },
+});
+
+/** Read in the order of expiry, so that the last of several lives longest. */
+function sharedItemsOf(token: EndedOauthToken, now: number): SnapshotItem[] {
+  const { applicationId, grantId, subject, expiresAt: until } = token;
+  const items: SnapshotItem[] = [];
+  if (token.isOrphaned) items.push(applicationItem(applicationId, now, 'deleted', until));
+  if (token.isUserDisabled)
+    items.push({
+      to: 'key_verifiers',
+      data: { at: now, kind: 'subject', id: subject, selector: { subject }, reason: 'disabled' },
+    });
+  if (grantId !== null && token.isGrantOver)
+    items.push({
+      to: 'key_verifiers',
+      data: {
+        at: token.grantRevokedAt ?? now,
+        kind: 'oauth_grant',
+        id: grantId,
+        selector: { grantId, subject, applicationId },
+        reason: 'revoked',
+        until,
+      },
+    });
+  return items;
+}
+
+/** Of the tokens of a window those that are not valid any more (oauth-token-rows.ts), but for what is told of their application. */
+async function endedOauthTokens({ db, tables }: Rows, after: TokenKey, last: TokenKey | null) {
+  const { oauthTokens: t, oauthApplications: a, oauthGrants: g, users: u } = tables;
+  const found = await db
+    .select({
+      id: t.id,
+      applicationId: t.application_id,
+      grantId: t.grant_id,
+      subject: t.subject,
+      expiresAt: t.expires_at,
+      revokedAt: t.revoked_at,
+      foundApplication: a.id,
+      foundGrant: g.id,
+      grantRevokedAt: g.revoked_at,
+      userEnabled: u.enabled,
+    })
+    .from(t)
+    .leftJoin(a, eq(a.id, t.application_id))
+    .leftJoin(g, eq(g.id, t.grant_id))
+    .leftJoin(u, eq(u.id, t.subject))
+    .where(
+      and(
+        isInWindow(t, after, last),
+        or(
+          isNotNull(t.revoked_at),
+          isNull(a.id),
+          isNotNull(g.revoked_at),
+          and(isNotNull(t.grant_id), isNull(g.id)),
+          eq(u.enabled, false),
+        ),
+      ),
+    );
+  return found.map(({ foundApplication, foundGrant, userEnabled, ...token }) => ({
+    ...token,
+    isOrphaned: foundApplication === null,
+    isGrantOver: token.grantRevokedAt !== null || foundGrant === null,
+    isUserDisabled: userEnabled === false,
+  }));
 }
 
 /**

@@ -48,6 +48,12 @@ export const JOBS = {
     purges: true,
     description: 'Deletes M2M tokens that expired over a day ago',
   },
+  'oauth-sweep': {
+    periodMs: HOUR_MS,
+    purges: true,
+    description:
+      'Deletes codes and tokens of OAuth that expired over a day ago, and grants with nothing left',
+  },
   'idempotency-prune': {
     periodMs: MINUTE_MS,
     purges: true,
@@ -56,7 +62,8 @@ export const JOBS = {
   'session-prune': {
     periodMs: 10 * MINUTE_MS,
     purges: true,
-    description: 'Deletes sessions of the console, sign-in links and panel tokens that have expired',
+    description:
+      'Deletes sessions, sign-in links, invitations, panel tokens and interactions that have expired',
   },
   'delivery-prune': {
     periodMs: HOUR_MS,

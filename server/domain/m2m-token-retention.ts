@@ -1,40 +1,19 @@
 /** Retention: M2M tokens leave the database once nothing is asked of them any more, and status lists after them. */
-import { and, asc, eq, gt, inArray, lte, notExists } from 'drizzle-orm';
+import { and, asc, eq, gt, inArray, notExists } from 'drizzle-orm';
 import type { Rows } from '../../db/store.ts';
 import type { Deps } from '../deps.ts';
+import { deleteExpired } from './expired-rows.ts';
 import { BLOCK_HELD_MS_MAX, BLOCKS_OF_LIST } from './status-indexes.ts';
 
 /**
  * How long after it expired a token can still be told from one that never was. A revocation outlives the expiry it
  * concerns, also by clocks that are behind ours.
  */
-const KEPT_MS = 24 * 3_600_000;
+export const KEPT_MS = 24 * 3_600_000;
 
 /** Deletes up to `limit` tokens that expired over a day ago, the oldest first; answers how many. */
-export async function deleteExpiredM2mTokens(
-  { store, now }: Pick<Deps, 'store' | 'now'>,
-  limit: number,
-): Promise<number> {
-  const { m2mTokens: t } = store.read.tables;
-  const isOver = lte(t.expires_at, now() - KEPT_MS);
-  const due = await store.read.db
-    .select({ id: t.id })
-    .from(t)
-    .where(isOver)
-    .orderBy(asc(t.expires_at), asc(t.id))
-    .limit(limit);
-  if (due.length === 0) return 0;
-  const ids = due.map(({ id }) => id);
-  const deleted = await store.tx(
-    ({ db }) =>
-      db
-        .delete(t)
-        .where(and(inArray(t.id, ids), isOver))
-        .returning({ id: t.id }),
-    'minting',
-  );
-  return deleted.length;
-}
+export const deleteExpiredM2mTokens = (deps: Pick<Deps, 'store' | 'now'>, limit: number) =>
+  deleteExpired(deps, deps.store.read.tables.m2mTokens, limit, KEPT_MS);
 
 /** Twice as long as a process hands out what it took: its clock may be another. */
 const UNTAKEN_MS = 2 * BLOCK_HELD_MS_MAX;
@@ -69,5 +48,8 @@ export async function deleteUnusedStatusLists(
   return { count: deleted.length, next };
 }
 
-const hasNoTokens = ({ db, tables: { m2mTokens: t, statusLists: l } }: Rows) =>
-  notExists(db.select({ id: t.id }).from(t).where(eq(t.status_list_id, l.id)));
+const hasNoTokens = ({ db, tables: { m2mTokens: m, oauthTokens: o, statusLists: l } }: Rows) =>
+  and(
+    notExists(db.select({ id: m.id }).from(m).where(eq(m.status_list_id, l.id))),
+    notExists(db.select({ id: o.id }).from(o).where(eq(o.status_list_id, l.id))),
+  );

@@ -1,5 +1,19 @@
 /** OAuth access tokens: opaque or JWT, each with a row from issuing on. */
-import { and, eq, isNull, placeholder, sql } from 'drizzle-orm';
+import {
+  and,
+  eq,
+  gt,
+  gte,
+  inArray,
+  isNotNull,
+  isNull,
+  lt,
+  lte,
+  or,
+  placeholder,
+  type SQL,
+  sql,
+} from 'drizzle-orm';
 import { z } from 'zod';
 import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
@@ -11,8 +25,10 @@ import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import type { TokenApplication } from './application-authentication.ts';
 import { change } from './events.ts';
-import { description, oauthTokenId } from './fields.ts';
+import { description, oauthApplicationId, oauthGrantId, oauthTokenId } from './fields.ts';
 import { OauthError } from './oauth-errors.ts';
+import { isEnabled, isRevoked, type OauthStanding, standingColumns } from './oauth-token-rows.ts';
+import { afterCursor, orderOf, type Page, pageInput, searchPage } from './pages.ts';
 import { hasExpired } from './secrets.ts';
 import {
   expiresAfter,
@@ -147,6 +163,8 @@ function jwtPayload(deps: Deps, row: OauthTokenRow, clientId: string): string {
     scope: row.scopes.join(' '),
     ...(first !== undefined && { aud: others.length === 0 ? first : row.audience }),
     ...(row.organization_id !== null && { org_id: row.organization_id }),
+    // So that whoever judges it by what the feed tells answers as we do.
+    ...(row.grant_id !== null && { grant_id: row.grant_id }),
     ...statusClaim(deps, row),
   });
   if (Buffer.byteLength(payload) <= JWT_PAYLOAD_BYTES_MAX) return payload;
@@ -157,6 +175,105 @@ function jwtPayload(deps: Deps, row: OauthTokenRow, clientId: string): string {
 }
 
 export const oauthTokenIdInput = z.strictObject({ id: oauthTokenId.meta({ positional: true }) });
+
+/** One access token, without its value. */
+export async function getOauthToken(
+  deps: Deps,
+  { id }: z.output<typeof oauthTokenIdInput>,
+): Promise<OauthToken> {
+  const token = await describeOauthToken(deps, id);
+  if (!token) throw tokenNotFound(id);
+  return token;
+}
+
+/** The same, or null. */
+export async function describeOauthToken(deps: Deps, id: string): Promise<OauthToken | null> {
+  const { read } = deps.store;
+  const [found] = await selectTokens(read).where(eq(read.tables.oauthTokens.id, id));
+  return found ? asItStands(found, deps.now()) : null;
+}
+
+export const listOauthTokensInput = z.strictObject({
+  applicationId: oauthApplicationId.optional(),
+  grantId: oauthGrantId.optional(),
+  state: z.enum(['live', 'revoked', 'expired']).optional(),
+  ...pageInput,
+});
+
+type ListInput = z.output<typeof listOauthTokensInput>;
+
+/** The tokens of one application or grant, the newest first. No index answers a state: see `searchPage`. */
+export async function listOauthTokens(deps: Deps, input: ListInput): Promise<Page<OauthToken>> {
+  const rows = deps.store.read;
+  const { oauthTokens: t } = rows.tables;
+  if (input.applicationId === undefined && input.grantId === undefined)
+    throw new CountersignError('invalid_input', "Wanted 'applicationId' or 'grantId', found neither", {
+      field: 'applicationId',
+    });
+  const now = deps.now();
+  const filter = input.state && inState(rows, input.state, now);
+  const page = await searchPage(input, {
+    isFiltered: filter !== undefined,
+    rows(candidatesMax) {
+      const candidates = candidatesOf(rows, input).limit(candidatesMax).as('candidates');
+      return selectTokens(rows)
+        .where(and(inArray(t.id, rows.db.select({ id: candidates.id }).from(candidates)), filter))
+        .orderBy(...orderOf(t.created_at, t.id, true))
+        .limit(input.limit + 1)
+        .offset(input.offset);
+    },
+    candidate: async (place) =>
+      (await candidatesOf(rows, input).limit(1).offset(place)).map((token) => ({ token })),
+    key: ({ token }): [number, string] => [token.created_at, token.id],
+  });
+  return { ...page, data: page.data.map((found) => asItStands(found, now)) };
+}
+
+function candidatesOf(
+  { db, tables: { oauthTokens: t } }: Rows,
+  { applicationId, grantId, cursor }: ListInput,
+) {
+  return db
+    .select({ id: t.id, created_at: t.created_at })
+    .from(t)
+    .where(
+      and(
+        applicationId === undefined ? undefined : eq(t.application_id, applicationId),
+        grantId === undefined ? undefined : eq(t.grant_id, grantId),
+        afterCursor(cursor, t.created_at, t.id, true),
+      ),
+    )
+    .orderBy(...orderOf(t.created_at, t.id, true));
+}
+
+/** Tokens with what else their state hangs on. One whose application was deleted is not there. */
+function selectTokens({ db, tables }: Rows) {
+  const { oauthTokens: t, oauthApplications: a, oauthGrants: g } = tables;
+  return db
+    .select({
+      token: t,
+      application: { generation: a.token_generation, tokensRevokedAt: a.tokens_revoked_at },
+      grant: { id: g.id, revokedAt: g.revoked_at },
+    })
+    .from(t)
+    .innerJoin(a, eq(a.id, t.application_id))
+    .leftJoin(g, eq(g.id, t.grant_id))
+    .$dynamic();
+}
+
+type TokenAsFound = Awaited<ReturnType<typeof selectTokens>>[number];
+
+const asItStands = ({ token, application, grant }: TokenAsFound, now: number): OauthToken =>
+  toOauthToken(token, { application, grantRevokedAt: grant?.revokedAt ?? null }, now);
+
+/** The states of `toOauthToken`, in SQL. */
+function inState({ tables }: Rows, state: OauthToken['state'], now: number): SQL | undefined {
+  const { oauthTokens: t, oauthApplications: a, oauthGrants: g } = tables;
+  if (state === 'revoked')
+    return or(isNotNull(t.revoked_at), isNotNull(g.revoked_at), lt(t.generation, a.token_generation));
+  const inTime = state === 'live' ? gt(t.expires_at, now) : lte(t.expires_at, now);
+  return and(isNull(t.revoked_at), isNull(g.revoked_at), gte(t.generation, a.token_generation), inTime);
+}
 
 export const revokeOauthTokenInput = z.strictObject({
   id: oauthTokenId.meta({ positional: true }),
@@ -235,33 +352,27 @@ export function toOauthToken(row: OauthTokenRow, standing: TokenStanding, now: n
 const readOauthTokenBy = (by: 'hash' | 'id') =>
   flatStatement<Record<string, unknown>, FoundOauthToken>(`oauth_token_by_${by}`, (db, tables) => {
     const { oauthTokens: t, oauthApplications: a, oauthGrants: g, signingKeys: k } = tables;
+    const { users: u, subjects: j } = tables;
     const fields = {
-      id: t.id,
+      ...standingColumns(tables),
+      tokenId: t.id,
       applicationId: t.application_id,
       clientId: a.client_id,
-      applicationEnabled: a.enabled,
-      applicationGeneration: a.token_generation,
-      grantId: t.grant_id,
-      grantRevokedAt: g.revoked_at,
       grantClaims: g.claims,
       subject: t.subject,
       organizationId: t.organization_id,
-      format: t.format,
-      generation: t.generation,
       audience: t.audience,
       scopes: t.scopes,
       createdAt: t.created_at,
-      expiresAt: t.expires_at,
-      revokedAt: t.revoked_at,
-      signingKeyState: k.state,
-      signingKeyRetiredAt: k.retired_at,
     };
     const query = db
       .select(fields)
       .from(t)
-      // A token whose application is gone is nobody's, and one whose grant is gone is revoked with it.
+      // A token whose application is gone is nobody's.
       .innerJoin(a, eq(a.id, t.application_id))
       .leftJoin(g, eq(g.id, t.grant_id))
+      .leftJoin(u, eq(u.id, t.subject))
+      .leftJoin(j, eq(j.id, t.subject))
       .leftJoin(k, eq(k.kid, t.signing_kid))
       .where(
         by === 'hash'
@@ -271,37 +382,17 @@ const readOauthTokenBy = (by: 'hash' | 'id') =>
     return { fields, query };
   });
 
-export interface FoundOauthToken {
-  id: string;
+export interface FoundOauthToken extends OauthStanding {
+  tokenId: string;
   applicationId: string;
   clientId: string;
-  applicationEnabled: boolean;
-  applicationGeneration: number;
-  grantId: string | null;
-  grantRevokedAt: number | null;
   /** Null where the application acts for itself, or its grant is gone. */
   grantClaims: Record<string, unknown> | null;
   subject: string;
   organizationId: string | null;
-  format: 'opaque' | 'jwt';
-  generation: number;
   audience: string[];
   scopes: string[];
   createdAt: number;
-  expiresAt: number;
-  revokedAt: number | null;
-  signingKeyState: string | null;
-  signingKeyRetiredAt: number | null;
-}
-
-/** Whether everything a token hangs on stands. */
-function isLiveOauthToken(token: FoundOauthToken, now: number): boolean {
-  if (!token.applicationEnabled || token.generation < token.applicationGeneration) return false;
-  if (token.revokedAt !== null || token.grantRevokedAt !== null || hasExpired(token.expiresAt, now))
-    return false;
-  if (token.grantId !== null && token.grantClaims === null) return false;
-  // What was still live when its key was retired went with it, as in an emergency.
-  return token.signingKeyState !== 'retired' || token.expiresAt <= (token.signingKeyRetiredAt ?? 0);
 }
 
 const readByHash = readOauthTokenBy('hash');
@@ -310,7 +401,9 @@ const readById = readOauthTokenBy('id');
 /** The live access token with this value, opaque or JWT; null for all else. */
 export async function findLiveOauthToken(deps: Deps, value: string): Promise<FoundOauthToken | null> {
   const found = await findOauthToken(deps, value);
-  return found && isLiveOauthToken(found, deps.now()) ? found : null;
+  const isLive =
+    found && isEnabled(found) && !isRevoked(found) && !hasExpired(found.tokenExpiresAt, deps.now());
+  return isLive ? found : null;
 }
 
 /** The access token with this value, whatever became of it. */

@@ -75,7 +75,8 @@ export async function rehashAll(
     done = Math.min(total, done + seen);
     onProgress({ done, total });
   };
-  for (const rehashBatch of [rehashSecrets, rehashTokens]) {
+  const ofTokens = VALUE_TABLES.map(rehashTokensOf);
+  for (const rehashBatch of [rehashSecrets, ...ofTokens]) {
     const run = (after: string) => store.tx((tx) => rehashBatch(tx, keyring, after));
     let left = await rehashTable(run, onBatch);
     // A process that lingered may have written behind the last batch.
@@ -83,11 +84,26 @@ export async function rehashAll(
   }
 }
 
-async function countHashes({ db, tables: { secrets: s, m2mTokens: t } }: Rows): Promise<number> {
+/** Tables whose rows have one value for life, and so its hash. */
+const VALUE_TABLES = ['m2mTokens', 'oauthTokens', 'oauthCodes', 'oauthRefreshTokens'] as const;
+type ValueTable = (typeof VALUE_TABLES)[number];
+
+/** Where hashes are that were wrapped: what they were before is to leave the disk. */
+export const HASH_TABLES = ['secrets', ...VALUE_TABLES] as const;
+
+/** What those tables have in common. */
+const valuesIn = (tables: Rows['tables'], name: ValueTable) => tables[name] as Rows['tables']['m2mTokens'];
+
+async function countHashes({ db, tables }: Rows): Promise<number> {
   const count = sql<number>`count(*)`.mapWith(Number);
-  const [ofSecrets] = await db.select({ count }).from(s);
-  const [ofTokens] = await db.select({ count }).from(t).where(isNotNull(t.hash));
-  return (ofSecrets?.count ?? 0) + (ofTokens?.count ?? 0);
+  const [ofSecrets] = await db.select({ count }).from(tables.secrets);
+  let total = ofSecrets?.count ?? 0;
+  for (const name of VALUE_TABLES) {
+    const t = valuesIn(tables, name);
+    const [ofTokens] = await db.select({ count }).from(t).where(isNotNull(t.hash));
+    total += ofTokens?.count ?? 0;
+  }
+  return total;
 }
 
 /** The next rows of a table after an id: where the next batch goes on, how many they were, how many lacked a pepper. */
@@ -146,34 +162,39 @@ function macAfter(keyring: Keyring, row: SecretRow, hash: Buffer): Buffer | null
   return isGenuine ? secretMac({ keyring }, { ...row, hash }) : row.mac;
 }
 
-const setTokenHash = statement((db, { m2mTokens: t }) =>
-  db
-    .update(t)
-    .set({ hash: sql`${placeholder('hash')}`, pepper_version: sql`${placeholder('version')}` })
-    .where(eq(t.id, placeholder('id')))
-    .prepare('pepper_rehash_m2m_token'),
-);
+const setHashIn = (name: ValueTable) =>
+  statement((db, tables) => {
+    const t = valuesIn(tables, name);
+    return db
+      .update(t)
+      .set({ hash: sql`${placeholder('hash')}`, pepper_version: sql`${placeholder('version')}` })
+      .where(eq(t.id, placeholder('id')))
+      .prepare(`pepper_rehash_${name}`);
+  });
 
 /** A JWT has no hash. */
-async function rehashTokens(tx: Rows, keyring: Keyring, after: string): Promise<Batch> {
-  const { m2mTokens: t } = tx.tables;
-  const rows = await forShare(
-    tx.db
-      .select({ id: t.id, hash: t.hash, version: t.pepper_version })
-      .from(t)
-      .where(gt(t.id, after))
-      .orderBy(asc(t.id))
-      .limit(BATCH_ROWS),
-  );
-  let [seen, rehashed] = [0, 0];
-  for (const { id, hash, version } of rows) {
-    if (hash === null || version === null) continue;
-    seen++;
-    if (version >= keyring.pepperVersion) continue;
-    rehashed++;
-    await setTokenHash(tx, { id, hash: keyring.rehash(hash, version), version: keyring.pepperVersion });
-  }
-  return { last: rows.at(-1)?.id ?? null, seen, rehashed };
+function rehashTokensOf(name: ValueTable): typeof rehashSecrets {
+  const setHash = setHashIn(name);
+  return async (tx, keyring, after) => {
+    const t = valuesIn(tx.tables, name);
+    const rows = await forShare(
+      tx.db
+        .select({ id: t.id, hash: t.hash, version: t.pepper_version })
+        .from(t)
+        .where(gt(t.id, after))
+        .orderBy(asc(t.id))
+        .limit(BATCH_ROWS),
+    );
+    let [seen, rehashed] = [0, 0];
+    for (const { id, hash, version } of rows) {
+      if (hash === null || version === null) continue;
+      seen++;
+      if (version >= keyring.pepperVersion) continue;
+      rehashed++;
+      await setHash(tx, { id, hash: keyring.rehash(hash, version), version: keyring.pepperVersion });
+    }
+    return { last: rows.at(-1)?.id ?? null, seen, rehashed };
+  };
 }
 
 /** Lets servers start again. Of several who finish the same retirement, one appends the event. */

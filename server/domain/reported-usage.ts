@@ -3,7 +3,7 @@ import { inArray } from 'drizzle-orm';
 import { z } from 'zod';
 import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps, Principal } from '../deps.ts';
-import { apiKeyId, instant, m2mTokenId } from './fields.ts';
+import { apiKeyId, instant, m2mTokenId, oauthTokenId } from './fields.ts';
 import { keepAnswer, replay } from './idempotency.ts';
 import { type Count, HOUR_MS, writeCounts } from './usage.ts';
 
@@ -27,6 +27,7 @@ const used = {
 const usageCount = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('api_key'), id: apiKeyId, ...used }),
   z.strictObject({ kind: z.literal('m2m_token'), id: m2mTokenId, ...used }),
+  z.strictObject({ kind: z.literal('oauth_token'), id: oauthTokenId, ...used }),
 ]);
 
 type UsageCount = z.output<typeof usageCount>;
@@ -63,7 +64,7 @@ export async function reportUsage(
     const now = deps.now();
     const believed = counts.filter(({ hour }) => isRecent(hour, now));
     const written = await countsOf(tx, principal, believed, now);
-    await writeCounts(tx, [...written, ...ofSubjects(written)]);
+    await writeCounts(tx, [...written, ...inCommon(written)]);
     const reported = { counted: written.length, ignored: counts.length - written.length };
     await keepAnswer(tx, principal, creation, reported);
     return reported;
@@ -76,7 +77,8 @@ function isRecent(hour: number, now: number): boolean {
   return hour >= current - HOURS_BACK_MAX && hour <= current + 1;
 }
 
-type WithSubject = Count & { subject: string | null };
+/** With what it is counted under too: the subject of a key, the application of an access token. */
+type WithCommon = Count & { common: Pick<Count, 'kind' | 'id'> | null };
 
 /** Those of credentials that are there and that the caller may verify. */
 async function countsOf(
@@ -84,49 +86,74 @@ async function countsOf(
   principal: Principal,
   counts: readonly UsageCount[],
   now: number,
-): Promise<WithSubject[]> {
-  const subjects = await subjectsOf(tx, principal, idsOf(counts, 'api_key'));
-  const tokens = await tokensOf(tx, principal, idsOf(counts, 'm2m_token'));
+): Promise<WithCommon[]> {
+  const known = new Map([
+    ...(await keysOf(tx, principal, idsOf(counts, 'api_key'))),
+    ...(await m2mTokensOf(tx, principal, idsOf(counts, 'm2m_token'))),
+    ...(await oauthTokensOf(tx, principal, idsOf(counts, 'oauth_token'))),
+  ]);
   return counts.flatMap(({ kind, id, hour, valid, refused, lastUsedAt = 0 }) => {
-    const subject = kind === 'api_key' ? subjects.get(id) : null;
-    if (subject === undefined || (kind === 'm2m_token' && !tokens.has(id))) return [];
-    return [{ kind, id, hour, valid, refused, lastUsedAt: Math.min(lastUsedAt, now), subject }];
+    const common = known.get(id);
+    if (common === undefined) return [];
+    return [{ kind, id, hour, valid, refused, lastUsedAt: Math.min(lastUsedAt, now), common }];
   });
 }
+
+type Known = Map<string, WithCommon['common']>;
+
+const mayVerifyOthers = (principal: Principal) => principal.kind !== 'machine' || principal.mayVerify;
 
 const idsOf = (counts: readonly UsageCount[], wanted: UsageCount['kind']) =>
   counts.flatMap(({ kind, id }) => (kind === wanted ? [id] : []));
 
-async function subjectsOf(
+async function keysOf(
   { db, tables: { apiKeys: k } }: Rows,
   principal: Principal,
   ids: string[],
-): Promise<Map<string, string>> {
-  if (ids.length === 0 || (principal.kind === 'machine' && !principal.mayVerify)) return new Map();
+): Promise<Known> {
+  if (ids.length === 0 || !mayVerifyOthers(principal)) return new Map();
   const rows = await db.select({ id: k.id, subject: k.subject }).from(k).where(inArray(k.id, ids));
-  return new Map(rows.map(({ id, subject }) => [id, subject]));
+  return new Map(rows.map(({ id, subject }) => [id, { kind: 'subject', id: subject }]));
 }
 
-async function tokensOf(
+async function oauthTokensOf(
+  { db, tables: { oauthTokens: t } }: Rows,
+  principal: Principal,
+  ids: string[],
+): Promise<Known> {
+  if (ids.length === 0 || !mayVerifyOthers(principal)) return new Map();
+  const rows = await db
+    .select({ id: t.id, applicationId: t.application_id })
+    .from(t)
+    .where(inArray(t.id, ids));
+  return new Map(rows.map(({ id, applicationId }) => [id, { kind: 'oauth_application', id: applicationId }]));
+}
+
+async function m2mTokensOf(
   { db, tables: { m2mTokens: t } }: Rows,
   principal: Principal,
   ids: string[],
-): Promise<Set<string>> {
-  if (ids.length === 0) return new Set();
+): Promise<Known> {
+  if (ids.length === 0) return new Map();
   const rows = await db.select({ id: t.id, audience: t.audience }).from(t).where(inArray(t.id, ids));
   const isTheirs = ({ audience }: { audience: string[] }) =>
     principal.kind !== 'machine' || audience.includes(principal.id);
-  return new Set(rows.filter(isTheirs).map(({ id }) => id));
+  return new Map(rows.filter(isTheirs).map(({ id }) => [id, null]));
 }
 
-/** All keys of a subject are counted together too, by hour. */
-function ofSubjects(counts: readonly WithSubject[]): Count[] {
+/** All that have something in common are counted together too, by hour. */
+function inCommon(counts: readonly WithCommon[]): Count[] {
   const sums = new Map<string, Count>();
-  for (const { subject, hour, valid, refused } of counts) {
-    if (subject === null) continue;
-    const key = `${hour} ${subject}`;
-    const sum = sums.get(key) ?? { kind: 'subject', id: subject, hour, valid: 0, refused: 0, lastUsedAt: 0 };
-    sums.set(key, { ...sum, valid: sum.valid + valid, refused: sum.refused + refused });
+  for (const { common, hour, valid, refused, lastUsedAt } of counts) {
+    if (common === null) continue;
+    const key = `${common.kind} ${hour} ${common.id}`;
+    const sum = sums.get(key) ?? { ...common, hour, valid: 0, refused: 0, lastUsedAt: 0 };
+    sums.set(key, {
+      ...sum,
+      valid: sum.valid + valid,
+      refused: sum.refused + refused,
+      lastUsedAt: Math.max(sum.lastUsedAt, lastUsedAt),
+    });
   }
   return [...sums.values()];
 }

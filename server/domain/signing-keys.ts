@@ -400,8 +400,21 @@ async function assertNothingLives(tx: Rows, kid: string, now: number) {
   );
 }
 
+/** When the last JWT that a key signed is over, of whichever kind; null where there is none. */
+async function lastExpiryOf(rows: Rows, kid: string): Promise<number | null> {
+  const { m2mTokens, oauthTokens } = rows.tables;
+  const lasts = [await lastExpiryIn(rows, m2mTokens, kid), await lastExpiryIn(rows, oauthTokens, kid)];
+  const known = lasts.filter((last) => last !== null);
+  return known.length > 0 ? Math.max(...known) : null;
+}
+
 /** One look into an index each; a JWT of which it was not noted which key signs it may be of any. */
-async function lastExpiryOf({ db, tables: { m2mTokens: t } }: Rows, kid: string): Promise<number | null> {
+async function lastExpiryIn(
+  { db }: Rows,
+  table: Rows['tables']['m2mTokens' | 'oauthTokens'],
+  kid: string,
+): Promise<number | null> {
+  const t = table as Rows['tables']['m2mTokens'];
   let last: number | null = null;
   for (const signedBy of [eq(t.signing_kid, kid), isNull(t.signing_kid)]) {
     const [token] = await db

@@ -157,10 +157,19 @@ const OF_MANY: readonly EventType[] = [
   'machine.tokens_revoked',
   'machine.secret_rotated',
   'signing_key.emergency_retired',
+  'subject.enabled',
+  'subject.disabled',
+  'oauth_application.enabled',
+  'oauth_application.disabled',
+  'oauth_application.deleted',
+  'oauth_application.tokens_revoked',
+  'oauth_application.secret_rotated',
+  'oauth_consent.withdrawn',
+  'oauth_grant.revoked',
 ];
 
 const isOfMany = ({ type, data }: Event) =>
-  OF_MANY.includes(type) && (type !== 'machine.secret_rotated' || data['compromised'] === true);
+  OF_MANY.includes(type) && (!type.endsWith('.secret_rotated') || data['compromised'] === true);
 
 /** The bits with what happened since; null where it cannot be told one by one. */
 async function follow({ store, signer }: ListDeps, id: string, known: Bits): Promise<Bits | null> {
@@ -169,21 +178,32 @@ async function follow({ store, signer }: ListDeps, id: string, known: Bits): Pro
   if (events.some(({ type }) => type.startsWith('signing_key.'))) signer.forget();
   if (events.length === EVENTS_MAX || events.some(isOfMany)) return null;
   const seq = events.at(-1)?.seq ?? known.seq;
-  const revoked = events.flatMap(({ type, objectId }) => (type === 'm2m_token.revoked' ? [objectId] : []));
-  const indexes = revoked.length === 0 ? [] : await indexesOf(store.read, id, revoked);
+  const { m2mTokens, oauthTokens } = store.read.tables;
+  const indexes = [
+    ...(await indexesOf(store.read, m2mTokens, id, idsOf(events, 'm2m_token.revoked'))),
+    ...(await indexesOf(store.read, oauthTokens, id, idsOf(events, 'oauth_token.revoked'))),
+  ];
   if (indexes.length === 0) return { ...known, seq };
   const bits = Buffer.from(known.bits);
   for (const index of indexes) setStatusBit(bits, index);
   return { ...known, bits, seq };
 }
 
-async function indexesOf({ db, tables: { m2mTokens: t } }: Rows, id: string, tokenIds: string[]) {
+const idsOf = (events: readonly Event[], wanted: EventType) =>
+  events.flatMap(({ type, objectId }) => (type === wanted ? [objectId] : []));
+
+async function indexesOf({ db }: Rows, table: TokenTable, id: string, tokenIds: string[]): Promise<number[]> {
+  if (tokenIds.length === 0) return [];
+  const t = table as Rows['tables']['m2mTokens'];
   const found = await db
     .select({ index: t.status_index })
     .from(t)
     .where(and(inArray(t.id, tokenIds), eq(t.status_list_id, id)));
   return found.map(({ index }) => index as number);
 }
+
+/** Tokens of both kinds have their bits in the same lists. */
+type TokenTable = Rows['tables']['m2mTokens' | 'oauthTokens'];
 
 /** How many blocks were taken of a list; null where there is none. */
 async function blocksOf({ db, tables: { statusLists: l } }: Rows, id: string): Promise<number | null> {
@@ -205,8 +225,9 @@ async function scan({ store, now }: ListDeps, id: string, blocksTaken: number): 
   const width = Math.ceil((STEP_ROWS * BLOCKS_OF_LIST) / blocksTaken);
   for (let from = 0; from < STATUS_LIST_LENGTH; from += width) {
     if (from > 0) await sleep(STEP_PAUSE_MS);
-    const refused = await readRefused(store.read, { id, from, to: from + width, now: scannedAt });
-    for (const { index } of refused) setStatusBit(bits, index as number);
+    const step = { id, from, to: from + width, now: scannedAt };
+    for (const { index } of await readRefused(store.read, step)) setStatusBit(bits, index as number);
+    for (const { index } of await readRefusedOauth(store.read, step)) setStatusBit(bits, index as number);
   }
   return { bits, seq: head.seq, scanAt: scannedAt + (isSettled ? SCANNED_MS_MAX : SETTLED_MS) };
 }
@@ -249,6 +270,45 @@ const readRefused = statement((db, { m2mTokens: t, machines: m, signingKeys: g }
     )
     .prepare('status_list_refused'),
 );
+
+/** The same of an access token (oauth-token-rows.ts). */
+const readRefusedOauth = statement((db, tables) => {
+  const {
+    oauthTokens: t,
+    oauthApplications: a,
+    oauthGrants: g,
+    users: u,
+    subjects: s,
+    signingKeys: k,
+  } = tables;
+  return db
+    .select({ index: t.status_index })
+    .from(t)
+    .leftJoin(a, eq(a.id, t.application_id))
+    .leftJoin(g, eq(g.id, t.grant_id))
+    .leftJoin(u, eq(u.id, t.subject))
+    .leftJoin(s, eq(s.id, t.subject))
+    .leftJoin(k, eq(k.kid, t.signing_kid))
+    .where(
+      and(
+        eq(t.status_list_id, placeholder('id')),
+        gte(t.status_index, placeholder('from')),
+        lt(t.status_index, placeholder('to')),
+        gt(t.expires_at, placeholder('now')),
+        or(
+          isNotNull(t.revoked_at),
+          isNull(a.id),
+          eq(a.enabled, false),
+          lt(t.generation, a.token_generation),
+          and(isNotNull(t.grant_id), or(isNull(g.id), isNotNull(g.revoked_at))),
+          eq(u.enabled, false),
+          eq(s.enabled, false),
+          and(eq(k.state, 'retired'), gt(t.expires_at, k.retired_at)),
+        ),
+      ),
+    )
+    .prepare('status_list_refused_oauth');
+});
 
 /** What is known, with a token for it: that of before, where it says the same and is good for long enough. */
 async function publish(

@@ -22,7 +22,7 @@ import { rateLimit, rateLimitColumns, rateLimitOf } from './rate-limits.ts';
 
 export interface Subject {
   id: string;
-  /** Whether its keys verify at all. */
+  /** Whether its keys, and OAuth tokens that act for it, verify at all. */
   enabled: boolean;
   /** Of all its keys together. */
   rateLimit: Limit | null;

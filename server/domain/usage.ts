@@ -4,7 +4,13 @@ import { statement } from '../../db/statement.ts';
 import type { Rows, Store } from '../../db/store.ts';
 import type { Principal } from '../deps.ts';
 
-export type UsedKind = 'api_key' | 'm2m_token' | 'machine' | 'secret_key';
+export type UsedKind =
+  | 'api_key'
+  | 'm2m_token'
+  | 'oauth_token'
+  | 'oauth_application'
+  | 'machine'
+  | 'secret_key';
 
 export const HOUR_MS = 3_600_000;
 /** Credentials written in one transaction, in about a millisecond: verifications wait for no longer than that. */
@@ -12,7 +18,7 @@ const FLUSH_BATCH = 20;
 /** Credentials and hours kept at once, some 30 MB: while a flush keeps failing, further ones go uncounted. */
 const COUNTS_MAX = 100_000;
 
-/** What is counted: a credential, or all API keys of a subject together. */
+/** What is counted: a credential, an application by its access tokens, or all API keys of a subject together. */
 type CountedKind = UsedKind | 'subject';
 
 interface Used {
@@ -92,7 +98,8 @@ export async function writeCounts(tx: Rows, batch: readonly Count[]): Promise<vo
   for (const { kind, id, hour, valid, refused, lastUsedAt } of [...batch].sort(inOrder)) {
     const counted = { id, hour, valid, refused };
     if (kind === 'subject') await addSubjectCounts(tx, counted);
-    else await addCounts(tx, counted);
+    // Of an access token that lives for an hour only its last use is worth a row: its application is counted.
+    else if (kind !== 'oauth_token') await addCounts(tx, counted);
     if (kind !== 'subject' && lastUsedAt > 0) await touch[kind](tx, { id, at: lastUsedAt });
   }
 }
@@ -141,7 +148,7 @@ const addSubjectCounts = statement((db, { subjectUsage: u }) =>
     .prepare('subject_usage_add'),
 );
 
-type Touchable = 'apiKeys' | 'm2mTokens' | 'machines' | 'secretKeys';
+type Touchable = 'apiKeys' | 'm2mTokens' | 'oauthTokens' | 'oauthApplications' | 'machines' | 'secretKeys';
 
 /** Moves last use forward, never back, and touches no other column: it cannot write over a revocation. */
 const touchOf = (name: Touchable) =>
@@ -162,6 +169,8 @@ const touchOf = (name: Touchable) =>
 const touch: Record<UsedKind, ReturnType<typeof touchOf>> = {
   api_key: touchOf('apiKeys'),
   m2m_token: touchOf('m2mTokens'),
+  oauth_token: touchOf('oauthTokens'),
+  oauth_application: touchOf('oauthApplications'),
   machine: touchOf('machines'),
   secret_key: touchOf('secretKeys'),
 };

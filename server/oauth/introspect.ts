@@ -87,10 +87,10 @@ async function introspectOwn(
     token_type: 'Bearer',
     sub: token.subject,
     iss: deps.publicUrl,
-    jti: token.id,
+    jti: token.tokenId,
     iat: seconds(token.createdAt),
     nbf: seconds(token.createdAt),
-    exp: seconds(token.expiresAt),
+    exp: seconds(token.tokenExpiresAt),
     ...audienceClaim(token.audience),
     ...(token.organizationId !== null && { org_id: token.organizationId }),
   };
@@ -115,13 +115,14 @@ async function introspectAsVerifier(
 const presentVerified = (issuer: string, valid: ValidCredential) => ({
   active: true,
   scope: valid.scopes.join(' '),
-  client_id: valid.subject,
+  client_id: valid.kind === 'oauth_token' ? valid.clientId : valid.subject,
   token_type: 'Bearer',
   sub: valid.subject,
   iss: issuer,
   jti: valid.id,
   ...(valid.expiresAt !== null && { exp: seconds(valid.expiresAt) }),
-  ...('audience' in valid && audienceClaim(valid.audience)),
+  ...('audience' in valid && audienceClaim(valid.audience ?? [])),
+  ...('organizationId' in valid && { org_id: valid.organizationId }),
 });
 
 const audienceClaim = (audience: readonly string[]) => {

@@ -46,6 +46,6 @@ async function revokeOfApplication({ deps, requestId }: OauthRequest, applicatio
   if (parseValue(token)?.prefix === PREFIXES.refreshToken)
     return revokeByRefreshToken(deps, caller, applicationId, token);
   const found = await findOauthToken(deps, token);
-  if (found?.applicationId === applicationId && found.revokedAt === null)
-    await revokeOauthToken(deps, caller, { id: found.id, reason: 'revoked_by_client' });
+  if (found?.applicationId === applicationId && found.tokenRevokedAt === null)
+    await revokeOauthToken(deps, caller, { id: found.tokenId, reason: 'revoked_by_client' });
 }

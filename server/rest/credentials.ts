@@ -4,7 +4,7 @@ import { VERIFY_REASONS, verifyBatchInput, verifyInput } from '../domain/credent
 import { at, claimsOutput, count, named } from './fields.ts';
 import { hotRoute, type Route } from './route.ts';
 
-const verificationOutput = named(
+export const verificationOutput = named(
   'Verification',
   z.union([
     z.object({
@@ -13,6 +13,11 @@ const verificationOutput = named(
       id: z.string(),
       subject: z.string(),
       machineId: z.string().optional(),
+      clientId: z.string().optional(),
+      applicationId: z.string().optional(),
+      applicationName: z.string().optional(),
+      grantId: z.string().optional(),
+      organizationId: z.string().optional(),
       name: z.string().optional(),
       audience: z.array(z.string()).optional(),
       scopes: z.array(z.string()),

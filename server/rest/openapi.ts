@@ -27,7 +27,7 @@ export interface Operation {
   security: Record<string, never[]>[];
   parameters: Parameter[];
   requestBody?: { required: boolean; content: Content };
-  responses: Record<string, { description: string; content: Content } | { $ref: string }>;
+  responses: Record<string, { description: string; content?: Content } | { $ref: string }>;
 }
 
 export interface Parameter {
@@ -176,6 +176,7 @@ function responsesOf(route: Route, schemas: Record<string, JsonSchema>): Operati
     refusalsOf(route).map((status) => [status, { $ref: '#/components/responses/Errors' }]),
   );
   if (route.status === 410) return refused;
+  if (route.status === 204) return { 204: { description: 'Done' }, ...refused };
   const schema = hoist(route.output.schema(), schemas);
   const content = { [route.type]: { schema } };
   return { [route.status]: { description: 'Done', content }, ...refused };

@@ -27,7 +27,8 @@ export interface Route {
   access: RouteAccess;
   input: Wire;
   output: Wire;
-  status: 200 | 201 | 410;
+  /** With 204 nothing is answered but that. */
+  status: 200 | 201 | 204 | 410;
   /** The media type of the answer. */
   type: string;
   clerk: UnknownCallerCode | null;

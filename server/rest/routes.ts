@@ -12,6 +12,7 @@ import { machineRoutes } from './machines.ts';
 import { oauthApplicationRoutes } from './oauth-applications.ts';
 import { oauthGrantRoutes } from './oauth-grants.ts';
 import { oauthScopeRoutes } from './oauth-scopes.ts';
+import { oauthTokenRoutes } from './oauth-tokens.ts';
 import { operatorSessionRoutes } from './operator-sessions.ts';
 import { overviewRoutes } from './overview.ts';
 import { panelKeyRoutes } from './panel-keys.ts';
@@ -29,6 +30,7 @@ export const ROUTES: readonly Route[] = [
   ...machineRoutes,
   ...machineScopeRoutes,
   ...m2mTokenRoutes,
+  ...oauthTokenRoutes,
   ...apiKeyRoutes,
   ...keyPrefixRoutes,
   ...keyPolicyRoutes,

@@ -11,23 +11,25 @@ export const credentialsRouter = router({
       idempotent: true,
     })
     .input(verifyInput)
-    .mutation(({ ctx, input }) => verify(ctx.deps, presentedIn(ctx), input, as('credentials.verify'))),
+    .mutation(({ ctx, input }) =>
+      verify(ctx.deps, presentedIn(ctx), input, authorizingAs('credentials.verify')),
+    ),
   verifyBatch: procedure
     .meta({ description: 'Verify up to 100 credentials, answered in order', idempotent: true })
     .input(verifyBatchInput)
     .mutation(({ ctx, input }) =>
-      verifyBatch(ctx.deps, presentedIn(ctx), input, as('credentials.verifyBatch')),
+      verifyBatch(ctx.deps, presentedIn(ctx), input, authorizingAs('credentials.verifyBatch')),
     ),
 });
 
 /** Who is signed in to the console presents nothing, and was found by their session. */
-const presentedIn = (context: CallContext): Presented => ({
+export const presentedIn = (context: CallContext): Presented => ({
   ...presentedBy(context),
   ...(context.authorization === undefined && { signedIn: context.caller.principal }),
 });
 
 /** The authenticator's judgement once more, on the principal as it is read together with the credential. */
-const as =
+export const authorizingAs =
   (path: string): Authorize =>
   (principal) =>
     authorize(principal, path, true);

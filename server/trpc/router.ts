@@ -12,6 +12,7 @@ import { machinesRouter } from './machines.ts';
 import { oauthApplicationsRouter } from './oauth-applications.ts';
 import { oauthGrantsRouter } from './oauth-grants.ts';
 import { oauthScopesRouter } from './oauth-scopes.ts';
+import { oauthTokensRouter } from './oauth-tokens.ts';
 import { operatorSessionsRouter, signInLinksRouter } from './operator-sessions.ts';
 import { overviewRouter } from './overview.ts';
 import { panelIssuersRouter } from './panel-issuers.ts';
@@ -35,6 +36,7 @@ export const appRouter = router({
   subjects: subjectsRouter,
   secretKeys: secretKeysRouter,
   m2mTokens: m2mTokensRouter,
+  oauthTokens: oauthTokensRouter,
   credentials: credentialsRouter,
   oauthApplications: oauthApplicationsRouter,
   oauthScopes: oauthScopesRouter,

@@ -68,6 +68,7 @@ const USER_ID = `user_${'0'.repeat(27)}`;
 const SECRET_KEY_ID = `sk_${'0'.repeat(32)}`;
 const KEY_POLICY_ID = `kp_${'0'.repeat(27)}`;
 const TOKEN_ID = `mt_${'0'.repeat(32)}`;
+const OAUTH_TOKEN_ID = `oat_${'0'.repeat(32)}`;
 const SIGNING_KEY_ID = `key_${'0'.repeat(27)}`;
 const APPLICATION_ID = `oauthapp_${'0'.repeat(27)}`;
 const GRANT_ID = `gnt_${'0'.repeat(27)}`;
@@ -103,6 +104,11 @@ const INPUTS: Record<string, unknown> = {
   'm2mTokens.revoke': { id: TOKEN_ID },
   'm2mTokens.revokeByValue': { value: 'garbage' },
   'm2mTokens.revokeAll': { machineId: MACHINE_ID },
+  'oauthTokens.get': { id: OAUTH_TOKEN_ID },
+  'oauthTokens.list': { applicationId: `oauthapp_${'0'.repeat(27)}` },
+  'oauthTokens.verify': { credential: 'garbage' },
+  'oauthTokens.revoke': { id: OAUTH_TOKEN_ID },
+  'oauthTokens.revokeByValue': { value: 'garbage' },
   'apiKeys.create': { name: 'made by the test of access', subject: 'user_access' },
   'apiKeys.import': { items: [{}] },
   'apiKeys.get': { id: API_KEY_ID },

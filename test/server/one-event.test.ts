@@ -25,6 +25,7 @@ import { call, MUTATIONS } from '../support/calls.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
 import { expectChained } from '../support/event-log.ts';
 import { allow, newMachine, type TestMachine } from '../support/machines.ts';
+import { newAccessToken, newApplication } from '../support/oauth-tokens.ts';
 import { newPanelToken } from '../support/panels.ts';
 import { newUser, newUserSession } from '../support/users.ts';
 
@@ -38,6 +39,7 @@ interface World {
   apiKey: Awaited<ReturnType<typeof createApiKey>>;
   keyPolicy: Awaited<ReturnType<typeof createKeyPolicy>>;
   m2mToken: Awaited<ReturnType<typeof createM2mToken>>;
+  accessToken: Awaited<ReturnType<typeof newAccessToken>>;
   secretKey: Awaited<ReturnType<typeof createSecretKey>>;
   panelToken: string | undefined;
   upcomingKey: Awaited<ReturnType<typeof createSigningKey>>;
@@ -63,6 +65,7 @@ async function openWorld(dialect: Store['dialect']): Promise<World> {
     apiKey: await createApiKey(deps, admin, createApiKeyInput.parse({ name: 'ci', subject: 'user_1' })),
     keyPolicy: await createKeyPolicy(deps, admin, createKeyPolicyInput.parse({ name: 'standard' })),
     m2mToken: await createM2mToken(deps, from.caller, createM2mTokenInput.parse({})),
+    accessToken: await newAccessToken(deps, (await newApplication(deps)).row),
     secretKey: await createSecretKey(deps, admin, createSecretKeyInput.parse({ name: 'ci', role: 'read' })),
     panelToken: await newPanelToken(deps, 'user_1'),
     application,
@@ -216,6 +219,17 @@ const TABLE: Record<string, Row> = {
     repeatable: true,
   },
   'm2mTokens.revokeAll': { event: 'machine.tokens_revoked', by: 'machine', input: () => ({}) },
+  'oauthTokens.verify': { event: null, input: ({ accessToken }) => ({ credential: accessToken.value }) },
+  'oauthTokens.revoke': {
+    event: 'oauth_token.revoked',
+    input: ({ accessToken }) => ({ id: accessToken.id }),
+    repeatable: true,
+  },
+  'oauthTokens.revokeByValue': {
+    event: 'oauth_token.revoked',
+    input: ({ accessToken }) => ({ value: accessToken.value }),
+    repeatable: true,
+  },
   'apiKeys.create': { event: 'api_key.created', input: () => ({ name: 'another', subject: 'user_1' }) },
   'apiKeys.import': {
     event: 'api_keys.imported',
@@ -582,6 +596,7 @@ describe('the table of mutations', () => {
       'credentials.verify',
       'credentials.verifyBatch',
       'm2mTokens.create',
+      'oauthTokens.verify',
       'panelTokens.create',
       'signInLinks.issue',
       'usage.report',

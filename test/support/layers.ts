@@ -51,6 +51,7 @@ export const LAYERS: Record<string, Layer> = {
       'server/errors',
       'server/domain/addresses',
       'server/domain/event-types',
+      'server/domain/resources',
     ],
     types: ['server/trpc/router'],
   },
@@ -260,7 +261,12 @@ export const LAYERS: Record<string, Layer> = {
 };
 
 /** Free of dependencies, so that clients can share them: not even their own folder. */
-export const SHARED_WITH_CLIENTS = ['server/crypto/format', 'server/errors', 'server/domain/event-types'];
+export const SHARED_WITH_CLIENTS = [
+  'server/crypto/format',
+  'server/errors',
+  'server/domain/event-types',
+  'server/domain/resources',
+];
 
 /** Who may import a package; `name/*` speaks of its subpaths alone. */
 const PACKAGES: Record<string, Layer> = {

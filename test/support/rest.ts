@@ -97,7 +97,7 @@ function problemOf(method: string, url: string, status: number, text: string): s
   const response = operation.responses[status];
   if (!response) return `${place}: a status that the document does not have`;
   if ('$ref' in response) return invalid('#/components/schemas/Errors', place, text);
-  const [type = ''] = Object.keys(response.content);
+  const [type = ''] = Object.keys(response.content ?? {});
   if (type !== 'application/json') return null;
   const pointer = ['paths', template, verb, 'responses', status, 'content', type, 'schema'];
   return invalid(`#/${pointer.map((part) => escaped(String(part))).join('/')}`, place, text);

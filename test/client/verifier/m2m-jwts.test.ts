@@ -1,7 +1,8 @@
 import { createHmac, generateKeyPairSync, type KeyObject, sign } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { Jwks } from '../../../client/verifier/jwks.ts';
-import { isSignedBy, readM2mJwt } from '../../../client/verifier/m2m-jwts.ts';
+import { isSignedBy } from '../../../client/verifier/jws.ts';
+import { readM2mJwt } from '../../../client/verifier/m2m-jwts.ts';
 
 const KEYS = {
   RS256: generateKeyPairSync('rsa', { modulusLength: 2048 }),
