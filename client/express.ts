@@ -1,7 +1,8 @@
 /** `countersign/express`: protects routes of Express 4 and 5, and of whatever else calls `(request, response, next)`. */
 import type { CredentialKind } from '../server/crypto/format.ts';
 import { CountersignError } from '../server/errors.ts';
-import { type ApiKeysHandlerOptions, createPanelHandler, readWhole } from './panel-handler.ts';
+import { type PageAnswer, type PageRequest, readWhole } from './page-requests.ts';
+import { type ApiKeysHandlerOptions, createPanelHandler } from './panel-handler.ts';
 import { type Auth, createJudge, type ProtectOptions } from './protected-resource.ts';
 import { type ResourceMetadataOptions, resourceMetadata } from './resource-metadata.ts';
 
@@ -95,8 +96,12 @@ export function protectedResourceMetadata(options: ResourceMetadataOptions): Mid
  * `app.use('/api/keys', apiKeysHandler({ resolveSubject }))`. A body that a parser before it read is taken from
  * `request.body`.
  */
-export function apiKeysHandler<R extends RequestLike>(options: ApiKeysHandlerOptions<R>): Middleware<R> {
-  const handle = createPanelHandler(options);
+export const apiKeysHandler = <R extends RequestLike>(options: ApiKeysHandlerOptions<R>): Middleware<R> =>
+  answering(createPanelHandler(options));
+
+function answering<R extends RequestLike>(
+  handle: (asked: PageRequest<R>) => Promise<PageAnswer>,
+): Middleware<R> {
   return (request, response) => {
     const [path = ''] = (request.originalUrl ?? request.url ?? '').split('?');
     const header = (name: string) => valuesOf(request, name)[0];

@@ -1,6 +1,7 @@
 /** `countersign/fetch`: protects handlers of `Request` and `Response`, as of Hono, Next.js, Deno, Bun and workers. */
 import type { CredentialKind } from '../server/crypto/format.ts';
-import { type ApiKeysHandlerOptions, createPanelHandler, readWhole } from './panel-handler.ts';
+import { type PageAnswer, type PageRequest, readWhole } from './page-requests.ts';
+import { type ApiKeysHandlerOptions, createPanelHandler } from './panel-handler.ts';
 import { type Answer, type Auth, createJudge, type ProtectOptions } from './protected-resource.ts';
 import { type ResourceMetadataOptions, resourceMetadata } from './resource-metadata.ts';
 
@@ -69,11 +70,13 @@ export function protectedResourceMetadata(
  * Answers what `countersign/react` asks, by POST below any path: a route of all paths below it, as in
  * `app.post('/api/keys/*', …)` or `app/api/keys/[procedure]/route.ts`.
  */
-export function apiKeysHandler(
+export const apiKeysHandler = (
   options: ApiKeysHandlerOptions<Request>,
-): (request: Request) => Promise<Response> {
-  const handle = createPanelHandler(options);
-  return async (request) =>
+): ((request: Request) => Promise<Response>) => answering(createPanelHandler(options));
+
+const answering =
+  (handle: (asked: PageRequest<Request>) => Promise<PageAnswer>) =>
+  async (request: Request): Promise<Response> =>
     toResponse(
       await handle({
         request,
@@ -83,7 +86,6 @@ export function apiKeysHandler(
         body: async () => (request.body ? readWhole(request.body) : ''),
       }),
     );
-}
 
 /** One that came twice is one with a comma, and no credential has both comma and space. */
 function valuesOf({ headers }: Request, name: string): readonly string[] {

@@ -136,6 +136,8 @@ export const PROCEDURES = {
   'panelKeys.completeRotation': { type: 'mutation', repeatable: false },
   'panelKeys.revoke': { type: 'mutation', repeatable: true },
   'panelKeys.usage': { type: 'query', repeatable: true },
+  'panelGrants.list': { type: 'query', repeatable: true },
+  'panelGrants.revoke': { type: 'mutation', repeatable: true },
   'usage.report': { type: 'mutation', repeatable: true },
   'jobs.list': { type: 'query', repeatable: true },
   'jobs.run': { type: 'mutation', repeatable: true },

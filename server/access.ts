@@ -87,6 +87,8 @@ export const ACCESS = {
   'panelKeys.completeRotation': END_USERS,
   'panelKeys.revoke': END_USERS,
   'panelKeys.usage': END_USERS,
+  'panelGrants.list': END_USERS,
+  'panelGrants.revoke': END_USERS,
   'subjects.get': ISSUERS_AND_READERS,
   'subjects.list': ISSUERS_AND_READERS,
   'subjects.set': ISSUERS,

@@ -1,11 +1,12 @@
 /** Where a panel's answers come from: the application's own origin, or the server itself with a panel token. */
 import type { inferRouterInputs, inferRouterOutputs } from '@trpc/server';
-import { CountersignError } from '../../server/errors.ts';
 import type { AppRouter } from '../../server/trpc/router.ts';
-import { errorOfProcedure, foreign, isRecord, jsonOf } from '../answers.ts';
+import { askPage } from './page-answers.ts';
 
 type Inputs = inferRouterInputs<AppRouter>['panelKeys'];
 type Outputs = inferRouterOutputs<AppRouter>['panelKeys'];
+type GrantInputs = inferRouterInputs<AppRouter>['panelGrants'];
+type GrantOutputs = inferRouterOutputs<AppRouter>['panelGrants'];
 
 /** An API key as its owner is shown it. */
 export type PanelKey = Outputs['list']['data'][number];
@@ -14,6 +15,11 @@ export type PanelKeyUsage = Outputs['usage'];
 export type PanelKeyPage = Outputs['list'];
 export type RotatedPanelKey = Outputs['rotate'];
 export type CreatedPanelKey = Outputs['create'];
+
+/** An application that a user let act for them, as that user is shown it. */
+export type ConnectedApplication = GrantOutputs['list']['data'][number];
+export type ConnectedApplicationPage = GrantOutputs['list'];
+export type WithdrawnApplication = GrantOutputs['revoke'];
 
 /** Without `getToken`, `url` is where the application has mounted `apiKeysHandler`. With it, the server's own `/trpc`. */
 export interface PanelSourceOptions {
@@ -31,51 +37,29 @@ export interface PanelSource {
   completeRotation(input: Inputs['completeRotation']): Promise<PanelKey>;
   revoke(input: Inputs['revoke']): Promise<PanelKey>;
   usage(input: Inputs['usage'], signal?: AbortSignal): Promise<PanelKeyUsage>;
+  listApplications(input: GrantInputs['list'], signal?: AbortSignal): Promise<ConnectedApplicationPage>;
+  /** Takes back all that an application was allowed. */
+  revokeApplication(input: GrantInputs['revoke']): Promise<WithdrawnApplication>;
 }
+
+type Verb = `panelKeys.${keyof Outputs}` | `panelGrants.${keyof GrantOutputs}`;
 
 export function createPanelSource({ url, getToken }: PanelSourceOptions): PanelSource {
   const base = url.replace(/\/$/, '');
 
-  async function ask<T>(verb: keyof Outputs, input?: object, signal?: AbortSignal): Promise<T> {
-    const response = await fetch(`${base}/panelKeys.${verb}`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', ...(await callerHeaders(getToken)) },
-      credentials: getToken ? 'omit' : 'same-origin',
-      ...(input && { body: JSON.stringify(input) }),
-      ...(signal && { signal }),
-    }).catch((cause: unknown) => {
-      if (signal?.aborted) throw signal.reason;
-      throw new CountersignError('network', 'The server does not answer', { cause });
-    });
-    return answerIn<T>({ status: response.status, text: await response.text() });
-  }
+  const ask = <T>(verb: Verb, input?: object, signal?: AbortSignal) =>
+    askPage<T>(`${base}/${verb}`, input, { signal, getToken });
 
   return {
-    options: (signal) => ask('options', undefined, signal),
-    list: (input, signal) => ask('list', input, signal),
-    create: (input) => ask('create', input),
-    update: (input) => ask('update', input),
-    rotate: (input) => ask('rotate', input),
-    completeRotation: (input) => ask('completeRotation', input),
-    revoke: (input) => ask('revoke', input),
-    usage: (input, signal) => ask('usage', input, signal),
+    options: (signal) => ask('panelKeys.options', undefined, signal),
+    list: (input, signal) => ask('panelKeys.list', input, signal),
+    create: (input) => ask('panelKeys.create', input),
+    update: (input) => ask('panelKeys.update', input),
+    rotate: (input) => ask('panelKeys.rotate', input),
+    completeRotation: (input) => ask('panelKeys.completeRotation', input),
+    revoke: (input) => ask('panelKeys.revoke', input),
+    usage: (input, signal) => ask('panelKeys.usage', input, signal),
+    listApplications: (input, signal) => ask('panelGrants.list', input, signal),
+    revokeApplication: (input) => ask('panelGrants.revoke', input),
   };
-}
-
-/** The application's own handler is told that its own page is asking, which a page of another origin cannot say. */
-async function callerHeaders(getToken: PanelSourceOptions['getToken']): Promise<Record<string, string>> {
-  if (!getToken) return { 'x-countersign': 'panel' };
-  const token = await getToken();
-  if (token === null) throw new CountersignError('unauthenticated', 'Nobody is signed in');
-  return { authorization: `Bearer ${token}` };
-}
-
-function answerIn<T>(reply: { status: number; text: string }): T {
-  const body = jsonOf(reply);
-  if (!isRecord(body)) throw foreign(reply.status);
-  const { error, result } = body;
-  if (isRecord(error))
-    throw errorOfProcedure(String(error['message']), error['data']) ?? foreign(reply.status);
-  if (!isRecord(result)) throw foreign(reply.status);
-  return result['data'] as T;
 }

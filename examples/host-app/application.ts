@@ -1,6 +1,6 @@
 /**
- * An application with its own users, passwords and sessions, that has the API-keys panel on its page and accepts its
- * users' keys on its API. Nothing of its login is Countersign's.
+ * An application with its own users, passwords and sessions, that has the API-keys panel and the connected applications on
+ * its page, and accepts its users' keys on its API. Nothing of its login is Countersign's.
  */
 import { randomBytes, scryptSync, timingSafeEqual } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
@@ -75,7 +75,11 @@ export function createHostApp({ url, interactionKey, verifyKey }: HostAppOptions
     const createdBy = `user_${user.name}`;
     const all = ['read', 'create', 'update', 'rotate', 'revoke'] as const;
     if (!request.baseUrl.endsWith('/organization'))
-      return { subject: createdBy, actions: [...all], scopeCeiling: SCOPES };
+      return {
+        subject: createdBy,
+        actions: [...all, 'read_grants', 'revoke_grants'],
+        scopeCeiling: SCOPES,
+      };
     const actions = user.role === 'admin' ? [...all] : (['read'] as const);
     return { subject: ORGANIZATION, createdBy, actions: [...actions], scopeCeiling: SCOPES };
   };

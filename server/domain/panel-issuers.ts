@@ -193,7 +193,9 @@ function userIn(claims: Record<string, unknown>, issuer: PanelIssuerRow): EndUse
   if (whose === undefined || !isEndUserSubject(whose) || whose.startsWith('user_')) return null;
   const role = claimAt(claims, issuer.role_claim);
   const manages = typeof role === 'string' && issuer.manage_roles.includes(role);
-  return { ...terms, subject: whose, actions: manages ? PANEL_ACTIONS : ['read'] };
+  // What they themselves allowed an application is theirs, whatever their role.
+  const actions = manages ? PANEL_ACTIONS : (['read', 'read_grants', 'revoke_grants'] as const);
+  return { ...terms, subject: whose, actions };
 }
 
 function claimAt(claims: Record<string, unknown>, path: string | null): unknown {

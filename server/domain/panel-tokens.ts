@@ -16,8 +16,16 @@ import { policyForNewKey } from './key-policies.ts';
 import { takeOne } from './rate-limits.ts';
 import { hasExpired, secretKeyMac } from './secrets.ts';
 
-/** What an end user may do with the API keys of their subject. */
-export const PANEL_ACTIONS = ['read', 'create', 'update', 'rotate', 'revoke'] as const;
+/** What an end user may do with the API keys of their subject, and with what they themselves allowed applications. */
+export const PANEL_ACTIONS = [
+  'read',
+  'create',
+  'update',
+  'rotate',
+  'revoke',
+  'read_grants',
+  'revoke_grants',
+] as const;
 export type PanelAction = (typeof PANEL_ACTIONS)[number];
 
 export interface PanelToken {

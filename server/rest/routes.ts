@@ -15,6 +15,7 @@ import { oauthScopeRoutes } from './oauth-scopes.ts';
 import { oauthTokenRoutes } from './oauth-tokens.ts';
 import { operatorSessionRoutes } from './operator-sessions.ts';
 import { overviewRoutes } from './overview.ts';
+import { panelGrantRoutes } from './panel-grants.ts';
 import { panelKeyRoutes } from './panel-keys.ts';
 import { panelTokenRoutes } from './panel-tokens.ts';
 import type { Route } from './route.ts';
@@ -50,6 +51,7 @@ export const ROUTES: readonly Route[] = [
   ...overviewRoutes,
   ...panelTokenRoutes,
   ...panelKeyRoutes,
+  ...panelGrantRoutes,
 ];
 
 /** The rows at one path that the domain answers. */

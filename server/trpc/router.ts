@@ -15,6 +15,7 @@ import { oauthScopesRouter } from './oauth-scopes.ts';
 import { oauthTokensRouter } from './oauth-tokens.ts';
 import { operatorSessionsRouter, signInLinksRouter } from './operator-sessions.ts';
 import { overviewRouter } from './overview.ts';
+import { panelGrantsRouter } from './panel-grants.ts';
 import { panelIssuersRouter } from './panel-issuers.ts';
 import { panelKeysRouter } from './panel-keys.ts';
 import { panelTokensRouter } from './panel-tokens.ts';
@@ -56,6 +57,7 @@ export const appRouter = router({
   users: usersRouter,
   userInvitations: userInvitationsRouter,
   userSessions: userSessionsRouter,
+  panelGrants: panelGrantsRouter,
 });
 
 /** What clients import, as a type only. */

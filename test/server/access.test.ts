@@ -167,6 +167,8 @@ const INPUTS: Record<string, unknown> = {
   'panelKeys.completeRotation': { id: API_KEY_ID },
   'panelKeys.revoke': { id: API_KEY_ID },
   'panelKeys.usage': { id: API_KEY_ID },
+  'panelGrants.list': {},
+  'panelGrants.revoke': { applicationId: `oauthapp_${'0'.repeat(27)}` },
   'subjects.get': { id: 'user_access' },
   'subjects.list': {},
   'subjects.set': { id: 'user_access', rateLimit: { count: 1, windowSeconds: 1 } },

@@ -26,7 +26,7 @@ import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '
 import { expectChained } from '../support/event-log.ts';
 import { allow, newMachine, type TestMachine } from '../support/machines.ts';
 import { newAccessToken, newApplication } from '../support/oauth-tokens.ts';
-import { newPanelToken } from '../support/panels.ts';
+import { newConnectedApplication, newPanelToken } from '../support/panels.ts';
 import { newUser, newUserSession } from '../support/users.ts';
 
 const admin = callerWith('admin');
@@ -389,6 +389,12 @@ const TABLE: Record<string, Row> = {
     by: 'end user',
   },
   'panelKeys.revoke': { event: 'api_key.revoked', input: apiKeyOf, by: 'end user', repeatable: true },
+  'panelGrants.revoke': {
+    event: 'oauth_consent.withdrawn',
+    input: ({ deps }) => newConnectedApplication(deps, 'user_1'),
+    by: 'end user',
+    repeatable: true,
+  },
   'subjects.set': {
     event: 'subject.updated',
     input: () => ({ ...subjectOf(), rateLimit: { count: 10, windowSeconds: 60 } }),

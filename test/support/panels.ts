@@ -1,8 +1,13 @@
-/** Panel tokens, as an application's backend has them made. */
+/** Panel tokens, as an application's backend has them made, and what panels show. */
 import type { Deps } from '../../server/deps.ts';
+import {
+  createOauthApplication,
+  createOauthApplicationInput,
+} from '../../server/domain/oauth-applications.ts';
+import { insertGrant } from '../../server/domain/oauth-grants.ts';
 import { PANEL_ACTIONS } from '../../server/domain/panel-tokens.ts';
 import { call } from './calls.ts';
-import type { TestDeps } from './deps.ts';
+import { callerWith, type TestDeps } from './deps.ts';
 
 /** The value of a panel token that the first admin key made; for everything, unless something else is asked for. */
 export async function newPanelToken(
@@ -15,4 +20,28 @@ export async function newPanelToken(
     token: string;
   };
   return token;
+}
+
+/** An OAuth application that a user let act for them. */
+export async function newConnectedApplication(
+  deps: TestDeps,
+  subject: string,
+): Promise<{ applicationId: string }> {
+  const redirectUri = 'https://app.example/callback';
+  const input = createOauthApplicationInput.parse({ name: 'connected', redirectUris: [redirectUri] });
+  const { id } = await createOauthApplication(deps, callerWith('admin'), input);
+  await deps.store.tx((tx) =>
+    insertGrant(tx, deps, {
+      application: { id, token_generation: 0, refresh_token_max_seconds: null },
+      subject,
+      organizationId: null,
+      scopes: ['openid'],
+      resources: [],
+      redirectUri,
+      claims: {},
+      authTime: deps.now(),
+      nonce: null,
+    }),
+  );
+  return { applicationId: id };
 }

@@ -1,7 +1,10 @@
-/** The application's page: its own login, and two panels of API keys, a user's own and those of the organization. */
+/**
+ * The application's page: its own login, two panels of API keys, a user's own and those of the organization, and the
+ * applications that a user let act for them.
+ */
 import { type FormEvent, StrictMode, useEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
-import { ApiKeysPanel } from '../../../client/react/index.ts';
+import { ApiKeysPanel, ConnectedApplications } from '../../../client/react/index.ts';
 import '../../../client/react/panel.css';
 import './host.css';
 
@@ -28,6 +31,7 @@ function Application() {
       </p>
       <ApiKeysPanel url="/api-keys/user" showDescription />
       <ApiKeysPanel url="/api-keys/organization" texts={{ title: 'API keys of Acme' }} perPage={5} />
+      <ConnectedApplications url="/api-keys/user" />
     </main>
   );
 }

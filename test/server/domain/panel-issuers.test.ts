@@ -76,7 +76,10 @@ describeOnEachDialect('panel issuers', (dialect) => {
       actions: PANEL_ACTIONS,
     });
     for (const rol of ['member', undefined, ['admin'], { admin: true }])
-      expect(await found({ id: 'org_7', rol })).toMatchObject({ subject: 'org_7', actions: ['read'] });
+      expect(await found({ id: 'org_7', rol })).toMatchObject({
+        subject: 'org_7',
+        actions: ['read', 'read_grants', 'revoke_grants'],
+      });
     expect(await found(undefined)).toMatchObject({ subject: 'user_1', actions: PANEL_ACTIONS });
     for (const id of [7, '', ['org_7'], `mch_${'0'.repeat(27)}`]) expect(await found({ id })).toBeNull();
   });
