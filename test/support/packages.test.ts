@@ -11,7 +11,7 @@ import {
   postgresBinaries,
 } from './packages.ts';
 
-const EVERYTHING: Part[] = ['postgres', 'redis', 'chromium', 'nginx', 'python'];
+const EVERYTHING: Part[] = ['postgres', 'redis', 'chromium', 'nginx', 'python', 'authlib'];
 const ROOT_ON_DEBIAN: Host = { uid: 0, debian: true, install: undefined };
 
 /** A machine with some parts on it, whose apt-get installs `obtainable` or fails with a last word. */

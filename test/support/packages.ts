@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-export type Part = 'postgres' | 'redis' | 'chromium' | 'nginx' | 'python';
+export type Part = 'postgres' | 'redis' | 'chromium' | 'nginx' | 'python' | 'authlib';
 
 const PACKAGES: Record<Part, string> = {
   postgres: 'postgresql',
@@ -11,6 +11,7 @@ const PACKAGES: Record<Part, string> = {
   chromium: 'chromium',
   nginx: 'nginx-light libnginx-mod-http-js',
   python: 'python3-jwt python3-cryptography python3-requests',
+  authlib: 'python3-authlib python3-requests',
 };
 
 /** What decides whether a package may be installed. */
@@ -72,15 +73,16 @@ const BINARIES: Record<Part, () => string | null> = {
   redis: () => binary('redis-server'),
   chromium: () => binary('chromium'),
   nginx: () => (existsSync(NGINX_SCRIPTS) ? binary('nginx', `/usr/sbin:${process.env['PATH']}`) : null),
-  python: () => (PYTHON_MODULES.every((path) => existsSync(path)) ? '/usr/bin/python3' : null),
+  python: () => pythonWith(['jwt', 'cryptography', 'requests']),
+  authlib: () => pythonWith(['authlib', 'requests']),
 };
 
 /** Where Debian keeps the module of nginx that runs scripts. */
 const NGINX_SCRIPTS = '/usr/lib/nginx/modules/ngx_http_js_module.so';
-/** Of Debian's own Python, whichever else comes first on the PATH. */
-const PYTHON_MODULES = ['jwt', 'cryptography', 'requests'].map(
-  (name) => `/usr/lib/python3/dist-packages/${name}`,
-);
+
+/** Debian's own Python, whichever else comes first on the PATH, where it has these modules; else null. */
+const pythonWith = (modules: readonly string[]): string | null =>
+  modules.every((name) => existsSync(`/usr/lib/python3/dist-packages/${name}`)) ? '/usr/bin/python3' : null;
 
 /** The path of the program of a part, or null. */
 export const programOf = (part: Part): string | null => BINARIES[part]();

@@ -25,6 +25,7 @@ declare module 'vitest' {
     chromium: Program;
     nginx: Program;
     python: Program;
+    authlib: Program;
   }
 }
 
@@ -39,7 +40,7 @@ export const TEMPLATE_DATABASE = 'countersign_template';
 
 export default async function setup(project: TestProject) {
   const missing = ensureInstalled(thisMachine);
-  for (const part of ['chromium', 'nginx', 'python'] as const)
+  for (const part of ['chromium', 'nginx', 'python', 'authlib'] as const)
     project.provide(part, { path: programOf(part), missing: missing[part] ?? '' });
   const { postgres, redis, stop } = await startServices(['postgres', 'redis']);
   project.provide('postgres', postgres);
