@@ -3,7 +3,6 @@ import { CompactSign, exportJWK, generateKeyPair, UnsecuredJWT } from 'jose';
 import { expect, it } from 'vitest';
 import { authorize } from '../../../server/authenticate.ts';
 import { formatValue } from '../../../server/crypto/format.ts';
-import { hexId, sortableId } from '../../../server/crypto/ids.ts';
 import type { Deps } from '../../../server/deps.ts';
 import { type Authorize, verify, verifyBatch, verifyInput } from '../../../server/domain/credentials.ts';
 import {
@@ -24,6 +23,7 @@ import {
 } from '../../support/deps.ts';
 import { newMachine } from '../../support/machines.ts';
 import { newAccessToken, newApplication, newGrant } from '../../support/oauth-tokens.ts';
+import { newUser } from '../../support/users.ts';
 
 const admin = callerWith('admin');
 const asVerifier: Authorize = (principal) => authorize(principal, 'credentials.verify', true);
@@ -38,30 +38,13 @@ const ask = (
 const FORMATS = ['opaque', 'jwt'] as const;
 const API = 'https://api.example.com/notes';
 
-/** A local user, whose row is as the test wants it. */
-async function newUser(deps: TestDeps): Promise<string> {
-  const id = sortableId('user_', deps.clock.now);
-  await deps.store.tx(({ db, tables }) =>
-    db.insert(tables.users).values({
-      id,
-      source: 'local',
-      source_subject: id.toLowerCase(),
-      email_verified: false,
-      enabled: true,
-      created_at: deps.clock.now,
-      updated_at: deps.clock.now,
-    }),
-  );
-  return id;
-}
-
 const setUserEnabled = (deps: TestDeps, id: string, enabled: boolean) =>
   deps.store.tx(({ db, tables: { users } }) => db.update(users).set({ enabled }).where(eq(users.id, id)));
 
 describeOnEachDialect('OAuth access tokens', (dialect) => {
   async function setup() {
     const deps = await openTestDeps(dialect);
-    const user = await newUser(deps);
+    const user = (await newUser(deps)).id;
     const { row: application } = await newApplication(deps);
     const grant = await newGrant(deps, application, { subject: user, resources: [API] });
     return { deps, user, application, grant };
