@@ -108,7 +108,6 @@ export interface Asked {
   codeChallenge: string | null;
   prompts: ReadonlySet<string>;
   maxAgeSeconds: number | null;
-  loginHint: string | undefined;
   /** As they came, for an interaction to go on with. */
   parameters: Record<string, string | string[]>;
 }
@@ -134,7 +133,6 @@ export async function checkRequest(deps: Deps, target: Target, given: URLSearchP
     codeChallenge,
     prompts,
     maxAgeSeconds: maxAgeOf(parameters),
-    loginHint: parameters['login_hint'],
     parameters: { ...Object.fromEntries(given), ...(resources.length > 0 && { resource: resources }) },
   };
 }

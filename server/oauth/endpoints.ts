@@ -1,13 +1,19 @@
 /** Every endpoint of OAuth and OpenID Connect, and every page for end users: a row each, a file each. */
+import { authorizationEndpoint } from './authorize.ts';
+import { consentEndpoint } from './consent.ts';
 import type { OauthEndpoint } from './endpoint.ts';
 import { introspectionEndpoints } from './introspect.ts';
 import { metadataEndpoints } from './metadata.ts';
 import { revocationEndpoints } from './revoke.ts';
+import { signInEndpoint } from './sign-in.ts';
 import { tokenEndpoint } from './token.ts';
 import { userinfoEndpoint } from './userinfo.ts';
 
 const ENDPOINTS: readonly OauthEndpoint[] = [
   ...metadataEndpoints,
+  authorizationEndpoint,
+  signInEndpoint,
+  consentEndpoint,
   tokenEndpoint,
   ...introspectionEndpoints,
   ...revocationEndpoints,

@@ -3,6 +3,7 @@ import { CompactSign, exportJWK, generateKeyPair, UnsecuredJWT } from 'jose';
 import { expect, it } from 'vitest';
 import { authorize } from '../../../server/authenticate.ts';
 import { formatValue } from '../../../server/crypto/format.ts';
+import { hexId } from '../../../server/crypto/ids.ts';
 import type { Deps } from '../../../server/deps.ts';
 import { type Authorize, verify, verifyBatch, verifyInput } from '../../../server/domain/credentials.ts';
 import {
