@@ -23,7 +23,26 @@ export interface Outbound {
    * one that is longer, or none. Follows no redirects.
    */
   get(url: string, bytesMax: number): Promise<string>;
+  /**
+   * The same of a document that a stranger names, with whatever its server answers: the body is read where the status is
+   * 200, and nothing is asked twice. Throws `OutboundError` where none came in time, or more of it than it may be.
+   */
+  read(url: string, options: ReadOptions): Promise<OutboundDocument>;
   close(): Promise<void>;
+}
+
+export interface ReadOptions {
+  bytesMax: number;
+  /** From the call until the end of the answer. */
+  timeoutMs: number;
+}
+
+export interface OutboundDocument {
+  status: number;
+  /** Empty where the status is not 200. */
+  body: string;
+  /** By their names in lower case. */
+  headers: Readonly<Record<string, string | string[] | undefined>>;
 }
 
 /** No answer came. The message names neither the URL nor anything the other side sent: it may be stored and shown. */
@@ -40,6 +59,8 @@ export interface OutboundOptions {
   allowSubnets?: readonly string[];
   /** Every address of a name; by default the system's. */
   resolve?: Resolve;
+  /** Certificates, as PEM, of who may vouch for other hosts; by default those that Node trusts. */
+  ca?: string;
   connectTimeoutMs?: number;
   /** From the call until the end of the answer. */
   totalTimeoutMs?: number;
@@ -69,7 +90,10 @@ export function createOutbound(options: OutboundOptions): Outbound {
   });
   const agentBy = (rules: Rules) =>
     new Agent({
-      connect: guardedConnector(rules, options.resolve ?? resolveBySystem, connectTimeoutMs),
+      connect: guardedConnector(rules, options.resolve ?? resolveBySystem, {
+        timeout: connectTimeoutMs,
+        ...(options.ca !== undefined && { ca: options.ca }),
+      }),
       headersTimeout: totalTimeoutMs,
       bodyTimeout: totalTimeoutMs,
     });
@@ -103,7 +127,7 @@ export function createOutbound(options: OutboundOptions): Outbound {
       try {
         const { statusCode, body } = await request(url, { dispatcher: documentAgent, signal });
         if (statusCode !== 200) {
-          body.destroy();
+          leave(body);
           throw new OutboundError(`Wanted the status 200, found ${statusCode}`);
         }
         return await wholeOf(body, bytesMax);
@@ -113,10 +137,36 @@ export function createOutbound(options: OutboundOptions): Outbound {
         throw new OutboundError(describe(error, limits), { cause: error });
       }
     },
+    async read(url, { bytesMax, timeoutMs }) {
+      const refused = refusalOf(url, documentRules);
+      if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
+      const signal = AbortSignal.timeout(timeoutMs);
+      try {
+        const { statusCode, headers, body } = await request(url, {
+          dispatcher: documentAgent,
+          headers: { Accept: 'application/json' },
+          signal,
+        });
+        if (statusCode === 200) return { status: statusCode, headers, body: await wholeOf(body, bytesMax) };
+        leave(body);
+        return { status: statusCode, headers, body: '' };
+      } catch (error) {
+        if (error instanceof OutboundError) throw error;
+        throw new OutboundError(describe(error, { connectTimeoutMs, totalTimeoutMs: timeoutMs }), {
+          cause: error,
+        });
+      }
+    },
     async close() {
       await Promise.all([agent.close(), documentAgent.close()]);
     },
   };
+}
+
+/** Of a body nothing is wanted. That it was cut off is then an error of its own, which nobody else would hear. */
+function leave(body: Dispatcher.ResponseData['body']): void {
+  body.on('error', () => {});
+  body.destroy();
 }
 
 /** The status is the answer; a body that is slow, broken or too long changes nothing about it. */
@@ -205,8 +255,12 @@ class AddressRefused extends Error {}
  * that a second one has nothing to change; a literal before, because no lookup is made for it; and once more the address
  * that the socket has in the end.
  */
-function guardedConnector(rules: Rules, byDns: Resolve, timeout: number): buildConnector.connector {
-  const resolve = sharedLookups(byDns, timeout);
+function guardedConnector(
+  rules: Rules,
+  byDns: Resolve,
+  options: { timeout: number; ca?: string },
+): buildConnector.connector {
+  const resolve = sharedLookups(byDns, options.timeout);
   const connectorOf = (protocol: string) => {
     const assertAllowed = (address: string) => {
       const refused = refusalOfAddress(address, protocol, rules);
@@ -214,7 +268,7 @@ function guardedConnector(rules: Rules, byDns: Resolve, timeout: number): buildC
     };
     const lookup = guardedLookup(resolve, assertAllowed);
     // Node takes `lookup` as any other option of a socket; undici's types do not name it.
-    const connect = buildConnector({ timeout, lookup } as buildConnector.BuildOptions);
+    const connect = buildConnector({ ...options, lookup } as buildConnector.BuildOptions);
     return { assertAllowed, connect };
   };
   const connectors = { http: connectorOf('http:'), https: connectorOf('https:') };

@@ -395,3 +395,53 @@ describe('what is kept of an answer', () => {
     expect(await openOutbound({ totalTimeoutMs: 300 }).post(url, {}, '')).toMatchObject({ body: 'half' });
   });
 });
+
+describe('get() and read()', () => {
+  const limits = { bytesMax: 100, timeoutMs: 2_000 };
+
+  it('answer a document whole, with what its server says of it', async () => {
+    const url = await listen((_, response) => {
+      response.writeHead(200, { 'cache-control': 'max-age=60' }).end('{"a":1}');
+    });
+    const outbound = openOutbound();
+    expect(await outbound.get(url, 100)).toBe('{"a":1}');
+    expect(await outbound.read(url, limits)).toMatchObject({
+      status: 200,
+      body: '{"a":1}',
+      headers: { 'cache-control': 'max-age=60' },
+    });
+  });
+
+  it('leave a body of another status alone, however it goes on, and nothing fails later', async () => {
+    const url = await listen((_, response) => {
+      response.writeHead(404).write('x'.repeat(1_000));
+    });
+    const outbound = openOutbound();
+    await expect(outbound.get(url, 100)).rejects.toThrow('Wanted the status 200, found 404');
+    expect(await outbound.read(url, limits)).toMatchObject({ status: 404, body: '' });
+    // An error that nobody listens for would come by now, and fail this test.
+    await new Promise((resolve) => setImmediate(resolve));
+  });
+
+  it('follow no redirect', async () => {
+    let requests = 0;
+    const url = await listen((request, response) => {
+      requests++;
+      response.writeHead(302, { location: `${request.url}elsewhere` }).end();
+    });
+    const outbound = openOutbound();
+    expect(await outbound.read(url, limits)).toMatchObject({ status: 302, body: '' });
+    await expect(outbound.get(url, 100)).rejects.toThrow('found 302');
+    expect(requests).toBe(2);
+  });
+
+  it('refuse more than a document may be, and one that takes too long', async () => {
+    const outbound = openOutbound();
+    const long = await listen((_, response) => void response.writeHead(200).end('x'.repeat(101)));
+    await expect(outbound.read(long, limits)).rejects.toThrow('Wanted at most 100 bytes, found more');
+    const slow = await listen((_, response) => void response.writeHead(200).write('x'));
+    await expect(outbound.read(slow, { ...limits, timeoutMs: 100 })).rejects.toThrow(
+      'No answer within 100 ms',
+    );
+  });
+});

@@ -145,6 +145,7 @@ export async function openTestDeps(
       refusal: () => null,
       post: () => Promise.reject(new Error('This test sends nothing')),
       get: () => Promise.reject(new Error('This test fetches nothing')),
+      read: () => Promise.reject(new Error('This test fetches nothing')),
       close: () => Promise.resolve(),
     },
     foreignKeys: { find: () => Promise.reject(new Error('This test fetches nothing')) },

@@ -70,6 +70,7 @@ async function open(dialect: Dialect): Promise<Setting> {
         return { body: '', retryAfter: null, ...(await setting.answer()) };
       },
       get: () => Promise.reject(new Error('This test fetches nothing')),
+      read: () => Promise.reject(new Error('This test fetches nothing')),
       close: async () => {},
     },
   };
