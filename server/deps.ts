@@ -1,6 +1,7 @@
 import type { Reader, Store } from '../db/store.ts';
 import type { SignInSettings } from './config.ts';
 import type { Keyring } from './crypto/keyring.ts';
+import type { ClientDocuments } from './domain/client-metadata-documents.ts';
 import type { ForeignKeys } from './domain/foreign-keys.ts';
 import type { KeyShapes } from './domain/key-shapes.ts';
 import type { M2mTokenCounter } from './domain/m2m-token-counts.ts';
@@ -39,6 +40,7 @@ export interface Deps {
   readonly limits: Limits;
   readonly outbound: Outbound;
   readonly foreignKeys: ForeignKeys;
+  readonly clientDocuments: ClientDocuments;
   readonly recentVerifications: RecentVerifications;
   readonly observer: Observer;
   /** Says that something may be due for a job. Never waits, never throws. */

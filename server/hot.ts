@@ -38,6 +38,7 @@ import {
   presentVerifiedToken,
   verifyM2mTokenRequest,
 } from './rest/m2m-tokens.ts';
+import { readMultipart } from './rest/multipart.ts';
 import { presentVerifiedAccessToken, verifyAccessTokenRequest } from './rest/oauth-tokens.ts';
 import type { Route as TableRoute, UnknownCallerCode } from './rest/route.ts';
 import { type FoundPath, findPath } from './rest/routes.ts';
@@ -255,11 +256,16 @@ async function answerFound(found: FoundPath, call: HotCall, method: string, body
   const row = rowFor(found, method);
   if (!row) throw new CountersignError('method_not_allowed', `Wanted the method ${allowedAt(found.path)}`);
   const takesBody = row.method !== 'GET' && row.method !== 'DELETE';
-  if (takesBody) await body.readIfAny(row.bytesMax);
+  const isFile = row.body === 'multipart/form-data';
+  // Nobody sends as much who is not known.
+  if (isFile && row.access !== null) await authenticate(call, row.access);
+  if (isFile) await body.readAny(row.bytesMax);
+  else if (takesBody) await body.readIfAny(row.bytesMax);
   const { params } = found;
   const { idempotencyKey, url } = call;
   const query = url.slice(pathOf(url).length);
-  const readBody = takesBody ? () => body.parse() : null;
+  const parse = () => (isFile ? body.parseMultipart() : body.parse());
+  const readBody = takesBody ? parse : null;
   return {
     status: row.status,
     body: await answerRoute(row, call, { params, query, idempotencyKey, readBody }),
@@ -451,6 +457,10 @@ class Body {
     if (!this.#isAbsent) await this.read(bytesMax);
   }
 
+  parseMultipart(): Promise<unknown> {
+    return readMultipart(this.#bytes, this.#request.headers['content-type']);
+  }
+
   parse(): unknown {
     if (this.#isAbsent) return {};
     try {
@@ -532,7 +542,7 @@ function refuseEndpoint(
       'X-Request-Id': call.requestId,
       Connection: 'close',
     });
-    closeUnread(request, response, answer.body);
+    closeUnread(request, response, answer.body.toString());
   } else sendEndpoint(response, call.requestId, request.method ?? '', answer);
 }
 

@@ -6,6 +6,7 @@ import { type Config, isLoopback } from './config.ts';
 import { PREFIXES, parseValue } from './crypto/format.ts';
 import { newValue } from './crypto/hashing.ts';
 import type { Deps } from './deps.ts';
+import { createClientDocuments } from './domain/client-metadata-documents.ts';
 import { createForeignKeys } from './domain/foreign-keys.ts';
 import {
   assertMayOpen,
@@ -114,6 +115,7 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       limits,
       outbound,
       foreignKeys: createForeignKeys(outbound, clock.now),
+      clientDocuments: createClientDocuments(outbound, clock.now),
       recentVerifications: createRecentVerifications(),
       observer: metrics,
       wake,

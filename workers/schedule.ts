@@ -31,6 +31,7 @@ import { idempotencyPrune } from './idempotency-prune.ts';
 import { keyRotation } from './key-rotation.ts';
 import { m2mTokenSweep } from './m2m-token-sweep.ts';
 import { oauthSweep } from './oauth-sweep.ts';
+import { registrationPurge } from './registration-purge.ts';
 import { secretRotation } from './secret-rotation.ts';
 import { sessionPrune } from './session-prune.ts';
 
@@ -47,6 +48,7 @@ const STEPS: Record<JobName, Step> = {
   'oauth-sweep': oauthSweep,
   'idempotency-prune': idempotencyPrune,
   'session-prune': sessionPrune,
+  'registration-purge': registrationPurge,
   'delivery-prune': deliveryPrune,
   'event-prune': eventPrune,
 };

@@ -398,6 +398,65 @@ export const EVENT_TYPES = {
     payload: { name: 'string' },
     example: { objectId: 'oauthapp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'Notes' },
   },
+  'oauth_application.registered': {
+    when: 'An application registered itself; it goes after a day unless a user allows it something',
+    payload: { name: 'string', redirectHosts: 'string[]', initialAccessTokenId: 'string | null' },
+    example: {
+      objectId: 'oauthapp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      name: 'Notes',
+      redirectHosts: ['notes.example.com'],
+      initialAccessTokenId: null,
+    },
+  },
+  'oauth_application.first_seen': {
+    when: 'An application whose client id is the URL of its metadata document was let in for the first time; it goes after a day unless a user allows it something',
+    payload: { name: 'string', clientId: 'string', redirectHosts: 'string[]' },
+    example: {
+      objectId: 'oauthapp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      name: 'Notes',
+      clientId: 'https://notes.example.com/oauth-client.json',
+      redirectHosts: ['notes.example.com'],
+    },
+  },
+  'oauth_application.purged': {
+    when: 'Applications were deleted that had come unasked, and that nobody used in time',
+    payload: { count: 'number', selector: 'object' },
+    example: {
+      objectId: 'oauth_applications',
+      subject: null,
+      count: 3,
+      selector: { applicationIds: ['oauthapp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM'] },
+    },
+  },
+  'oauth_settings.updated': {
+    when: 'Who may come unasked as an OAuth application changed, or what those are given of which nothing else is said',
+    payload: { changed: 'string[]', registration: 'string', metadataDocuments: 'string' },
+    example: {
+      objectId: 'oauth_settings',
+      subject: null,
+      changed: ['registration'],
+      registration: 'open',
+      metadataDocuments: 'first_seen',
+    },
+  },
+  'initial_access_token.created': {
+    when: 'A token was made with which applications may register themselves',
+    payload: { name: 'string', uses: 'number', expiresAt: 'instant' },
+    example: {
+      objectId: 'iat_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
+      subject: null,
+      name: 'partner onboarding',
+      uses: 10,
+      expiresAt: 1_767_704_400_000,
+    },
+  },
+  'initial_access_token.revoked': {
+    when: 'Nobody registers with a token any more; applications that did go on',
+    payload: { name: 'string' },
+    example: { objectId: 'iat_2vYJw4xGkQ8nTb6LrDs0HfPcZaM', subject: null, name: 'partner onboarding' },
+  },
   'oauth_scope.created': {
     when: 'A scope of OAuth was defined',
     payload: { resource: 'string | null' },

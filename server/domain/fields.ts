@@ -64,6 +64,9 @@ export const oauthApplicationId = z
 export const oauthGrantId = z
   .string()
   .regex(/^gnt_[0-9A-Za-z]{27}$/, 'wanted an id: gnt_ and 27 letters or digits');
+export const initialAccessTokenId = z
+  .string()
+  .regex(/^iat_[0-9A-Za-z]{27}$/, 'wanted an id: iat_ and 27 letters or digits');
 export const oauthTokenId = z.string().regex(/^oat_[0-9a-f]{32}$/, 'wanted an id: oat_ and 32 hex digits');
 export const userId = z
   .string()

@@ -65,6 +65,11 @@ export const JOBS = {
     description:
       'Deletes sessions, sign-in links, invitations, panel tokens and interactions that have expired',
   },
+  'registration-purge': {
+    periodMs: 10 * MINUTE_MS,
+    purges: true,
+    description: 'Deletes OAuth applications that came unasked and that nobody used within a day',
+  },
   'delivery-prune': {
     periodMs: HOUR_MS,
     purges: true,

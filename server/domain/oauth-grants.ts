@@ -8,6 +8,7 @@ import { CountersignError } from '../errors.ts';
 import { change, type NewEvent } from './events.ts';
 import { description, oauthApplicationId, oauthGrantId, subject } from './fields.ts';
 import { applicationNotFound } from './oauth-applications.ts';
+import { keepUsed } from './oauth-registrations.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
 
 export interface OauthGrant {
@@ -78,6 +79,7 @@ export async function insertGrant(tx: Rows, deps: Pick<Deps, 'now'>, grant: NewG
     revocation_reason: null,
   };
   await tx.db.insert(tx.tables.oauthGrants).values(row);
+  await keepUsed(tx, application.id);
   return row;
 }
 

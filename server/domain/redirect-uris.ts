@@ -61,6 +61,9 @@ function withoutLoopbackPort(uri: string): string | null {
   return url.href;
 }
 
+/** Whether it leads to a program on the user's own device by http, as RFC 8252, section 7.3, has it. */
+export const isLoopbackRedirectUri = (uri: string): boolean => isLoopback(new URL(uri));
+
 /** What people are shown of where they are sent: the host, or the scheme of an application on their own device. */
 export function redirectHostOf(uri: string): string {
   const { protocol, host } = new URL(uri);

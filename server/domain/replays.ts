@@ -15,6 +15,7 @@ import {
   setApiKeyEnabled,
 } from './api-keys.ts';
 import { EVENT_TYPES, type EventType } from './event-types.ts';
+import { revokeInitialAccessToken } from './initial-access-tokens.ts';
 import { revokeAllM2mTokens, revokeM2mToken } from './m2m-tokens.ts';
 import { deleteMachineScope, machineScopeInput, updateMachineScope } from './machine-scopes.ts';
 import { deleteMachine, revokeTokensIssued, setMachineEnabled } from './machines.ts';
@@ -166,6 +167,8 @@ const REPLAYS: Partial<Record<EventType, Replay>> = {
   'user.deleted': (deps, caller, { objectId }) => deleteUser(deps, caller, { id: objectId }),
   'subject.api_keys_revoked': (deps, caller, { data }) =>
     revokeAllApiKeys(deps, caller, revokeAllApiKeysInput.parse(data['selector'])),
+  'initial_access_token.revoked': (deps, caller, { objectId }) =>
+    revokeInitialAccessToken(deps, caller, { id: objectId }),
   'secret_key.revoked': (deps, caller, { objectId }) => revokeSecretKey(deps, caller, { id: objectId }),
   'secret_key.secret_rotated': endSecretKey,
   'secret_key.secret_rotation_completed': endOverlapOf('secret_key'),

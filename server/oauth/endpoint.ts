@@ -26,7 +26,7 @@ export interface OauthRequest {
 export interface OauthAnswer {
   status: number;
   headers: Readonly<Record<string, string | readonly string[]>>;
-  body: string;
+  body: string | Buffer;
 }
 
 export interface OauthEndpoint {

@@ -3,7 +3,9 @@ import { authorizationEndpoint } from './authorize.ts';
 import { consentEndpoint } from './consent.ts';
 import type { OauthEndpoint } from './endpoint.ts';
 import { introspectionEndpoints } from './introspect.ts';
+import { LOGOS_PATH, logoEndpoint } from './logo.ts';
 import { metadataEndpoints } from './metadata.ts';
+import { registrationEndpoint } from './register.ts';
 import { revocationEndpoints } from './revoke.ts';
 import { signInEndpoint } from './sign-in.ts';
 import { tokenEndpoint } from './token.ts';
@@ -18,10 +20,12 @@ const ENDPOINTS: readonly OauthEndpoint[] = [
   ...introspectionEndpoints,
   ...revocationEndpoints,
   userinfoEndpoint,
+  registrationEndpoint,
 ];
 
 const BY_PATH: ReadonlyMap<string, OauthEndpoint> = new Map(
   ENDPOINTS.map((endpoint) => [endpoint.path, endpoint]),
 );
 
-export const findEndpoint = (path: string): OauthEndpoint | undefined => BY_PATH.get(path);
+export const findEndpoint = (path: string): OauthEndpoint | undefined =>
+  BY_PATH.get(path) ?? (path.startsWith(LOGOS_PATH) ? logoEndpoint : undefined);

@@ -3,6 +3,7 @@ import { SIGNING_ALGS } from '../crypto/jwt.ts';
 import type { Deps } from '../deps.ts';
 import { GRANT_TYPES } from '../domain/oauth-applications.ts';
 import { advertisedScopes } from '../domain/oauth-scopes.ts';
+import { readOauthSettings } from '../domain/oauth-settings.ts';
 import { AUTHENTICATION_METHODS } from './client-authentication.ts';
 import { json, type OauthEndpoint } from './endpoint.ts';
 
@@ -27,6 +28,7 @@ export const metadataEndpoints: readonly OauthEndpoint[] = [
 
 async function readMetadata(deps: Deps): Promise<object> {
   const { publicUrl } = deps;
+  const { registration, metadataDocuments } = await readOauthSettings(deps);
   return {
     issuer: publicUrl,
     authorization_endpoint: `${publicUrl}/oauth/authorize`,
@@ -34,6 +36,8 @@ async function readMetadata(deps: Deps): Promise<object> {
     userinfo_endpoint: `${publicUrl}/oauth/userinfo`,
     introspection_endpoint: `${publicUrl}/oauth/introspect`,
     revocation_endpoint: `${publicUrl}/oauth/revoke`,
+    ...(registration !== 'off' && { registration_endpoint: `${publicUrl}/oauth/register` }),
+    ...(metadataDocuments !== 'off' && { client_id_metadata_document_supported: true }),
     jwks_uri: `${publicUrl}/.well-known/jwks.json`,
     scopes_supported: await advertisedScopes(deps),
     response_types_supported: ['code'],

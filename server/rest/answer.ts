@@ -13,7 +13,7 @@ interface RouteRequest {
   /** From the question mark on, or empty. */
   query: string;
   idempotencyKey: string | undefined;
-  /** Parses the body; null where the method has none. */
+  /** Parses the body, perhaps in a while; null where the method has none. */
   readBody: (() => unknown) | null;
 }
 
@@ -26,7 +26,8 @@ export async function answerRoute(
   const { run, access } = route;
   if (!run || access === null) throw new TypeError(`Not answered here: ${route.method} ${route.path}`);
   const caller = await authenticate(context, access);
-  const input = route.input.toOwn(inputOf(route, request));
+  const body = request.readBody ? bodyOf(await request.readBody()) : null;
+  const input = route.input.toOwn(inputOf(route, request, body));
   try {
     const answer = await run({ deps: context.deps, caller, address: context.address }, input);
     return route.output.toWire(answer);
@@ -36,9 +37,13 @@ export async function answerRoute(
   }
 }
 
-function inputOf(route: Route, { params, query, idempotencyKey, readBody }: RouteRequest): unknown {
+function inputOf(
+  route: Route,
+  { params, query, idempotencyKey }: RouteRequest,
+  body: Record<string, unknown> | null,
+): unknown {
   const { properties = {} } = route.input.schema();
-  const given = readBody ? bodyOf(readBody()) : queryOf(query, properties);
+  const given = body ?? queryOf(query, properties);
   const misplaced = [...Object.keys(params), IDEMPOTENCY_HEADER].find((name) => Object.hasOwn(given, name));
   if (misplaced !== undefined) {
     throw new CountersignError(

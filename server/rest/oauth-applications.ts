@@ -21,6 +21,7 @@ import {
   updateOauthApplication,
   updateOauthApplicationInput,
 } from '../domain/oauth-applications.ts';
+import { logoUrlOf } from '../domain/oauth-logos.ts';
 import { at, clerkLimit, count, countedPageOf, named } from './fields.ts';
 import { type Call, type Route, route } from './route.ts';
 
@@ -33,7 +34,7 @@ const naming = {
   codeTtlSeconds: 'code_ttl',
 };
 
-const applicationOutput = named(
+export const applicationOutput = named(
   'OAuthApplication',
   z.object({
     object: z.literal('oauth_application'),
@@ -243,8 +244,7 @@ export function present({ deps }: Pick<Call, 'deps'>, application: OauthApplicat
     description: application.description,
     client_id: application.clientId,
     client_uri: application.clientUri,
-    client_image_url:
-      application.logoUpdatedAt === null ? null : `${publicUrl}/oauth/logos/${application.id}`,
+    client_image_url: logoUrlOf(publicUrl, application),
     dynamically_registered: application.source === 'registration',
     source: application.source,
     enabled: application.enabled,

@@ -168,7 +168,7 @@ function bodyOf(route: Route, input: JsonSchema): Operation['requestBody'] | nul
   if (fields.length === 0) return null;
   const required = (input.required ?? []).filter(isOfBody);
   const schema = { ...input, properties: Object.fromEntries(fields), required };
-  return { required: required.length > 0, content: { 'application/json': { schema } } };
+  return { required: required.length > 0, content: { [route.body]: { schema } } };
 }
 
 function responsesOf(route: Route, schemas: Record<string, JsonSchema>): Operation['responses'] {

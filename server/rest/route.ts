@@ -35,6 +35,8 @@ export interface Route {
   /** What it does; null where its procedure says it. */
   summary: string | null;
   bytesMax: number;
+  /** What its body is, where its method has one. */
+  body: 'application/json' | 'multipart/form-data';
   /** Parses an input in our names and answers in our names; null for what `server/hot` answers itself. */
   run: ((call: Call, input: unknown) => Promise<unknown>) | null;
 }
@@ -47,6 +49,7 @@ interface Details<I extends z.ZodType, O extends z.ZodType> {
   clerk?: UnknownCallerCode;
   summary?: string;
   bytesMax?: number;
+  body?: Route['body'];
   /** Wire names that are not ours in snake case. */
   naming?: Naming;
   /** What an input looks like, where its schema leaves that to the domain. */
@@ -96,5 +99,6 @@ function describe<I extends z.ZodType, O extends z.ZodType>(
     clerk: details.clerk ?? null,
     summary: details.summary ?? null,
     bytesMax: details.bytesMax ?? BODY_BYTES_MAX,
+    body: details.body ?? 'application/json',
   };
 }

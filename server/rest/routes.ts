@@ -3,6 +3,7 @@ import { apiKeyRoutes } from './api-keys.ts';
 import { credentialRoutes } from './credentials.ts';
 import { deliveryRoutes } from './deliveries.ts';
 import { eventRoutes } from './events.ts';
+import { initialAccessTokenRoutes } from './initial-access-tokens.ts';
 import { jobRoutes } from './jobs.ts';
 import { keyPolicyRoutes } from './key-policies.ts';
 import { keyPrefixRoutes } from './key-shapes.ts';
@@ -11,7 +12,9 @@ import { machineScopeRoutes } from './machine-scopes.ts';
 import { machineRoutes } from './machines.ts';
 import { oauthApplicationRoutes } from './oauth-applications.ts';
 import { oauthGrantRoutes } from './oauth-grants.ts';
+import { oauthLogoRoutes } from './oauth-logos.ts';
 import { oauthScopeRoutes } from './oauth-scopes.ts';
+import { oauthSettingsRoutes } from './oauth-settings.ts';
 import { oauthTokenRoutes } from './oauth-tokens.ts';
 import { operatorSessionRoutes } from './operator-sessions.ts';
 import { overviewRoutes } from './overview.ts';
@@ -40,6 +43,9 @@ export const ROUTES: readonly Route[] = [
   ...oauthApplicationRoutes,
   ...oauthScopeRoutes,
   ...oauthGrantRoutes,
+  ...oauthLogoRoutes,
+  ...oauthSettingsRoutes,
+  ...initialAccessTokenRoutes,
   ...signingKeyRoutes,
   ...statusListRoutes,
   ...webhookEndpointRoutes,

@@ -3,6 +3,7 @@ import { router } from './base.ts';
 import { credentialsRouter } from './credentials.ts';
 import { deliveriesRouter } from './deliveries.ts';
 import { eventsRouter } from './events.ts';
+import { initialAccessTokensRouter } from './initial-access-tokens.ts';
 import { jobsRouter } from './jobs.ts';
 import { keyPoliciesRouter } from './key-policies.ts';
 import { keyPrefixesRouter } from './key-shapes.ts';
@@ -11,7 +12,9 @@ import { machineScopesRouter } from './machine-scopes.ts';
 import { machinesRouter } from './machines.ts';
 import { oauthApplicationsRouter } from './oauth-applications.ts';
 import { oauthGrantsRouter } from './oauth-grants.ts';
+import { oauthLogosRouter } from './oauth-logos.ts';
 import { oauthScopesRouter } from './oauth-scopes.ts';
+import { oauthSettingsRouter } from './oauth-settings.ts';
 import { oauthTokensRouter } from './oauth-tokens.ts';
 import { operatorSessionsRouter, signInLinksRouter } from './operator-sessions.ts';
 import { overviewRouter } from './overview.ts';
@@ -35,6 +38,9 @@ export const appRouter = router({
   keyPrefixes: keyPrefixesRouter,
   keyPolicies: keyPoliciesRouter,
   subjects: subjectsRouter,
+  oauthSettings: oauthSettingsRouter,
+  oauthLogos: oauthLogosRouter,
+  initialAccessTokens: initialAccessTokensRouter,
   secretKeys: secretKeysRouter,
   m2mTokens: m2mTokensRouter,
   oauthTokens: oauthTokensRouter,

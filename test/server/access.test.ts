@@ -71,6 +71,7 @@ const TOKEN_ID = `mt_${'0'.repeat(32)}`;
 const OAUTH_TOKEN_ID = `oat_${'0'.repeat(32)}`;
 const SIGNING_KEY_ID = `key_${'0'.repeat(27)}`;
 const APPLICATION_ID = `oauthapp_${'0'.repeat(27)}`;
+const INITIAL_ACCESS_TOKEN_ID = `iat_${'0'.repeat(27)}`;
 const GRANT_ID = `gnt_${'0'.repeat(27)}`;
 const EDGE = { fromMachineId: MACHINE_ID, toMachineId: `mch_${'1'.repeat(27)}` };
 
@@ -146,6 +147,13 @@ const INPUTS: Record<string, unknown> = {
   'oauthApplications.completeRotation': { id: APPLICATION_ID },
   'oauthApplications.revokeTokens': { id: APPLICATION_ID },
   'oauthApplications.delete': { id: APPLICATION_ID },
+  'oauthSettings.get': undefined,
+  'oauthSettings.update': { registration: 'open' },
+  'oauthLogos.set': { applicationId: APPLICATION_ID, content: 'R0lGODlh' },
+  'oauthLogos.delete': { applicationId: APPLICATION_ID },
+  'initialAccessTokens.create': { name: 'made by the test of access' },
+  'initialAccessTokens.list': {},
+  'initialAccessTokens.revoke': { id: INITIAL_ACCESS_TOKEN_ID },
   'oauthScopes.create': { name: 'access:test', description: 'Made by the test of access' },
   'oauthScopes.list': {},
   'oauthScopes.update': { name: 'none:there', advertised: false },

@@ -4,6 +4,10 @@ import type { Db, Lane, Store } from '../../db/store.ts';
 import { createApiKey, createApiKeyInput } from '../../server/domain/api-keys.ts';
 import { type EventType, REVOCATIONS } from '../../server/domain/event-types.ts';
 import { listEvents } from '../../server/domain/events.ts';
+import {
+  listInitialAccessTokens,
+  listInitialAccessTokensInput,
+} from '../../server/domain/initial-access-tokens.ts';
 import { createKeyPolicy, createKeyPolicyInput } from '../../server/domain/key-policies.ts';
 import { createM2mToken, createM2mTokenInput } from '../../server/domain/m2m-tokens.ts';
 import { setMachineEnabled } from '../../server/domain/machines.ts';
@@ -322,6 +326,35 @@ const TABLE: Record<string, Row> = {
   },
   'oauthApplications.revokeTokens': { event: 'oauth_application.tokens_revoked', input: applicationOf },
   'oauthApplications.delete': { event: 'oauth_application.deleted', input: applicationOf },
+  'oauthSettings.update': {
+    event: 'oauth_settings.updated',
+    input: () => ({ registration: 'open' }),
+    repeatable: true,
+  },
+  'oauthLogos.set': {
+    event: 'oauth_application.updated',
+    input: ({ application }) => ({ applicationId: application.id, content: 'R0lGODlh' }),
+    repeatable: true,
+  },
+  'oauthLogos.delete': {
+    event: 'oauth_application.updated',
+    prepare: ({ deps, application }) =>
+      call(deps, deps.adminKey, 'oauthLogos.set', { applicationId: application.id, content: 'R0lGODlh' }),
+    input: ({ application }) => ({ applicationId: application.id }),
+    repeatable: true,
+  },
+  'initialAccessTokens.create': {
+    event: 'initial_access_token.created',
+    input: () => ({ name: 'partner' }),
+  },
+  'initialAccessTokens.revoke': {
+    event: 'initial_access_token.revoked',
+    prepare: ({ deps }) => call(deps, deps.adminKey, 'initialAccessTokens.create', { name: 'partner' }),
+    input: async ({ deps }: World) => {
+      const { data } = await listInitialAccessTokens(deps, listInitialAccessTokensInput.parse({}));
+      return { id: data[0]?.id };
+    },
+  },
   'oauthScopes.create': {
     event: 'oauth_scope.created',
     input: () => ({ name: 'notes:read', description: 'Read your notes' }),

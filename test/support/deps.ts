@@ -148,6 +148,7 @@ export async function openTestDeps(
       read: () => Promise.reject(new Error('This test fetches nothing')),
       close: () => Promise.resolve(),
     },
+    clientDocuments: { fetch: () => Promise.reject(new Error('This test fetches nothing')) },
     foreignKeys: { find: () => Promise.reject(new Error('This test fetches nothing')) },
     recentVerifications: createRecentVerifications(),
     observer: { verification: () => {} },

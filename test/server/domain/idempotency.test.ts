@@ -29,6 +29,7 @@ const CREATIONS: Record<
     input: () => ({ name: 'notes', redirectUris: ['https://app.example/cb'] }),
     once: 'secret',
   },
+  'initialAccessTokens.create': { input: () => ({ name: 'partner', uses: 2 }), once: 'token' },
   'oauthScopes.create': { input: () => ({ name: 'notes:read', description: 'Read your notes' }) },
   'keyPrefixes.create': { input: () => ({ prefix: 'acme_' }) },
   'panelTokens.create': { input: () => ({ subject: 'user_1', actions: ['read'] }), once: 'token' },
