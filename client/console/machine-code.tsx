@@ -1,7 +1,8 @@
 /** “Show me the code”: what a machine does to call another, and what that one does, filled in. */
-import { Box, Button, Code, CopyButton, NativeSelect, Stack, Tabs, Text, Title } from '@mantine/core';
+import { NativeSelect, Stack, Tabs, Text, Title } from '@mantine/core';
 import { useQuery } from '@tanstack/react-query';
 import { useState } from 'react';
+import { CodeExample } from './code-example.tsx';
 import { countersign } from './countersign.ts';
 import { type Call, LANGUAGES } from './machine-examples.ts';
 import type { Machine } from './machine-state.tsx';
@@ -61,31 +62,11 @@ function Examples({ call }: { call: Call }) {
       {LANGUAGES.map(({ name, calling, called }) => (
         <Tabs.Panel key={name} value={name}>
           <Stack>
-            <Example title={`${call.machineName} gets a token, and calls`} code={calling(call)} />
-            <Example title="Who is called asks whether it is valid" code={called(call)} />
+            <CodeExample title={`${call.machineName} gets a token, and calls`} code={calling(call)} />
+            <CodeExample title="Who is called asks whether it is valid" code={called(call)} />
           </Stack>
         </Tabs.Panel>
       ))}
     </Tabs>
-  );
-}
-
-function Example({ title, code }: { title: string; code: string }) {
-  return (
-    <Box>
-      <Text size="sm" mb={4}>
-        {title}
-      </Text>
-      <Code block tabIndex={0}>
-        {code}
-      </Code>
-      <CopyButton value={code}>
-        {({ copied, copy }) => (
-          <Button size="xs" variant="default" mt={4} onClick={copy}>
-            {copied ? 'Copied' : 'Copy'}
-          </Button>
-        )}
-      </CopyButton>
-    </Box>
   );
 }

@@ -32,6 +32,18 @@ export const PAGES: readonly Page[] = [
     component: lazy(() => import('./api-keys.tsx')),
   },
   {
+    path: '/oauth-applications',
+    title: 'OAuth applications',
+    roles: READERS,
+    component: lazy(() => import('./oauth-applications.tsx')),
+  },
+  {
+    path: '/oauth-grants',
+    title: 'OAuth grants',
+    roles: READERS,
+    component: lazy(() => import('./oauth-grants.tsx')),
+  },
+  {
     path: '/webhooks',
     title: 'Webhooks',
     roles: READERS,

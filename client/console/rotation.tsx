@@ -1,5 +1,5 @@
 /** Rotating a secret: with an overlap that counts down and can be cancelled or completed, or at once. */
-import { Alert, Button, Checkbox, Group, NativeSelect, Stack, Text } from '@mantine/core';
+import { Alert, Button, Checkbox, Group, NativeSelect, Stack, Text, TextInput } from '@mantine/core';
 import { useQuery, useQueryClient } from '@tanstack/react-query';
 import { useEffect, useState } from 'react';
 import { useChange } from './change.ts';
@@ -10,12 +10,13 @@ import { DialogForm } from './form-dialog.tsx';
 import { useMayCall } from './permission.ts';
 
 /** Nouns whose secrets rotate, as their queries and their events are called. */
-type Noun = 'machines' | 'apiKeys' | 'secretKeys';
+type Noun = 'machines' | 'apiKeys' | 'secretKeys' | 'oauthApplications';
 
 const EVENTS = {
   machines: 'machine.secret_',
   apiKeys: 'api_key.secret_',
   secretKeys: 'secret_key.secret_',
+  oauthApplications: 'oauth_application.secret_',
 } as const satisfies Record<Noun, string>;
 
 type LoggedEvent = Outputs['events']['list']['data'][number];
@@ -81,12 +82,15 @@ const DEFAULT_OVERLAP_SECONDS = 86_400;
 export function RotateForm({
   noun,
   id,
+  nameToType,
   rotate,
   onDone,
   onCancel,
 }: {
   noun: Noun;
   id: string;
+  /** Is to be typed before all is replaced at once, where that ends what many others hold. */
+  nameToType?: string;
   rotate: (input: RotateInput) => Promise<Rotated>;
   /** Told the new value. */
   onDone: (secret: string | null) => void;
@@ -95,6 +99,7 @@ export function RotateForm({
   const queries = useQueryClient();
   const [overlapSeconds, setOverlapSeconds] = useState<number | null>(DEFAULT_OVERLAP_SECONDS);
   const [compromised, setCompromised] = useState(false);
+  const [typed, setTyped] = useState('');
   const rotating = useChange(noun, rotate, (rotated) => {
     const { secret = null, previousExpiresAt } = rotated;
     queries.setQueryData(
@@ -107,7 +112,7 @@ export function RotateForm({
     <DialogForm
       action={rotating}
       label={compromised ? 'Replace at once' : 'Rotate'}
-      isReady={compromised || overlapSeconds !== null}
+      isReady={compromised ? typed === (nameToType ?? '') : overlapSeconds !== null}
       {...(compromised && { color: 'red' })}
       onSubmit={() =>
         rotating.mutate(compromised || overlapSeconds === null ? { id, compromised } : { id, overlapSeconds })
@@ -130,6 +135,14 @@ export function RotateForm({
         checked={compromised}
         onChange={(event) => setCompromised(event.currentTarget.checked)}
       />
+      {compromised && nameToType !== undefined && (
+        <TextInput
+          label={`Type “${nameToType}” to confirm`}
+          value={typed}
+          onChange={(event) => setTyped(event.currentTarget.value)}
+          autoComplete="off"
+        />
+      )}
     </DialogForm>
   );
 }
