@@ -1,4 +1,4 @@
-import { type Column, fillPlaceholders } from 'drizzle-orm';
+import { type Column, is, Param, Placeholder } from 'drizzle-orm';
 import type { Tables } from './schema.ts';
 import type { Db, PreparedText, Rows } from './store.ts';
 
@@ -58,6 +58,7 @@ function flatExecution<P extends Record<string, unknown>, R>(
 ): (parameters: P) => R[] | Promise<R[]> {
   const { sql, params } = query.toSQL();
   const run: PreparedText = rows.prepare(name, sql);
+  const fills = params.map(fillOf);
   const columns = Object.entries<Column>(fields).map(([key, column]) => ({ key, decode: decoderOf(column) }));
 
   function toRow(values: unknown[]): R {
@@ -71,9 +72,25 @@ function flatExecution<P extends Record<string, unknown>, R>(
   }
 
   return (parameters) => {
-    const found = run(fillPlaceholders(params, parameters));
+    const found = run(fills.map((fill) => fill(parameters)));
     return found instanceof Promise ? found.then((all) => all.map(toRow)) : found.map(toRow);
   };
+}
+
+/** What Drizzle's `fillPlaceholders` finds out of a parameter at every execution, found out once. */
+function fillOf(param: unknown): (parameters: Record<string, unknown>) => unknown {
+  if (is(param, Placeholder)) return (parameters) => given(parameters, param.name);
+  if (is(param, Param) && is(param.value, Placeholder)) {
+    const { encoder, value } = param;
+    return (parameters) => encoder.mapToDriverValue(given(parameters, value.name));
+  }
+  return () => param;
+}
+
+function given(parameters: Record<string, unknown>, name: string): unknown {
+  const value = parameters[name];
+  if (value === undefined) throw new Error(`Wanted a value for the placeholder '${name}', found none`);
+  return value;
 }
 
 /** Null where the driver's value is ours already. */

@@ -1,7 +1,8 @@
 /** What an access token may do, in words that people are shown where they consent. */
-import { asc, count, eq, inArray } from 'drizzle-orm';
+import { asc, count, eq, getTableColumns, inArray, placeholder } from 'drizzle-orm';
 import { z } from 'zod';
 import { lockName } from '../../db/lock.ts';
+import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
@@ -180,18 +181,40 @@ async function lockScope({ db, tables: { oauthScopes: s } }: Rows, name: string)
 }
 
 /** Those of some scopes that there are, in the order given, in words. */
-export async function describeScopes(
-  { db, tables: { oauthScopes: s } }: Rows,
-  names: readonly string[],
-): Promise<OauthScope[]> {
+export async function describeScopes(rows: Rows, names: readonly string[]): Promise<OauthScope[]> {
   const custom = names.filter((name) => !BUILT_IN.has(name));
-  const rows = custom.length === 0 ? [] : await db.select().from(s).where(inArray(s.name, custom));
-  const known = new Map(rows.map((row) => [row.name, toOauthScope(row)]));
+  const found = custom.length === 0 ? [] : await readScopes(rows, custom);
+  const known = new Map(found.map((row) => [row.name, toOauthScope(row)]));
   return names.flatMap((name) => {
     const text = BUILT_IN.get(name);
     return text === undefined ? (known.get(name) ?? []) : ofBuiltIn(name, text);
   });
 }
+
+/** Every token that is issued asks for its scopes, so that a statement is prepared for so many: a power of two, that they be few. */
+async function readScopes(rows: Rows, names: readonly string[]): Promise<ScopeRow[]> {
+  const size = 2 ** Math.ceil(Math.log2(names.length));
+  let read = readersBySize.get(size);
+  if (!read) {
+    read = readerOf(size);
+    readersBySize.set(size, read);
+  }
+  return read(rows, Object.fromEntries(placesOf(size).map((place, i) => [place, names[i] ?? names[0]])));
+}
+
+const readersBySize = new Map<number, ReturnType<typeof readerOf>>();
+
+const placesOf = (size: number) => Array.from({ length: size }, (_, i) => `name_${i}`);
+
+const readerOf = (size: number) =>
+  flatStatement<Record<string, unknown>, ScopeRow>(`oauth_scopes_${size}`, (db, { oauthScopes: s }) => {
+    const fields = getTableColumns(s);
+    const query = db
+      .select(fields)
+      .from(s)
+      .where(inArray(s.name, placesOf(size).map(placeholder)));
+    return { fields, query };
+  });
 
 /** Throws `invalid_input` where one of them is none. */
 export async function assertScopesKnown(rows: Rows, names: readonly string[], field: string): Promise<void> {

@@ -1,6 +1,6 @@
-import { placeholder } from 'drizzle-orm';
+import { eq, placeholder } from 'drizzle-orm';
 import { expect, it } from 'vitest';
-import { statement } from '../../db/statement.ts';
+import { flatStatement, statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { describeOnEachDialect, openTestStore } from '../support/deps.ts';
 import { addRow, rowIds, settle } from './rows.ts';
@@ -61,5 +61,23 @@ describeOnEachDialect('statement()', (dialect) => {
       await list(store.read, {});
     }
     expect(built).toEqual({ insert: 1, list: 1 });
+  });
+});
+
+describeOnEachDialect('flatStatement()', (dialect) => {
+  it('refuses to run without a value for each placeholder', async () => {
+    const store = await openTestStore(dialect);
+    const read = flatStatement<{ id?: string }, { id: string }>('test_read', (db, { usage: u }) => {
+      const fields = { id: u.credential_id };
+      return {
+        fields,
+        query: db
+          .select(fields)
+          .from(u)
+          .where(eq(u.credential_id, placeholder('id'))),
+      };
+    });
+    expect(await read(store.read, { id: 'a' })).toEqual([]);
+    expect(() => read(store.read, {})).toThrow("Wanted a value for the placeholder 'id', found none");
   });
 });
