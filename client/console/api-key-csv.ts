@@ -91,10 +91,9 @@ async function sendBatch(
   const sent: { row: number; item: Item }[] = [];
   for (const [index, cells] of rows.entries()) {
     const row = numberOf(index);
-    const problem = broken.get(begin + index);
-    const item = problem === undefined ? await itemOf(cells) : { problem };
-    if ('problem' in item) refused.push({ row, outcome: 'refused', message: String(item.problem) });
-    else sent.push({ row, item: item as Item });
+    const read = broken.get(begin + index) ?? (await itemOf(cells));
+    if (typeof read === 'string') refused.push({ row, outcome: 'refused', message: read });
+    else sent.push({ row, item: read as Item });
   }
   if (sent.length === 0) return refused;
   const input = { items: sent.map(({ item }) => item), ...(shape && { shapes: [shape] }) };
@@ -108,8 +107,8 @@ async function sendBatch(
   return [...refused, ...answered].sort((a, b) => a.row - b.row);
 }
 
-/** What a row says, without its value; never what is wrong in the words of its cells, one of which may be a secret. */
-async function itemOf(cells: Cells): Promise<Record<string, unknown> | { problem: string }> {
+/** What a row says, without its value, or what is wrong: never in the words of its cells, one of which may be a secret. */
+async function itemOf(cells: Cells): Promise<Record<string, unknown> | string> {
   const item: Record<string, unknown> = {};
   for (const [column, cell] of Object.entries(cells)) {
     const read = COLUMNS[column];
@@ -117,7 +116,7 @@ async function itemOf(cells: Cells): Promise<Record<string, unknown> | { problem
     try {
       item[column] = read(cell);
     } catch {
-      return { problem: `Wanted '${column}' to be ${column.endsWith('At') ? 'an instant' : 'valid JSON'}` };
+      return `Wanted '${column}' to be ${column.endsWith('At') ? 'an instant' : 'valid JSON'}`;
     }
   }
   const { value, ...rest } = item;
