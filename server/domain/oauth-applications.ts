@@ -11,6 +11,7 @@ import { change } from './events.ts';
 import { description, homePageUrl, name, oauthApplicationId, resourceUrl, scopes } from './fields.ts';
 import { create, idempotencyInput } from './idempotency.ts';
 import { assertScopesKnown, BUILT_IN_SCOPES } from './oauth-scopes.ts';
+import { readOauthSettings } from './oauth-settings.ts';
 import { afterCursor, COUNT_MAX, isOrIsNamed, orderOf, type Page, pageInput, toPage } from './pages.ts';
 import { redirectUris } from './redirect-uris.ts';
 import {
@@ -108,7 +109,8 @@ export const createOauthApplicationInput = z.strictObject({
   consentRequired: z.boolean().default(true),
   /** Only a confidential application may do without. */
   pkceRequired: z.boolean().default(true),
-  accessTokenFormat: z.enum(['opaque', 'jwt']).default('opaque'),
+  /** Without it, the instance's. */
+  accessTokenFormat: z.enum(['opaque', 'jwt']).optional(),
   accessTokenTtlSeconds: seconds(ACCESS_TOKEN_TTL_SECONDS_MAX).default(ACCESS_TOKEN_TTL_SECONDS),
   refreshTokenIdleSeconds: seconds(REFRESH_TOKEN_SECONDS_MAX).default(REFRESH_TOKEN_IDLE_SECONDS),
   refreshTokenMaxSeconds: seconds(REFRESH_TOKEN_SECONDS_MAX).nullish(),
@@ -124,7 +126,8 @@ export async function createOauthApplication(
   caller: Caller,
   input: CreateInput,
 ): Promise<OauthApplication & { secret?: string }> {
-  const row = newApplication(deps, 'administrator', input);
+  const { accessTokenFormat = (await readOauthSettings(deps)).accessTokenFormat } = input;
+  const row = newApplication(deps, 'administrator', { ...input, accessTokenFormat });
   assertSound(row);
   return create(deps, caller, { procedure: 'oauthApplications.create', input }, async (tx) => {
     await assertScopes(tx, row);
@@ -161,7 +164,7 @@ export function newApplication(
     audiences: input.audiences ?? null,
     consent_required: input.consentRequired,
     pkce_required: input.pkceRequired || input.public,
-    access_token_format: input.accessTokenFormat,
+    access_token_format: input.accessTokenFormat ?? 'opaque',
     access_token_ttl_seconds: input.accessTokenTtlSeconds,
     refresh_token_idle_seconds: input.refreshTokenIdleSeconds,
     refresh_token_max_seconds: input.refreshTokenMaxSeconds ?? null,

@@ -1,5 +1,6 @@
 /** Tokens that an application, or a machine, gets for itself (RFC 6749, section 4.4). */
 import type { Caller, Deps } from '../deps.ts';
+import { CountersignError } from '../errors.ts';
 import type { AuthenticatedApplication } from './application-authentication.ts';
 import { machineId } from './fields.ts';
 import { createM2mToken, createM2mTokenInput } from './m2m-tokens.ts';
@@ -66,12 +67,18 @@ export async function issueToMachine(
     ...(scopes && { scopes }),
   });
   if (!input.success) throw new OauthError('invalid_request', 'Wanted fewer resources or scopes');
-  const {
-    token = '',
-    expiresAt,
-    createdAt,
-    scopes: granted,
-  } = await createM2mToken(deps, caller, input.data);
+  const minted = await createM2mToken(deps, caller, input.data).catch((error: unknown) => {
+    throw inTermsOfOauth(error);
+  });
+  const { token = '', expiresAt, createdAt, scopes: granted } = minted;
   const expiresInSeconds = Math.floor((expiresAt - createdAt) / 1000);
   return { accessToken: token, expiresInSeconds, scopes: granted };
+}
+
+/** What no machine scope allows, by what was asked for. */
+function inTermsOfOauth(error: unknown): unknown {
+  if (!(error instanceof CountersignError)) return error;
+  if (error.code === 'unauthenticated') return new OauthError('invalid_client', error.message);
+  if (error.code !== 'scope_not_allowed') return error;
+  return new OauthError(error.field === 'audience' ? 'invalid_target' : 'invalid_scope', error.message);
 }

@@ -4,6 +4,7 @@ import type { TokenApplication } from './application-authentication.ts';
 import { resourceUrl } from './fields.ts';
 import { OauthError } from './oauth-errors.ts';
 import { BUILT_IN_SCOPES, describeScopes, type OauthScope } from './oauth-scopes.ts';
+import { readOauthSettings } from './oauth-settings.ts';
 
 const RESOURCES_MAX = 10;
 
@@ -47,7 +48,7 @@ export function scopesNamed(parameter: string | undefined): string[] | null {
 
 /**
  * What a user is asked for. Without a `scope` the application's default, else the instance's: never a refusal
- * (docs/decisions: clients that name none are common). Scopes that nobody defined are dropped, and those of a resource that
+ * (MCP clients name none). Scopes that nobody defined are dropped, and those of a resource that
  * was not asked for; throws `invalid_scope` for those the application may not be given.
  */
 export async function scopesOfAuthorization(
@@ -56,7 +57,7 @@ export async function scopesOfAuthorization(
   asked: readonly string[] | null,
   resources: readonly string[],
 ): Promise<string[]> {
-  const wanted = asked ?? defaultsOf(application, await instanceDefaults(deps));
+  const wanted = asked ?? defaultsOf(application, (await readOauthSettings(deps)).defaultScopes);
   const known = await describeScopes(deps.store.read, wanted);
   const refused = known.find(({ name }) => !application.scopes.includes(name));
   if (refused && asked) throw notAllowed(refused.name);
@@ -85,13 +86,6 @@ const defaultsOf = (
   { scopes, default_scopes }: Pick<TokenApplication, 'scopes' | 'default_scopes'>,
   ofInstance: readonly string[],
 ): string[] => (default_scopes ?? ofInstance).filter((scope) => scopes.includes(scope));
-
-/** What applications are given that name no scope and have no default of their own. */
-async function instanceDefaults({ store: { read } }: Deps): Promise<readonly string[]> {
-  const { oauthSettings: s } = read.tables;
-  const [row] = await read.db.select({ scopes: s.default_scopes }).from(s);
-  return row?.scopes ?? BUILT_IN_SCOPES;
-}
 
 const belongsTo = ({ resource }: OauthScope, resources: readonly string[]) =>
   resource === null || resources.length === 0 || resources.includes(resource);

@@ -1,0 +1,243 @@
+import { expect, it } from 'vitest';
+import { authorizeSilently } from '../../../server/domain/oauth-consents.ts';
+import { describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+import { allow, newMachine } from '../../support/machines.ts';
+import { newApplication } from '../../support/oauth-tokens.ts';
+import { basic, newPkce, postForm, serveOauth } from '../../support/user-agent.ts';
+
+const CALLBACK = 'https://notes.example.com/callback';
+
+async function open(deps: TestDeps, input: Record<string, unknown> = {}) {
+  const { row: application, secret } = await newApplication(deps, input);
+  const { url } = await serveOauth(deps);
+  const pkce = newPkce();
+  const newCode = (more: Partial<Parameters<typeof authorizeSilently>[1]> = {}) =>
+    authorizeSilently(deps, {
+      application,
+      subject: 'user_1',
+      claims: {},
+      authTime: deps.clock.now,
+      organizationId: null,
+      scopes: ['openid', 'offline_access', 'notes:read'],
+      resources: [],
+      nonce: null,
+      redirectUri: CALLBACK,
+      redirectUriGiven: true,
+      codeChallenge: pkce.challenge,
+      ...more,
+    });
+  const ask = (fields: Record<string, string | string[]>, headers = basic(application.client_id, secret)) =>
+    postForm(`${url}/oauth/token`, fields, headers);
+  const redeem = (code: string, more: Record<string, string> = {}) =>
+    ask({
+      grant_type: 'authorization_code',
+      code,
+      redirect_uri: CALLBACK,
+      code_verifier: pkce.verifier,
+      ...more,
+    });
+  return { application, secret, url, newCode, ask, redeem };
+}
+
+const isActive = async (url: string, token: unknown, client: Record<string, string>) =>
+  (await postForm(`${url}/oauth/introspect`, { token: String(token) }, client)).body['active'];
+
+describeOnEachDialect('the token endpoint', (dialect) => {
+  it('knows a client by Basic or by the body, never by both, and tells nobody why it does not', async () => {
+    const deps = await openTestDeps(dialect);
+    const { application, secret, url } = await open(deps);
+    const token = (fields: Record<string, string>, headers = {}) =>
+      postForm(`${url}/oauth/token`, { grant_type: 'client_credentials', ...fields }, headers);
+    const id = application.client_id;
+    const inBody = { client_id: id, client_secret: secret };
+    expect((await token({}, basic(id, secret))).status).toBe(200);
+    expect((await token(inBody)).status).toBe(200);
+    expect((await token({ client_id: id }, basic(id, secret))).status).toBe(200);
+    expect((await token(inBody, basic(id, secret))).body['error']).toBe('invalid_request');
+    const refusals = await Promise.all([
+      token({}, basic(id, 'wrong')),
+      token({}, basic('oauthapp_unknown', secret)),
+      token({ client_id: id }),
+      token({ client_id: id, client_secret: `${secret.slice(0, -1)}!` }),
+    ]);
+    const [first] = refusals;
+    for (const refusal of refusals) {
+      expect(refusal.status).toBe(401);
+      expect(refusal.body).toEqual(first?.body);
+      expect(refusal.body['error']).toBe('invalid_client');
+      expect(refusal.headers.get('www-authenticate')).toMatch(/^Basic /);
+    }
+    expect((await token({})).body['error']).toBe('invalid_client');
+  });
+
+  it('answers refusals in the terms of RFC 6749', async () => {
+    const deps = await openTestDeps(dialect);
+    const { ask, url } = await open(deps, { audiences: ['https://api.example.com/'] });
+    const codeOf = async (fields: Record<string, string | string[]>) => (await ask(fields)).body['error'];
+    expect(await codeOf({})).toBe('invalid_request');
+    expect(await codeOf({ grant_type: 'password' })).toBe('unsupported_grant_type');
+    expect(await codeOf({ grant_type: 'constructor' })).toBe('unsupported_grant_type');
+    expect(await codeOf({ grant_type: ['client_credentials', 'client_credentials'] })).toBe(
+      'invalid_request',
+    );
+    const credentials = { grant_type: 'client_credentials' };
+    expect(await codeOf({ ...credentials, scope: 'notes:read  notes:write' })).toBe('invalid_scope');
+    expect(await codeOf({ ...credentials, scope: 'nobody:defined' })).toBe('invalid_scope');
+    expect(await codeOf({ ...credentials, scope: 'openid' })).toBe('invalid_scope');
+    expect(await codeOf({ ...credentials, resource: 'https://other.example.com/' })).toBe('invalid_target');
+    expect(await codeOf({ ...credentials, resource: 'not a URL' })).toBe('invalid_target');
+    expect(await codeOf({ grant_type: 'authorization_code' })).toBe('invalid_request');
+    expect(await codeOf({ grant_type: 'refresh_token', refresh_token: 'ort_x' })).toBe('invalid_grant');
+    const got = await fetch(`${url}/oauth/token`);
+    expect([got.status, got.headers.get('allow')]).toEqual([405, 'POST']);
+    const asJson = await fetch(`${url}/oauth/token`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json' },
+      body: '{}',
+    });
+    expect([asJson.status, await asJson.json()]).toMatchObject([400, { error: 'invalid_request' }]);
+    const huge = await fetch(`${url}/oauth/token`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/x-www-form-urlencoded' },
+      body: 'x'.repeat(20_000),
+    });
+    expect(huge.status).toBe(413);
+  });
+
+  it('gives a machine an M2M token for the machines it may call, narrowed by resource', async () => {
+    const deps = await openTestDeps(dialect);
+    const { url } = await open(deps);
+    const from = await newMachine(deps, 'from');
+    const [to, other] = [await newMachine(deps, 'to'), await newMachine(deps, 'other')];
+    await allow(deps, from.id, to.id, ['read']);
+    await allow(deps, from.id, other.id, ['read']);
+    const token = (fields: Record<string, string>) =>
+      postForm(
+        `${url}/oauth/token`,
+        { grant_type: 'client_credentials', ...fields },
+        basic(from.id, from.secret),
+      );
+    expect(await token({ resource: to.id, scope: 'read' })).toMatchObject({
+      status: 200,
+      body: { access_token: expect.stringMatching(/^mt_/), token_type: 'Bearer', scope: 'read' },
+    });
+    expect((await token({ token_format: 'jwt' })).body['access_token']).toMatch(/^eyJ/);
+    expect((await token({ resource: from.id })).body['error']).toBe('invalid_target');
+    expect((await token({ resource: 'https://api.example.com/' })).body['error']).toBe('invalid_target');
+    expect((await token({ scope: 'write' })).body['error']).toBe('invalid_scope');
+    expect((await token({ grant_type: 'refresh_token', refresh_token: 'x' })).body['error']).toBe(
+      'unauthorized_client',
+    );
+    const another = await postForm(
+      `${url}/oauth/token`,
+      { grant_type: 'client_credentials' },
+      basic(to.id, from.secret),
+    );
+    expect(another.body['error']).toBe('invalid_client');
+  });
+
+  it('redeems a code once; a second use takes what the first was given', async () => {
+    const deps = await openTestDeps(dialect);
+    const { application, secret, url, newCode, redeem } = await open(deps);
+    const client = basic(application.client_id, secret);
+    const code = await newCode();
+    const first = await redeem(code);
+    expect(first.status).toBe(200);
+    expect(await isActive(url, first.body['access_token'], client)).toBe(true);
+    expect((await redeem(code)).body['error']).toBe('invalid_grant');
+    expect(await isActive(url, first.body['access_token'], client)).toBe(false);
+    expect(await isActive(url, first.body['refresh_token'], client)).toBe(false);
+  });
+
+  it('redeems a code only with its redirect URI, its verifier, in its time, for its application', async () => {
+    const deps = await openTestDeps(dialect);
+    const { newCode, redeem, ask } = await open(deps);
+    const errorOf = async (answer: ReturnType<typeof redeem>) => (await answer).body['error'];
+    const code = await newCode();
+    expect(await errorOf(redeem(code, { redirect_uri: `${CALLBACK}/` }))).toBe('invalid_grant');
+    expect(await errorOf(redeem(code, { code_verifier: newPkce().verifier }))).toBe('invalid_grant');
+    expect(await errorOf(ask({ grant_type: 'authorization_code', code, redirect_uri: CALLBACK }))).toBe(
+      'invalid_grant',
+    );
+    const other = await newApplication(deps);
+    const stolen = {
+      grant_type: 'authorization_code',
+      code,
+      redirect_uri: CALLBACK,
+      code_verifier: 'x'.repeat(43),
+    };
+    expect(await errorOf(ask(stolen, basic(other.row.client_id, other.secret)))).toBe('invalid_grant');
+    // A verifier for a code without a challenge is a downgrade.
+    expect(await errorOf(redeem(await newCode({ codeChallenge: null })))).toBe('invalid_grant');
+    expect(await errorOf(redeem(code, { resource: 'https://api.example.com/' }))).toBe('invalid_target');
+    deps.clock.now += 60_000;
+    expect(await errorOf(redeem(code))).toBe('invalid_grant');
+    expect((await redeem(await newCode())).status).toBe(200);
+  });
+
+  it('refreshes within what was granted, and leaves the rest out without a word', async () => {
+    const deps = await openTestDeps(dialect);
+    const { newCode, redeem, ask } = await open(deps);
+    const { body } = await redeem(await newCode());
+    const narrowed = await ask({
+      grant_type: 'refresh_token',
+      refresh_token: String(body['refresh_token']),
+      scope: 'notes:read notes:write',
+    });
+    expect(narrowed.body['scope']).toBe('notes:read');
+    // What the refresh token was granted stays whole.
+    const all = await ask({
+      grant_type: 'refresh_token',
+      refresh_token: String(narrowed.body['refresh_token']),
+    });
+    expect(all.body['scope']).toBe('openid offline_access notes:read');
+    const none = await ask({
+      grant_type: 'refresh_token',
+      refresh_token: String(all.body['refresh_token']),
+      scope: 'notes:write',
+    });
+    expect(none.body['error']).toBe('invalid_scope');
+    deps.clock.now += 91 * 86_400_000;
+    const late = { grant_type: 'refresh_token', refresh_token: String(all.body['refresh_token']) };
+    expect((await ask(late)).body['error']).toBe('invalid_grant');
+  });
+
+  it('binds tokens to the resources that were asked for, and to none otherwise', async () => {
+    const deps = await openTestDeps(dialect);
+    const { application, secret, url, newCode, redeem, ask } = await open(deps, { accessTokenFormat: 'jwt' });
+    const resources = ['https://api.example.com/', 'https://files.example.com/'];
+    const claimsOf = (token: unknown) =>
+      JSON.parse(Buffer.from(String(token).split('.')[1] ?? '', 'base64url').toString());
+    const both = await redeem(await newCode({ resources }));
+    expect(claimsOf(both.body['access_token'])).toMatchObject({
+      aud: resources,
+      client_id: application.client_id,
+    });
+    const one = await redeem(await newCode({ resources }), { resource: resources[0] ?? '' });
+    expect(claimsOf(one.body['access_token'])['aud']).toBe(resources[0]);
+    const free = await ask({ grant_type: 'client_credentials' });
+    expect(claimsOf(free.body['access_token'])).not.toHaveProperty('aud');
+    expect(await isActive(url, free.body['access_token'], basic(application.client_id, secret))).toBe(true);
+  });
+
+  it('revokes what is the application’s own, answers the same for all else, and an object', async () => {
+    const deps = await openTestDeps(dialect);
+    const { application, secret, url, newCode, redeem, ask } = await open(deps);
+    const client = basic(application.client_id, secret);
+    const revoke = (token: unknown, by = client) =>
+      postForm(`${url}/oauth/revoke`, { token: String(token) }, by);
+    const { body } = await redeem(await newCode());
+    const other = await newApplication(deps);
+    const stranger = basic(other.row.client_id, other.secret);
+    for (const value of [body['access_token'], body['refresh_token'], 'garbage'])
+      expect(await revoke(value, stranger)).toMatchObject({ status: 200, body: {} });
+    expect(await isActive(url, body['access_token'], client)).toBe(true);
+    expect(await isActive(url, body['access_token'], stranger)).toBe(false);
+    await revoke(body['access_token']);
+    expect(await isActive(url, body['access_token'], client)).toBe(false);
+    const next = await ask({ grant_type: 'refresh_token', refresh_token: String(body['refresh_token']) });
+    expect(next.status).toBe(200);
+    await revoke(next.body['refresh_token']);
+    expect(await isActive(url, next.body['access_token'], client)).toBe(false);
+  });
+});
