@@ -7,7 +7,8 @@ export interface Application {
   applicationName: string;
 }
 
-interface Known extends Application {
+interface Known {
+  application: Application;
   /** The last message that had been told when it was asked for. */
   mark: number;
 }
@@ -25,15 +26,16 @@ export class Applications {
   /** What is known of an application, and nothing was told against. */
   get(clientId: string): Application | undefined {
     const known = this.#known.get(clientId);
-    if (known && !this.#told.isTouchedSince(known.mark, [nameOf.application(known.applicationId)]))
-      return known;
+    if (!known) return undefined;
+    const names = [nameOf.application(known.application.applicationId)];
+    if (!this.#told.isTouchedSince(known.mark, names)) return known.application;
     this.#known.delete(clientId);
     return undefined;
   }
 
   /** Keeps what was asked for after the message `mark`. */
   learn(clientId: string, { applicationId, applicationName }: Application, mark: number): void {
-    this.#known.set(clientId, { applicationId, applicationName, mark });
+    this.#known.set(clientId, { application: { applicationId, applicationName }, mark });
   }
 
   clear(): void {
