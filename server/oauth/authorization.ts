@@ -59,8 +59,10 @@ export async function proveTarget(deps: Deps, address: Address, given: URLSearch
         status: 400,
       },
     );
-  const redirectUri = redirectUriOf(application, given.getAll('redirect_uri'));
-  const state = given.get('state') ?? undefined;
+  // One without a value counts as left out (RFC 6749, section 3.1).
+  const redirectUris = given.getAll('redirect_uri').filter((uri) => uri !== '');
+  const redirectUri = redirectUriOf(application, redirectUris);
+  const state = given.get('state') || undefined;
   return {
     application,
     ...redirectUri,

@@ -82,11 +82,14 @@ function presentedBy({ headers, form }: OauthRequest): { id: string; secret: str
 }
 
 const BASIC = /^basic +([A-Za-z0-9+/=]{1,8192})$/i;
+const IS_BASIC = /^basic\b/i;
 
 /** Both parts are form-encoded before they are put together (RFC 6749, section 2.3.1), which not all clients do: ours need none. */
 function basicCredentials(authorization: string | undefined): { id: string; secret: string | null } | null {
-  const encoded = BASIC.exec(authorization ?? '')?.[1];
-  if (encoded === undefined) return null;
+  if (authorization === undefined || !IS_BASIC.test(authorization)) return null;
+  const encoded = BASIC.exec(authorization)?.[1];
+  if (encoded === undefined)
+    throw new OauthError('invalid_client', "Wanted 'Authorization: Basic' to hold base64");
   const text = Buffer.from(encoded, 'base64').toString();
   const colon = text.indexOf(':');
   if (colon === -1)

@@ -1,0 +1,63 @@
+/** The page on which a user allows: nobody else's to show, to fill in or to press. */
+import { beforeEach, expect, it } from 'vitest';
+import {
+  authorizeParams,
+  challengeOf,
+  formOf,
+  type ServedOauth,
+  serveOauth,
+} from '../../support/authorization-server.ts';
+import { describeOnEachDialect } from '../../support/deps.ts';
+
+const ATTACKER = `user_${'6'.repeat(27)}`;
+
+describeOnEachDialect('consent', (dialect) => {
+  let served: ServedOauth;
+
+  beforeEach(async () => {
+    served = await serveOauth(dialect);
+  });
+
+  it('consent is asked for by a page that no other may frame, post or prefill', async () => {
+    const asking = await served.application({ name: 'Asking' });
+    const agent = await served.browser();
+    const query = formOf(authorizeParams(asking, challengeOf('v'.repeat(43))));
+    const page = await agent.open(`${served.url}/oauth/authorize?${query}`);
+    const policy = page.headers.get('content-security-policy') ?? '';
+    expect(policy).toContain("frame-ancestors 'none'");
+    expect(policy).toContain("default-src 'none'");
+    expect(policy).not.toContain('unsafe-inline');
+    expect(page.headers.get('x-frame-options')).toBe('DENY');
+    const [form] = page.forms;
+    const fields = new URLSearchParams(form?.fields.map(([name, value]): [string, string] => [name, value]));
+    const allowing = form?.buttons.find(({ text }) => /allow/i.test(text));
+    if (allowing?.name) fields.append(allowing.name, allowing.value);
+    const cookie = [...agent.cookies].map((pair) => pair.join('=')).join('; ');
+    const action = new URL(form?.action ?? '', page.url);
+    const post = async (body: URLSearchParams, headers: Record<string, string>) => {
+      const response = await fetch(action, { method: 'POST', body, headers, redirect: 'manual' });
+      return response.headers.get('location') ?? '';
+    };
+    const forged = new URLSearchParams(fields);
+    forged.set('csrf', 'x'.repeat(43));
+    const other = await served.browser(ATTACKER);
+    const others = [...other.cookies].map((pair) => pair.join('=')).join('; ');
+    expect(await post(fields, { cookie, origin: 'https://evil.example' })).not.toContain('code=');
+    expect(await post(forged, { cookie, origin: served.url })).not.toContain('code=');
+    expect(await post(fields, { origin: served.url })).not.toContain('code=');
+    expect(await post(fields, { cookie: others, origin: served.url })).not.toContain('code=');
+    expect(await post(fields, { cookie, origin: served.url })).toContain('code=');
+  });
+
+  it('what an application calls itself is shown as text', async () => {
+    const evil = await served.application({ name: '<img src=x onerror=alert(1)>"&' });
+    const query = formOf({
+      ...authorizeParams(evil, challengeOf('v'.repeat(43))),
+      state: '"><script>alert(1)</script>',
+      login_hint: '"><script>alert(2)</script>',
+    });
+    const { text } = await (await served.browser()).open(`${served.url}/oauth/authorize?${query}`);
+    expect(text).toContain('&lt;img src=x onerror=alert(1)&gt;');
+    expect(text).not.toMatch(/<img|<script/);
+  });
+});

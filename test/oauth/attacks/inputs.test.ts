@@ -1,0 +1,257 @@
+/** What is sent to wear the server out, to break it, or to learn from how long it takes. */
+import { connect } from 'node:net';
+import fc from 'fast-check';
+import { beforeEach, expect, it, vi } from 'vitest';
+import {
+  allow,
+  authorizeParams,
+  basic,
+  challengeOf,
+  clientOf,
+  formOf,
+  type ServedOauth,
+  serveOauth,
+  type TestApplication,
+} from '../../support/authorization-server.ts';
+import { describeOnEachDialect } from '../../support/deps.ts';
+import { send } from '../../support/server.ts';
+
+const ENDPOINTS = [
+  '/oauth/token',
+  '/oauth/introspect',
+  '/oauth/revoke',
+  '/oauth/userinfo',
+  '/oauth/authorize',
+];
+
+describeOnEachDialect('inputs', (dialect) => {
+  let served: ServedOauth;
+  let application: TestApplication;
+
+  beforeEach(async () => {
+    served = await serveOauth(dialect);
+    application = await served.application();
+  });
+
+  const query = (params: Record<string, string | string[]>) =>
+    `${served.url}/oauth/authorize?${formOf({ ...authorizeParams(application, challengeOf('v'.repeat(43))), ...params })}`;
+
+  it('huge inputs: a body beyond the limit is refused at every endpoint, and read no further', async () => {
+    for (const path of ENDPOINTS) {
+      const body = `token=${'a'.repeat(10 * 1024 * 1024)}`;
+      const headers = { 'content-type': 'application/x-www-form-urlencoded', ...basic(application) };
+      const refused = await send(served.url + path, { method: 'POST', body, headers }).catch(
+        // The connection may be closed before all of it was sent.
+        () => ({ status: 413 }),
+      );
+      expect([path, refused.status]).toEqual([path, 413]);
+    }
+  });
+
+  it('huge inputs: a body that says it is short, and one that never ends, hold nothing up', async () => {
+    const { port } = new URL(served.url);
+    const socket = connect(Number(port), '127.0.0.1');
+    socket.on('error', () => {});
+    socket.write(
+      'POST /oauth/token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n',
+    );
+    const { status } = await served.post('/oauth/token', clientOf(application));
+    expect(status).toBe(400);
+    socket.destroy();
+    expect(served.failures).toEqual([]);
+  });
+
+  it('huge inputs: each parameter has a limit, and is told back to nobody in full', async () => {
+    const long = 'x'.repeat(6_000);
+    for (const name of [
+      'client_id',
+      'redirect_uri',
+      'state',
+      'nonce',
+      'scope',
+      'code_challenge',
+      'prompt',
+      'login_hint',
+      'resource',
+      'response_type',
+      'response_mode',
+      'ui_locales',
+      long.slice(0, 3_000),
+    ]) {
+      const page = await allow(await served.browser(), query({ [name]: long }));
+      expect(page.status).toBeLessThan(500);
+      expect(page.text).not.toContain(long);
+    }
+    for (const form of [
+      { client_id: long, client_secret: 'x' },
+      { ...clientOf(application), client_secret: long },
+      { ...clientOf(application), grant_type: long },
+      { ...clientOf(application), grant_type: 'authorization_code', code: long },
+      { ...clientOf(application), grant_type: 'refresh_token', refresh_token: long },
+    ]) {
+      const { status, body } = await served.post('/oauth/token', form);
+      expect([400, 401]).toContain(status);
+      expect(JSON.stringify(body).length).toBeLessThan(600);
+    }
+    expect(served.failures).toEqual([]);
+  });
+
+  it('huge inputs: thousands of parameters, scopes and resources are refused quickly', async () => {
+    const many = Array.from({ length: 700 }, (_, i) => `${i}`);
+    const startedAt = performance.now();
+    for (const params of [
+      { scope: many.join(' ') },
+      { resource: many.slice(0, 200).map((i) => `https://api${i}.example.com/`) },
+      { state: many },
+      Object.fromEntries(many.map((i) => [`p${i}`, i])),
+    ])
+      expect((await allow(await served.browser(), query(params))).status).toBeLessThan(500);
+    for (const form of [
+      { ...clientOf(application), grant_type: many },
+      { ...clientOf(application), ...Object.fromEntries(many.map((i) => [`p${i}`, i])) },
+    ])
+      expect((await served.post('/oauth/token', form)).status).toBe(400);
+    expect(performance.now() - startedAt).toBeLessThan(10_000);
+    expect(served.failures).toEqual([]);
+  });
+
+  it('what has been made up at random is refused, and breaks nothing', async () => {
+    const names = fc.constantFrom(
+      'client_id',
+      'client_secret',
+      'grant_type',
+      'code',
+      'code_verifier',
+      'redirect_uri',
+      'refresh_token',
+      'scope',
+      'resource',
+      'token',
+      'token_type_hint',
+      'response_type',
+      'state',
+      'prompt',
+      'max_age',
+      '__proto__',
+      'constructor',
+      'toString',
+    );
+    const values = fc.oneof(
+      fc.string({ unit: 'binary', maxLength: 60 }),
+      fc.constantFrom(
+        application.clientId,
+        application.secret,
+        'authorization_code',
+        'code',
+        '\u0000',
+        '%00',
+        '[]',
+        '{}',
+      ),
+    );
+    const pairs = fc.array(fc.tuple(names, values), { maxLength: 12 });
+    const authorizations = fc.oneof(
+      fc.constant(undefined),
+      fc.string({ maxLength: 40 }).map((text) => `Basic ${Buffer.from(text).toString('base64')}`),
+      fc.constantFrom('Basic', 'Basic ', 'Basic %%%', 'Bearer', 'Bearer x', basic(application).authorization),
+    );
+    await fc.assert(
+      fc.asyncProperty(
+        fc.constantFrom(...ENDPOINTS),
+        pairs,
+        authorizations,
+        async (path, form, authorization) => {
+          const answer = await send(served.url + path, {
+            method: 'POST',
+            body: new URLSearchParams(form),
+            headers: { ...(authorization !== undefined && { authorization }) },
+            redirect: 'manual',
+          });
+          expect(answer.status).toBeLessThan(500);
+          if (path !== '/oauth/authorize' && answer.status >= 400)
+            expect(Object.keys(answer.body).sort()).toEqual(['error', 'error_description']);
+        },
+      ),
+      { numRuns: 100 },
+    );
+    expect(served.failures).toEqual([]);
+  });
+
+  it('bodies of another type, broken text and methods that there are not are refused', async () => {
+    const bodies: [string, string | Uint8Array][] = [
+      ['application/json', '{"grant_type":"client_credentials"}'],
+      ['multipart/form-data; boundary=x', '--x\r\n\r\n'],
+      ['text/plain', 'grant_type=client_credentials'],
+      ['application/x-www-form-urlencoded', new Uint8Array([0xff, 0xfe, 0x3d])],
+    ];
+    for (const path of ENDPOINTS.slice(0, 3)) {
+      for (const [type, body] of bodies) {
+        const { status } = await send(served.url + path, {
+          method: 'POST',
+          body,
+          headers: { 'content-type': type },
+        });
+        expect([path, type, status]).toEqual([path, type, 400]);
+      }
+      for (const method of ['GET', 'PUT', 'DELETE', 'PATCH'])
+        expect((await send(served.url + path, { method })).status).toBe(405);
+    }
+  });
+
+  it('guessing secrets is limited for a network, and those who have them are let in all the same', async () => {
+    const service = await served.application({
+      redirectUris: [],
+      grantTypes: ['client_credentials'],
+      scopes: [],
+    });
+    const asking = { grant_type: 'client_credentials' };
+    const statuses = new Set<number>();
+    for (let i = 0; i < 130; i++) {
+      const guess = { ...asking, client_id: service.clientId, client_secret: `guess ${i}` };
+      statuses.add((await served.post('/oauth/token', guess)).status);
+    }
+    expect([...statuses]).toEqual([401, 429]);
+    expect((await served.post('/oauth/token', { ...asking, ...clientOf(service) })).status).toBe(200);
+  });
+
+  it('timing: an unknown client takes as long as a known one, with a secret and without', {
+    timeout: 200_000,
+  }, async () => {
+    const unknown = `oauthapp_${'0'.repeat(27)}`;
+    const secret = `${application.secret.slice(0, -6)}AAAAAA`;
+    const ways: ((id: string) => Record<string, string>)[] = [
+      (id) => ({ client_id: id, client_secret: application.secret.replace(/.$/, 'x') }),
+      (id) => ({ client_id: id, client_secret: secret }),
+      (id) => ({ client_id: id }),
+    ];
+    for (const way of ways) {
+      const ratio = async () => {
+        const [known, other] = await quarters(way(application.clientId), way(unknown));
+        return Math.log(known / other);
+      };
+      // Others use this machine too: what is equal is so at some time.
+      await vi.waitFor(async () => expect(Math.abs(await ratio())).toBeLessThan(Math.log(1.2)), {
+        timeout: 60_000,
+        interval: 0,
+      });
+    }
+  });
+
+  const CALLS = 120;
+
+  /** How long each of two refusals takes at least three times in four, in milliseconds; they are asked for by turns. */
+  async function quarters(...forms: Record<string, string>[]): Promise<[number, number]> {
+    const times = forms.map((): number[] => []);
+    for (let i = 0; i < CALLS; i++)
+      for (const [which, form] of forms.entries()) {
+        // How often one may fail is another question.
+        served.deps.clock.now += 1_000;
+        const startedAt = performance.now();
+        const { status } = await served.post('/oauth/token', { grant_type: 'client_credentials', ...form });
+        times[which]?.push(performance.now() - startedAt);
+        expect(status).toBe(401);
+      }
+    const [known = 0, other = 0] = times.map((all) => all.sort((a, b) => a - b)[CALLS / 4] ?? 0);
+    return [known, other];
+  }
+});
