@@ -12,6 +12,8 @@ const TOKEN_REVOKERS: readonly Who[] = ['admin', 'issuer', 'machine'];
 const VERIFIERS: readonly Who[] = ['admin', 'verify', 'machine'];
 const KEYS: readonly Who[] = ['admin', 'issuer', 'interaction', 'read', 'verify'];
 const HOSTS: readonly Who[] = ['admin', 'issuer', 'interaction'];
+/** Whoever may say who a user is; no issuer may. */
+const INTERACTORS: readonly Who[] = ['admin', 'interaction'];
 const END_USERS: readonly Who[] = ['end_user'];
 const FOLLOWERS: readonly Who[] = ['admin', 'read', 'verify', 'machine'];
 
@@ -98,6 +100,9 @@ export const ACCESS = {
   'signInLinks.issue': KEYS,
   'operatorSessions.list': READERS,
   'operatorSessions.end': ADMIN,
+  'interactions.get': INTERACTORS,
+  'interactions.complete': INTERACTORS,
+  'interactions.deny': INTERACTORS,
   'users.list': READERS,
   'users.get': READERS,
   'users.invite': ADMIN,

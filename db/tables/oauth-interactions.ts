@@ -6,7 +6,8 @@ export const oauthInteractionsTable = (k: Kit) =>
     'oauth_interactions',
     {
       id: k.str('id').primaryKey(),
-      application_id: k.str('application_id').notNull(),
+      /** Null where no application asked, and somebody signs in to see what they allowed. */
+      application_id: k.str('application_id'),
       /** Hash of what the browser's cookie holds. */
       browser_hash: k.bytes('browser_hash').notNull(),
       /** The parameters of the request, as they came and were found sound. */

@@ -10,7 +10,8 @@ import type { Address } from './secrets.ts';
 
 export interface Interaction {
   id: string;
-  applicationId: string;
+  /** Who asked; null where somebody only signs in to see what they allowed. */
+  applicationId: string | null;
   /** The parameters of the request, as they came and were found sound. */
   parameters: Readonly<Record<string, string | string[]>>;
   /** What its user is to do next. */
@@ -32,7 +33,7 @@ export const interactionId = z
   .regex(/^int_[0-9A-Za-z]{27}$/, 'wanted an id: int_ and 27 letters or digits');
 
 export interface NewInteraction {
-  applicationId: string;
+  applicationId: string | null;
   parameters: Record<string, string | string[]>;
   step: Interaction['step'];
   /** What the browser's cookie holds. */

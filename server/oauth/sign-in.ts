@@ -1,99 +1,205 @@
-/** Where users say who they are: the page for local accounts, and the way there. */
-
+/** Signing in: the page of local accounts, and the way to wherever else users sign in. */
 import { signInLocally } from '../domain/local-sign-in.ts';
 import { OauthError } from '../domain/oauth-errors.ts';
-import { findInteraction, type Interaction } from '../domain/oauth-interactions.ts';
-import { beginUserSession, endUserSession } from '../domain/user-sessions.ts';
-import { CountersignError } from '../errors.ts';
-import { continueInteraction } from './authorization.ts';
+import {
+  createInteraction,
+  endInteraction,
+  findInteraction,
+  type Interaction,
+} from '../domain/oauth-interactions.ts';
+import { redirectHostOf } from '../domain/redirect-uris.ts';
+import { startUpstream } from '../domain/upstream-sign-in.ts';
+import {
+  beginUserSession,
+  endUserSession,
+  findUserSession,
+  type NewlySignedIn,
+} from '../domain/user-sessions.ts';
+import { CountersignError, secondsToRetry } from '../errors.ts';
+import { continueInteraction, readInteractionRequest, type Target, withBrowser } from './authorization.ts';
+import { respond } from './authorization-response.ts';
 import { cookie, cookieIn } from './cookies.ts';
 import { assertOurForm, csrfField } from './csrf.ts';
 import { type OauthAnswer, type OauthEndpoint, type OauthRequest, redirect } from './endpoint.ts';
 import { formTargetOf, html, page } from './html.ts';
 
-const PATH = '/oauth/sign-in';
-const BODY_BYTES_MAX = 8 * 1024;
+const FORM_BYTES_MAX = 8 * 1024;
 
-export const signInEndpoint: OauthEndpoint = {
-  path: PATH,
-  methods: ['GET', 'POST'],
-  body: 'form',
-  bytesMax: BODY_BYTES_MAX,
-  cors: false,
-  refusals: 'page',
-  async answer(request) {
-    const isPosted = request.method === 'POST';
-    const interaction = await readInteraction(
-      request,
-      (isPosted ? request.form : request.query).get('interaction'),
-    );
-    return isPosted ? signIn(request, interaction) : signInPage(request, interaction, {});
-  },
-};
+/** Where users see what they allowed: the one place to go after signing in that no application asked for. */
+export const ACCOUNT_PATH = '/oauth/applications';
 
-/** Sends the user to where they say who they are. */
-export async function startSignIn({ deps }: OauthRequest, { id }: Interaction): Promise<OauthAnswer> {
-  return redirect(`${deps.publicUrl}${PATH}?interaction=${id}`);
-}
-
-async function readInteraction(request: OauthRequest, id: string | null): Promise<Interaction> {
-  const interaction = await findInteraction(request.deps, id ?? undefined, cookieIn(request, 'browser'));
-  if (interaction) return interaction;
-  throw new OauthError(
-    'invalid_request',
-    'This sign-in was finished before, took too long, or began in another browser',
-  );
-}
-
-/** A new session, whatever the browser had before: nobody could have put it there. */
-async function signIn(request: OauthRequest, interaction: Interaction): Promise<OauthAnswer> {
-  assertOurForm(request);
-  const { deps, form, address } = request;
-  const signInName = form.get('name') ?? '';
-  try {
-    const who = await signInLocally(deps, { signInName, password: form.get('password') ?? '' }, address);
-    const before = cookieIn(request, 'session');
-    const { value, user } = await beginUserSession(deps, who);
-    if (before !== undefined) await endUserSession(deps, before);
-    const answer = await continueInteraction(request, interaction, user);
-    const set = [answer.headers['Set-Cookie'] ?? [], cookie(deps, 'session', value)].flat();
-    return { ...answer, headers: { ...answer.headers, 'Set-Cookie': set } };
-  } catch (error) {
-    if (!(error instanceof CountersignError) || !['unauthenticated', 'rate_limited'].includes(error.code))
-      throw error;
-    return signInPage(request, interaction, { problem: error, signInName });
+/** Sends the browser to where its user signs in; an interaction waits for it. */
+export async function startSignIn({ deps }: OauthRequest, interaction: Interaction): Promise<OauthAnswer> {
+  switch (deps.signIn.kind) {
+    case 'local':
+      return redirect(`${deps.publicUrl}/oauth/sign-in?interaction=${interaction.id}`);
+    case 'handoff': {
+      const url = new URL(deps.signIn.url);
+      url.searchParams.set('interaction', interaction.id);
+      return redirect(url.href);
+    }
+    case 'oidc':
+      return redirect(await startUpstream(deps, deps.signIn, interaction));
   }
 }
 
-interface Shown {
-  problem?: CountersignError;
-  signInName?: string;
+/**
+ * Begins a session of a new value, whatever the browser had before, and goes on with what waited for it: an interaction, or
+ * else what its user allowed applications.
+ */
+export async function finishSignIn(
+  request: OauthRequest,
+  interaction: Interaction | null,
+  who: NewlySignedIn,
+  goOn: typeof continueInteraction = continueInteraction,
+): Promise<OauthAnswer> {
+  const { deps } = request;
+  const before = cookieIn(request, 'session');
+  if (before !== undefined) await endUserSession(deps, before);
+  const { value, user } = await beginUserSession(deps, who);
+  const answer =
+    interaction && interaction.applicationId !== null
+      ? await goOn(request, interaction, user)
+      : await toAccount(request, interaction);
+  const cookies = [answer.headers['Set-Cookie'] ?? [], cookie(deps, 'session', value)].flat();
+  return { ...answer, headers: { ...answer.headers, 'Set-Cookie': cookies } };
 }
 
+async function toAccount({ deps }: OauthRequest, interaction: Interaction | null): Promise<OauthAnswer> {
+  if (interaction) await deps.store.tx((tx) => endInteraction(tx, interaction.id), 'minting');
+  return redirect(`${deps.publicUrl}${ACCOUNT_PATH}`);
+}
+
+export const signInEndpoint: OauthEndpoint = {
+  path: '/oauth/sign-in',
+  methods: ['GET', 'POST'],
+  body: 'form',
+  bytesMax: FORM_BYTES_MAX,
+  cors: false,
+  refusals: 'page',
+  answer: (request) => (request.method === 'POST' ? answerForm(request) : showForm(request)),
+};
+
+async function showForm(request: OauthRequest): Promise<OauthAnswer> {
+  const { deps, query } = request;
+  const interaction = await interactionNamed(request, query.get('interaction'));
+  if (deps.signIn.kind !== 'local')
+    return withBrowser(request, async (browser) =>
+      startSignIn(request, interaction ?? (await ofAccount(request, browser))),
+    );
+  if (!interaction && (await findUserSession(deps, cookieIn(request, 'session'))))
+    return toAccount(request, null);
+  const asked = await readAsked(request, interaction);
+  return withBrowser(request, async (browser) =>
+    signInPage(request, browser, { interaction, asked, name: asked?.loginHint ?? '' }),
+  );
+}
+
+/** Null where none is named: then nothing but the account waits. */
+async function interactionNamed(request: OauthRequest, id: string | null): Promise<Interaction | null> {
+  if (!id) return null;
+  const found = await findInteraction(request.deps, id, cookieIn(request, 'browser'));
+  if (found) return found;
+  throw interactionNotFound();
+}
+
+export const interactionNotFound = () =>
+  new OauthError(
+    'invalid_request',
+    'This sign-in was begun in another browser, was finished before, or took too long',
+  );
+
+/** An interaction that no application asked for. */
+const ofAccount = ({ deps, address }: OauthRequest, browser: string): Promise<Interaction> =>
+  createInteraction(deps, { applicationId: null, parameters: {}, step: 'sign_in', browser, address });
+
+interface AskedFor {
+  target: Target;
+  loginHint: string | undefined;
+}
+
+async function readAsked(request: OauthRequest, interaction: Interaction | null): Promise<AskedFor | null> {
+  if (!interaction || interaction.applicationId === null) return null;
+  const { target } = await readInteractionRequest(request, interaction);
+  return { target, loginHint: [interaction.parameters['login_hint'] ?? []].flat()[0] };
+}
+
+interface SignInPage {
+  interaction: Interaction | null;
+  asked: AskedFor | null;
+  /** The name to sign in with, as it was typed. */
+  name: string;
+  refused?: CountersignError;
+}
+
+const NAME_LENGTH_MAX = 128;
+
 function signInPage(
-  request: OauthRequest,
-  interaction: Interaction,
-  { problem, signInName }: Shown,
+  { deps }: OauthRequest,
+  browser: string,
+  { interaction, asked, name, refused }: SignInPage,
 ): OauthAnswer {
-  const hint = interaction.parameters['login_hint'];
-  const name = signInName ?? (typeof hint === 'string' ? hint : '');
-  const redirectUri = interaction.parameters['redirect_uri'];
+  const target = asked?.target;
+  const retryAfterSeconds = refused && secondsToRetry(refused);
   const body = html`
     <h1>Sign in</h1>
-    ${problem && html`<p class="bad" role="alert" id="problem">${problem.message}.</p>`}
-    <form method="post" action="${PATH}">
-      ${csrfField(request.deps, cookieIn(request, 'browser') ?? '')}
-      <input type="hidden" name="interaction" value="${interaction.id}">
+    ${target && html`<p>to go on to <strong>${target.application.name}</strong>, at ${redirectHostOf(target.redirectUri)}</p>`}
+    ${refused && html`<p class="bad" role="alert" id="refused">${refused.message}.</p>`}
+    <form method="post" action="/oauth/sign-in">
+      ${csrfField(deps, browser)}
+      ${interaction && html`<input type="hidden" name="interaction" value="${interaction.id}">`}
       <label for="name">Name</label>
-      <input type="text" id="name" name="name" value="${name}" autocomplete="username" autocapitalize="none" spellcheck="false" required maxlength="128"${problem ? html` aria-describedby="problem"` : null}>
+      <input type="text" id="name" name="name" value="${name.slice(0, NAME_LENGTH_MAX)}" maxlength="${NAME_LENGTH_MAX}" autocomplete="username" autocapitalize="none" spellcheck="false" required${describedBy(refused)}>
       <label for="password">Password</label>
-      <input type="password" id="password" name="password" autocomplete="current-password" required maxlength="1024">
-      <div class="actions"><button class="primary" type="submit">Sign in</button></div>
+      <input type="password" id="password" name="password" maxlength="1024" autocomplete="current-password" required${describedBy(refused)}>
+      <div class="actions">
+        <button class="primary" type="submit">Sign in</button>
+        ${target && html`<button type="submit" name="cancel" value="yes" formnovalidate>Cancel</button>`}
+      </div>
     </form>`;
   return page({
     title: 'Sign in',
     body,
-    status: problem?.status ?? 200,
-    ...(typeof redirectUri === 'string' && { formTargets: [formTargetOf(redirectUri)] }),
+    ...(refused && { status: refused.status === 401 ? 400 : refused.status }),
+    ...(target && { formTargets: [formTargetOf(target.redirectUri)] }),
+    ...(retryAfterSeconds !== undefined && { headers: { 'Retry-After': `${retryAfterSeconds}` } }),
   });
+}
+
+const describedBy = (refused: CountersignError | undefined) => refused && html` aria-describedby="refused"`;
+
+async function answerForm(request: OauthRequest): Promise<OauthAnswer> {
+  const { deps, form, address } = request;
+  assertOurForm(request);
+  if (deps.signIn.kind !== 'local') throw noAccounts();
+  const interaction = await interactionNamed(request, form.get('interaction'));
+  if (form.get('cancel') !== null && interaction) return cancel(request, interaction, 'access_denied');
+  const given = { signInName: form.get('name') ?? '', password: form.get('password') ?? '' };
+  const found = await signInLocally(deps, given, address).catch(refusalOf);
+  if (!(found instanceof CountersignError)) return finishSignIn(request, interaction, found);
+  const asked = await readAsked(request, interaction);
+  const shown = { interaction, asked, name: given.signInName, refused: found };
+  return signInPage(request, cookieIn(request, 'browser') ?? '', shown);
+}
+
+/** What the page says to whoever filled it in; the rest is not theirs. */
+export function refusalOf(error: unknown): CountersignError {
+  if (error instanceof CountersignError && error.status < 500) return error;
+  throw error;
+}
+
+export const noAccounts = () => new OauthError('access_denied', 'Nobody has a password here');
+
+/** Tells the application that nobody was let in. Of two that finish an interaction, one does. */
+export async function cancel(
+  request: OauthRequest,
+  interaction: Interaction,
+  error: 'access_denied' | 'login_required' | 'temporarily_unavailable',
+): Promise<OauthAnswer> {
+  const { deps } = request;
+  if (interaction.applicationId === null) return toAccount(request, interaction);
+  const { target } = await readInteractionRequest(request, interaction);
+  if (!(await deps.store.tx((tx) => endInteraction(tx, interaction.id), 'minting')))
+    throw interactionNotFound();
+  return respond(target, { error, error_description: 'The user was not signed in' });
 }

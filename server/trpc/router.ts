@@ -4,6 +4,7 @@ import { credentialsRouter } from './credentials.ts';
 import { deliveriesRouter } from './deliveries.ts';
 import { eventsRouter } from './events.ts';
 import { initialAccessTokensRouter } from './initial-access-tokens.ts';
+import { interactionsRouter } from './interactions.ts';
 import { jobsRouter } from './jobs.ts';
 import { keyPoliciesRouter } from './key-policies.ts';
 import { keyPrefixesRouter } from './key-shapes.ts';
@@ -60,6 +61,7 @@ export const appRouter = router({
   panelTokens: panelTokensRouter,
   panelIssuers: panelIssuersRouter,
   panelKeys: panelKeysRouter,
+  interactions: interactionsRouter,
   users: usersRouter,
   userInvitations: userInvitationsRouter,
   userSessions: userSessionsRouter,

@@ -124,6 +124,24 @@ const userOf = async ({ deps }: World) => ({
   id: (await listUsers(deps, { limit: 1, offset: 0 })).data[0]?.id ?? '',
 });
 
+const INTERACTION_ID = `int_${'0'.repeat(27)}`;
+/** A user who was handed to the host application. */
+const handOff = async ({ deps }: World) => {
+  Object.assign(deps, { signIn: { kind: 'handoff', url: 'https://app.example/sign-in' } });
+  await deps.store.tx(({ db, tables: { oauthInteractions } }) =>
+    db.insert(oauthInteractions).values({
+      id: INTERACTION_ID,
+      application_id: null,
+      browser_hash: Buffer.alloc(32),
+      parameters: {},
+      step: 'sign_in',
+      network: '192.0.2.1',
+      created_at: 0,
+      expires_at: deps.now() + 60_000,
+    }),
+  );
+};
+
 const machineOf = ({ to }: World) => ({ id: to.id });
 const apiKeyOf = ({ apiKey }: World) => ({ id: apiKey.id });
 const keyPolicyOf = ({ keyPolicy }: World) => ({ id: keyPolicy.id });
@@ -461,6 +479,12 @@ const TABLE: Record<string, Row> = {
       id: (await listOperatorSessions(deps, { limit: 1, offset: 0 })).data[0]?.id,
     }),
   },
+  'interactions.complete': {
+    event: null,
+    prepare: handOff,
+    input: () => ({ id: INTERACTION_ID, subject: 'ada' }),
+  },
+  'interactions.deny': { event: null, prepare: handOff, input: () => ({ id: INTERACTION_ID }) },
   'users.invite': { event: 'user.invited', input: () => ({ email: 'ada@example.com' }) },
   'users.update': {
     event: 'user.updated',
@@ -622,7 +646,14 @@ function noting(db: Db, writes: string[]): Db {
 }
 
 /** What writes rows, and no event: these wait behind whatever changes more. */
-const MINTING = ['m2mTokens.create', 'panelTokens.create', 'signInLinks.issue', 'usage.report'];
+const MINTING = [
+  'interactions.complete',
+  'interactions.deny',
+  'm2mTokens.create',
+  'panelTokens.create',
+  'signInLinks.issue',
+  'usage.report',
+];
 
 describe('the table of mutations', () => {
   it('has a row for every mutation of the router, and for nothing else', () => {
@@ -634,6 +665,8 @@ describe('the table of mutations', () => {
     expect(exempt.sort()).toEqual([
       'credentials.verify',
       'credentials.verifyBatch',
+      'interactions.complete',
+      'interactions.deny',
       'm2mTokens.create',
       'oauthTokens.verify',
       'panelTokens.create',

@@ -321,6 +321,7 @@ const PACKAGES: Record<string, Layer> = {
     ],
     types: ['server/hot'],
   },
+  'openid-client': { imports: ['server/domain/upstream-sign-in'] },
   'lru-cache': { imports: ['server/domain', 'client/verifier'] },
   pino: { imports: ['server/logger'] },
   'rate-limiter-flexible': { imports: ['server/limits'] },

@@ -84,7 +84,7 @@ CREATE TABLE "oauth_grants" (
 --> statement-breakpoint
 CREATE TABLE "oauth_interactions" (
 	"id" text collate "C" PRIMARY KEY NOT NULL,
-	"application_id" text collate "C" NOT NULL,
+	"application_id" text collate "C",
 	"browser_hash" "bytea" NOT NULL,
 	"parameters" text NOT NULL,
 	"step" text collate "C" NOT NULL,

@@ -98,7 +98,7 @@ CREATE INDEX `oauth_grants_application` ON `oauth_grants` (`application_id`,`cre
 CREATE INDEX `oauth_grants_created_at` ON `oauth_grants` (`created_at`,`id`);--> statement-breakpoint
 CREATE TABLE `oauth_interactions` (
 	`id` text PRIMARY KEY NOT NULL,
-	`application_id` text NOT NULL,
+	`application_id` text,
 	`browser_hash` blob NOT NULL,
 	`parameters` text NOT NULL,
 	`step` text NOT NULL,
