@@ -82,7 +82,10 @@ export async function runCommand(argv: string[], terminal: Terminal): Promise<nu
   addGlobalOptions(root);
   // What shells ask by, too: `countersign complete -- machines cr`.
   tab(root, { completionCommandName: 'completion' });
-  for (const group of root.commands) exitByThrowing(group as Command, terminal);
+  for (const group of root.commands) {
+    exitByThrowing(group as Command, terminal);
+    for (const each of group.commands) beginListsAnew(each as Command);
+  }
   const ended = await cli.run(run, root).then(
     () => undefined,
     (error: unknown) => error,
@@ -123,6 +126,16 @@ function exitByThrowing(group: Command, { stdout, stderr }: Terminal) {
   group.exitOverride((cause) => {
     throw new FailedToExitError('', { exitCode: cause.exitCode, cause });
   });
+}
+
+/** What is given of a list stands in the place of its default, as of every other option, and is not added to it. */
+function beginListsAnew({ options }: Command) {
+  for (const option of options) {
+    const { parseArg, defaultValue } = option;
+    if (!parseArg || !Array.isArray(defaultValue)) continue;
+    option.parseArg = <T>(value: string, before: T) =>
+      parseArg<T | undefined>(value, before === defaultValue ? undefined : before) as T;
+  }
 }
 
 function exitCodeOf(ended: unknown, negative: boolean): number {

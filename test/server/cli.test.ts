@@ -88,6 +88,21 @@ describe('countersign', () => {
     });
   });
 
+  it('takes of a list what is given, and nothing of its default beside that', async () => {
+    const { json } = await administered();
+    const redirect = ['--redirect-uris', 'https://notes.example.com/callback'];
+    const narrow = ['--scopes', 'openid', '--grant-types', 'authorization_code', 'client_credentials'];
+    expect(await json('oauth-applications', 'create', 'notes', ...redirect, ...narrow)).toMatchObject({
+      scopes: ['openid'],
+      grantTypes: ['authorization_code', 'client_credentials'],
+      redirectUris: ['https://notes.example.com/callback'],
+    });
+    expect(await json('oauth-applications', 'create', 'more', ...redirect)).toMatchObject({
+      scopes: ['openid', 'profile', 'email', 'offline_access'],
+      grantTypes: ['authorization_code', 'refresh_token'],
+    });
+  });
+
   it('shows a table on a terminal and where it is asked for, JSON elsewhere', async () => {
     const { command } = await administered();
     const { out: made } = await command(['machines', 'create', 'billing']);
