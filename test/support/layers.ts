@@ -281,7 +281,13 @@ const PACKAGES: Record<string, Layer> = {
   '@bull-board/express': { imports: ['workers/queue-board'] },
   ioredis: { imports: ['server/redis'] },
   express: {
-    imports: ['server/app', 'server/console', 'examples/beside-clerk', 'examples/host-app/application'],
+    imports: [
+      'server/app',
+      'server/console',
+      'examples/beside-clerk',
+      'examples/host-app/application',
+      'examples/mcp-server/application',
+    ],
     types: ['server/queue-board'],
   },
   react: { imports: ['client/console', 'client/react', 'examples/host-app/page'] },
@@ -318,10 +324,13 @@ const PACKAGES: Record<string, Layer> = {
       'server/cli',
       'server/commands',
       'server/translate',
+      // The tools of an MCP server say what they take in its terms.
+      'examples/mcp-server',
     ],
     types: ['server/hot'],
   },
   'openid-client': { imports: ['server/domain/upstream-sign-in'] },
+  '@modelcontextprotocol/sdk/*': { imports: ['examples/mcp-server'] },
   'lru-cache': { imports: ['server/domain', 'client/verifier'] },
   pino: { imports: ['server/logger'] },
   'rate-limiter-flexible': { imports: ['server/limits'] },
