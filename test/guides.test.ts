@@ -298,6 +298,39 @@ for token in sys.argv[2:]:
   });
 });
 
+describe('docs/mcp.md', () => {
+  it('leads from a server for agents to a tool that is called, one that takes more, and a token that is revoked', {
+    timeout: GUIDE_MS_MAX,
+  }, async () => {
+    const page = readPage('docs/mcp.md').replaceAll('4506', `${await freePort()}`);
+    const server = await startServer(freshFolder(), { COUNTERSIGN_OAUTH_CLIENTS: 'mcp' });
+    const folder = workplace(server);
+    for (const name of ['examples', 'client']) symlinkSync(join(ROOT, name), join(folder, name));
+    const printed = await type(folder, blocksOf(page, 'sh').join(''), shellOf(server));
+    const output = printed.replaceAll('\r', '');
+    expect(output).toMatch(
+      /HTTP\/1\.1 401 .*\nwww-authenticate: Bearer realm="countersign", scope="notes:read", resource_metadata=/i,
+    );
+    expect(output).toContain(
+      `"authorization_servers":["${server.url}"],"scopes_supported":["notes:read","notes:write"]`,
+    );
+    expect(output).toContain(
+      '{"result":{"content":[{"type":"text","text":"No notes"}]},"jsonrpc":"2.0","id":1}',
+    );
+    expect(output).toMatch(
+      /HTTP\/1\.1 403 .*\nwww-authenticate: .*error="insufficient_scope".*scope="notes:read notes:write"/i,
+    );
+    expect(output).toMatch(/HTTP\/1\.1 401 Unauthorized\s*$/);
+  });
+
+  it('shows the part of the example that matters, as it is', () => {
+    const [shown = ''] = blocksOf(readPage('docs/mcp.md'), 'ts');
+    const source = readPage('examples/mcp-server/application.ts').replaceAll(/\s+/g, ' ');
+    for (const statement of shown.trim().split(/(?<=;)\n/))
+      expect(source).toContain(statement.replaceAll(/\s+/g, ' '));
+  });
+});
+
 describe('docs/nginx-and-envoy.md', () => {
   const page = readPage('docs/nginx-and-envoy.md');
   const nginx = inject('nginx');

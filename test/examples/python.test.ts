@@ -4,10 +4,13 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
 import { clientVerifier, protect } from '../../client/express.ts';
 import { createCountersign } from '../../client/index.ts';
-import { freshFolder } from '../support/deps.ts';
+import { call } from '../support/calls.ts';
+import { freshFolder, openTestDeps } from '../support/deps.ts';
 import { listen } from '../support/procedures.ts';
 import { type RunningServer, send, startServer } from '../support/server.ts';
 import { freePort, listening } from '../support/services.ts';
+import { serveOauth, UserAgent } from '../support/user-agent.ts';
+import { newUser, PASSWORD } from '../support/users.ts';
 
 const FOLDER = fileURLToPath(new URL('../../examples/python/', import.meta.url));
 const PYTHON_MS_MAX = 60_000;
@@ -18,7 +21,8 @@ const titled = (name: string) => (missing ? `${name} [skipped: ${missing}]` : na
 
 interface Running {
   process: ChildProcess;
-  output(): string;
+  /** Resolves when it has printed what matches. */
+  printed(pattern: RegExp): Promise<RegExpExecArray>;
   /** Ends by itself; answers what it printed. Throws where it failed. */
   ended(): Promise<string>;
 }
@@ -41,7 +45,10 @@ function run(program: string, args: readonly string[], env: NodeJS.ProcessEnv): 
     });
   return {
     process: child,
-    output: () => output.stdout,
+    async printed(pattern) {
+      await expect.poll(() => output.stdout, { timeout: PYTHON_MS_MAX / 2 }).toMatch(pattern);
+      return pattern.exec(output.stdout) as RegExpExecArray;
+    },
     async ended() {
       const [code] = await exit;
       if (code !== 0) throw new Error(`Ended with ${code}: ${output.stdout}${output.stderr}`);
@@ -137,6 +144,27 @@ describeWithAuthlib(titled('examples/python by Authlib'), { timeout: PYTHON_MS_M
     expect(await asking(token)).toMatchObject({ status: 200 });
   });
 
+  it('an API that has a key asks for opaque tokens, and hears at once that one was revoked', async () => {
+    const { server, resource, asking } = await startApi(async (server) => {
+      const key = await create(server, 'secretKeys.create', { name: 'api', role: 'verify' });
+      return { COUNTERSIGN_SECRET_KEY: key.secret };
+    });
+    const reports = await application(server, {});
+    const token = await tokenOf(server, reports, { resource });
+    expect(await asking(token)).toMatchObject({ status: 200, body: { client: reports.clientId } });
+    expect((await asking(await tokenOf(server, reports, {}))).status).toBe(401);
+    expect((await asking('oat_none')).status).toBe(401);
+    const revoked = await send(`${server.url}/oauth/revoke`, {
+      method: 'POST',
+      body: new URLSearchParams({ token, client_id: reports.clientId, client_secret: reports.secret }),
+    });
+    expect(revoked.status).toBe(200);
+    expect((await asking(token)).status).toBe(401);
+    const another = await tokenOf(server, reports, { resource });
+    await server.stop();
+    expect((await asking(another)).status).toBe(503);
+  });
+
   it('a machine is an OAuth client, and its token is for the machine that it calls', async () => {
     const server = await startServer(freshFolder());
     const [billing, ledger] = [
@@ -164,5 +192,46 @@ describeWithAuthlib(titled('examples/python by Authlib'), { timeout: PYTHON_MS_M
     await expect(
       run('service.py', [service.url], { ...env, CLIENT_SECRET: ledger.secret }).ended(),
     ).rejects.toThrow('invalid_client');
+  });
+
+  it.each([
+    ['public', { public: true }],
+    ['confidential', {}],
+  ])('somebody signs in by a browser for a %s application, which refreshes, and ends it', async (_, more) => {
+    const opened = await openTestDeps('sqlite', { startsAt: Date.now() });
+    const { deps, url } = await serveOauth(opened);
+    const user = await newUser(opened, 'ada', { withPassword: true });
+    const input = { name: 'reports', redirectUris: ['http://127.0.0.1/callback'], ...more };
+    const { clientId, secret } = (await call(deps, opened.adminKey, 'oauthApplications.create', input)) as {
+      clientId: string;
+      secret?: string;
+    };
+    const program = run('sign_in.py', [], {
+      COUNTERSIGN_URL: url,
+      CLIENT_ID: clientId,
+      ...(secret !== undefined && { CLIENT_SECRET: secret }),
+    });
+    const [, start = ''] = await program.printed(/^Open (\S+)\n/);
+    const browser = new UserAgent(url);
+    let page = await browser.get(start);
+    while (page.location?.startsWith(url)) page = await browser.get(page.location);
+    page = await browser.submit(page, { name: 'ada', password: PASSWORD });
+    page = await browser.get(page.location ?? '');
+    page = await browser.submit(page, { decision: 'allow' });
+    expect(await (await fetch(page.location ?? '')).text()).toBe('You can close this window.');
+
+    const said = (await program.ended()).trim().split('\n').slice(1);
+    const told = Object.fromEntries(
+      said.map((line) => [/^\w+( in)?/.exec(line)?.[0], JSON.parse(line.replace(/^\w+( in)? /, ''))]),
+    );
+    const scope = 'openid profile email offline_access';
+    expect(told).toEqual({
+      'signed in': { sub: user.id, scope },
+      userinfo: expect.objectContaining({ sub: user.id, name: 'Ada Lovelace' }),
+      refreshed: { rotated: true },
+      ...(secret !== undefined && { introspected: { active: true, sub: user.id, scope } }),
+      revoked: { status: 200, userinfo: 401 },
+      refused: 'invalid_grant',
+    });
   });
 });
