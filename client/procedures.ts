@@ -83,7 +83,7 @@ export const PROCEDURES = {
   'oauthSettings.get': { type: 'query', repeatable: true },
   'oauthSettings.update': { type: 'mutation', repeatable: true },
   'oauthLogos.set': { type: 'mutation', repeatable: true },
-  'oauthLogos.delete': { type: 'mutation', repeatable: true },
+  'oauthLogos.delete': { type: 'mutation', repeatable: false },
   'initialAccessTokens.create': { type: 'mutation', repeatable: false },
   'initialAccessTokens.list': { type: 'query', repeatable: true },
   'initialAccessTokens.revoke': { type: 'mutation', repeatable: false },

@@ -10,7 +10,7 @@ export const oauthLogosRouter = router({
     .input(setOauthLogoInput)
     .mutation(({ ctx, input }) => setOauthLogo(ctx.deps, ctx.caller, input)),
   delete: procedure
-    .meta({ description: 'Take its logo from an OAuth application', idempotent: true })
+    .meta({ description: 'Take its logo from an OAuth application' })
     .input(oauthLogoInput)
     .mutation(({ ctx, input }) => deleteOauthLogo(ctx.deps, ctx.caller, input)),
 });

@@ -1,9 +1,5 @@
-import { once } from 'node:events';
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import { createServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { eq } from 'drizzle-orm';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import {
   clientIdRefusal,
   createClientDocuments,
@@ -12,15 +8,13 @@ import {
 } from '../../../server/domain/client-metadata-documents.ts';
 import { listEvents } from '../../../server/domain/events.ts';
 import type { OauthSettings } from '../../../server/domain/oauth-settings.ts';
-import { createOutbound, type Outbound, OutboundError } from '../../../server/outbound.ts';
+import { createOutbound, OutboundError } from '../../../server/outbound.ts';
 import { call } from '../../support/calls.ts';
-import { newCertificate } from '../../support/certificate.ts';
+import { type Answering, answering, CLIENT_HOST, withDocuments } from '../../support/client-documents.ts';
 import { anywhere, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 
-const HOST = 'client.example';
-const URL_OF_CLIENT = `https://${HOST}/oauth/client.json`;
+const URL_OF_CLIENT = `https://${CLIENT_HOST}/oauth/client.json`;
 const HOUR_MS = 3_600_000;
-const CERTIFICATE = newCertificate([HOST, 'other.example', '*.many.example']);
 
 const DOCUMENT = {
   client_id: URL_OF_CLIENT,
@@ -30,57 +24,11 @@ const DOCUMENT = {
   token_endpoint_auth_method: 'none',
 };
 
-type Answering = (request: IncomingMessage, response: ServerResponse) => void;
-
-interface Site {
-  /** How often it was asked. */
-  asked: IncomingMessage[];
-  answer: Answering;
-}
-
-const answering =
-  (body: unknown, headers: Record<string, string> = {}, status = 200): Answering =>
-  (_, response) => {
-    response.writeHead(status, { 'content-type': 'application/json', ...headers });
-    response.end(typeof body === 'string' ? body : JSON.stringify(body));
-  };
-
-/**
- * Deps that fetch for real, by TLS: every host is one server on loopback. It has another port than 443, so the port is put
- * in on the way; who may be asked is judged before.
- */
 async function open(
   policy: OauthSettings['metadataDocuments'] | null = 'first_seen',
   dialect: 'sqlite' | 'postgres' = 'sqlite',
-): Promise<{
-  deps: TestDeps;
-  site: Site;
-  find: (url?: string) => ReturnType<typeof findDocumentApplication>;
-}> {
-  const site: Site = { asked: [], answer: answering(DOCUMENT) };
-  const server = createServer(CERTIFICATE, (request, response) => {
-    site.asked.push(request);
-    site.answer(request, response);
-  }).listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  const outbound = createOutbound({
-    allowLoopbackHttp: true,
-    ca: CERTIFICATE.cert,
-    resolve: () => Promise.resolve([{ address: '127.0.0.1', family: 4 }]),
-  });
-  onTestFinished(async () => {
-    await outbound.close();
-    server.close();
-    server.closeAllConnections();
-  });
-  const read: Outbound['read'] = (url, options) => {
-    const place = new URL(url);
-    place.port = `${port}`;
-    return outbound.read(place.href, options);
-  };
-  const opened = await openTestDeps(dialect);
-  const deps = { ...opened, clientDocuments: createClientDocuments({ read }, opened.now) };
+) {
+  const { deps, site } = await withDocuments(await openTestDeps(dialect), answering(DOCUMENT));
   if (policy !== null) await call(deps, deps.adminKey, 'oauthSettings.update', { metadataDocuments: policy });
   return { deps, site, find: (url = URL_OF_CLIENT) => findDocumentApplication(deps, url, anywhere) };
 }
@@ -434,7 +382,7 @@ describe('how often', () => {
     site.answer = answering('', {}, 404);
     const outcomes = [];
     for (let i = 0; i < 31; i++) {
-      const found = findDocumentApplication(deps, `https://${HOST}/${i}`, () => `192.0.2.${i}`);
+      const found = findDocumentApplication(deps, `https://${CLIENT_HOST}/${i}`, () => `192.0.2.${i}`);
       outcomes.push(await found.catch(({ code }: { code: string }) => code));
     }
     expect(outcomes).toEqual([...Array(30).fill(null), 'rate_limited']);
