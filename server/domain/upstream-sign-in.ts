@@ -209,11 +209,24 @@ async function redeem(
   } catch (error) {
     if (error instanceof oidc.AuthorizationResponseError)
       throw new UpstreamRefusal('Nobody was signed in', { cause: error });
-    throw new CountersignError('unavailable', 'Users sign in elsewhere, and that gave no sound answer', {
+    if (isUnsound(error)) throw new OauthError('invalid_request', 'The answer is not one to what was asked');
+    throw new CountersignError('unavailable', 'Users sign in elsewhere, and that gave no answer', {
       cause: error,
     });
   }
 }
+
+/** By openid-client's codes: whoever has a browser can send such an answer, and nothing failed. */
+const UNSOUND: ReadonlySet<unknown> = new Set([
+  'OAUTH_INVALID_RESPONSE',
+  'OAUTH_JWT_CLAIM_COMPARISON_FAILED',
+  'OAUTH_JWT_TIMESTAMP_CHECK_FAILED',
+  'OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED',
+]);
+
+const isUnsound = (error: unknown): boolean =>
+  (error instanceof oidc.ClientError && UNSOUND.has(error.code)) ||
+  (error instanceof oidc.ResponseBodyError && error.error === 'invalid_grant');
 
 /** The user by what the issuer calls them, and never by their address (threats.md, sign-in); new ones get a row. */
 async function knowUser(

@@ -35,6 +35,7 @@ const escapeHtml = (text: string) => text.replace(/[&<>"']/g, (character) => ENT
 
 const STYLE = `
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; --accent: light-dark(#1553b5, #8ab4ff); --quiet: light-dark(#555, #b0b0b0); --line: light-dark(#767676, #8c8c8c); --bad: light-dark(#a61b1b, #ff9c9c); }
+html { background: light-dark(#fff, #141414); color: light-dark(#1a1a1a, #ededed); }
 * { box-sizing: border-box; }
 body { max-width: 30rem; margin: 0 auto; padding: 3rem 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.5rem; line-height: 1.25; margin: 0 0 1rem; }
