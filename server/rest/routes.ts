@@ -4,6 +4,7 @@ import { credentialRoutes } from './credentials.ts';
 import { deliveryRoutes } from './deliveries.ts';
 import { eventRoutes } from './events.ts';
 import { initialAccessTokenRoutes } from './initial-access-tokens.ts';
+import { interactionRoutes } from './interactions.ts';
 import { jobRoutes } from './jobs.ts';
 import { keyPolicyRoutes } from './key-policies.ts';
 import { keyPrefixRoutes } from './key-shapes.ts';
@@ -27,6 +28,7 @@ import { signingKeyRoutes } from './signing-keys.ts';
 import { statusListRoutes } from './status-lists.ts';
 import { subjectRoutes } from './subjects.ts';
 import { usageRoutes } from './usage.ts';
+import { userRoutes } from './users.ts';
 import { webhookEndpointRoutes } from './webhook-endpoints.ts';
 
 export const ROUTES: readonly Route[] = [
@@ -41,6 +43,8 @@ export const ROUTES: readonly Route[] = [
   ...subjectRoutes,
   ...secretKeyRoutes,
   ...oauthApplicationRoutes,
+  ...userRoutes,
+  ...interactionRoutes,
   ...oauthScopeRoutes,
   ...oauthGrantRoutes,
   ...oauthLogoRoutes,

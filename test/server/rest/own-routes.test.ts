@@ -3,8 +3,10 @@
 import { hash } from 'node:crypto';
 import { beforeEach, expect, it } from 'vitest';
 import { ensureJobs } from '../../../server/domain/jobs.ts';
+import { createInteraction } from '../../../server/domain/oauth-interactions.ts';
 import { openTestDeps, type TestDeps } from '../../support/deps.ts';
 import { type ServedRest, serveRest } from '../../support/rest.ts';
+import { newUser, newUserSession } from '../../support/users.ts';
 
 let deps: TestDeps;
 let served: ServedRest;
@@ -217,4 +219,44 @@ it('verifying, alone and in batches, in the names of our own API', async () => {
   expect(
     await ask('POST', '/v1/verify/batch', { items: [{ credential: secret }, { credential: 'x' }] }),
   ).toEqual([valid, { valid: false, reason: 'malformed' }]);
+});
+
+it('users: invited, read, changed, disabled, signed out and deleted', async () => {
+  const invitation = await ask('POST', '/v1/user_invitations', { email: 'ada@example.com' });
+  expect(invitation).toMatchObject({
+    user_id: null,
+    link: expect.stringContaining('/oauth/invitation?value=inv_'),
+  });
+  expect(await ask('GET', '/v1/user_invitations')).toMatchObject({ data: [{ id: invitation.id }] });
+  await ask('DELETE', `/v1/user_invitations/${invitation.id}`);
+  const { id, ...user } = await newUser(deps);
+  expect(await ask('GET', '/v1/users?sign_in_name=ada')).toMatchObject({ data: [{ id, name: user.name }] });
+  const changed = await ask('PATCH', `/v1/users/${id}`, { email: 'ada@example.com', email_verified: true });
+  expect(changed).toMatchObject({ email: 'ada@example.com', email_verified: true });
+  const row = { id, ...user, email: 'ada@example.com' };
+  const first = await newUserSession(deps, row);
+  await newUserSession(deps, row);
+  expect((await ask('GET', `/v1/user_sessions?subject=${id}`)).data).toHaveLength(2);
+  await ask('DELETE', `/v1/user_sessions/${first.user.sessionId}`);
+  expect(await ask('POST', '/v1/user_sessions/end_all', { subject: id })).toMatchObject({ ended: 1 });
+  expect(await ask('POST', `/v1/users/${id}/disable`)).toMatchObject({ enabled: false });
+  expect(await ask('POST', `/v1/users/${id}/enable`)).toMatchObject({ enabled: true });
+  expect(await ask('GET', `/v1/users/${id}`)).toMatchObject({ source: 'local', source_subject: 'ada' });
+  expect(await ask('DELETE', `/v1/users/${id}`)).toEqual({ id, deleted: true });
+});
+
+it('interactions: read, completed and denied by the host application', async () => {
+  Object.assign(deps, { signIn: { kind: 'handoff', url: 'https://app.example/sign-in' } });
+  const begun = {
+    applicationId: null,
+    parameters: {},
+    step: 'sign_in' as const,
+    browser: 'b',
+    address: () => '192.0.2.1',
+  };
+  const { id } = await createInteraction(deps, begun);
+  expect(await ask('GET', `/v1/interactions/${id}`)).toMatchObject({ step: 'sign_in', application: null });
+  const completed = await ask('POST', `/v1/interactions/${id}/complete`, { subject: 'ada' });
+  expect(completed).toMatchObject({ resume_url: expect.stringContaining('/oauth/resume?value=res_') });
+  await ask('POST', `/v1/interactions/${id}/deny`, {});
 });
