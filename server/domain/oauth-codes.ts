@@ -114,28 +114,32 @@ type Outcome = { refused: true } | { written: WrittenUnderGrant };
 
 const REFUSED = { result: { refused: true } as const, event: null };
 
-async function readCode(
-  { db, tables }: Rows,
-  deps: Deps,
-  value: string,
-): Promise<{ code: CodeRow; grant: GrantRow } | null> {
-  const { oauthCodes: c, oauthGrants: g } = tables;
+interface FoundCode {
+  code: CodeRow;
+  grant: GrantRow;
+  /** Null where the user has no row: of a hand-off. */
+  userEnabled: boolean | null;
+}
+
+async function readCode({ db, tables }: Rows, deps: Deps, value: string): Promise<FoundCode | null> {
+  const { oauthCodes: c, oauthGrants: g, users: u } = tables;
   const [found] = await db
-    .select({ code: c, grant: g })
+    .select({ code: c, grant: g, userEnabled: u.enabled })
     .from(c)
     .innerJoin(g, eq(g.id, c.grant_id))
+    .leftJoin(u, eq(u.id, g.subject))
     .where(eq(c.hash, deps.keyring.hash(value)));
   return found ?? null;
 }
 
 /** Each guard refuses. One that was redeemed before passes here: that it is used again is for the consuming to see. */
 function isFor(
-  { code, grant }: { code: CodeRow; grant: GrantRow },
+  { code, grant, userEnabled }: FoundCode,
   { application }: AuthenticatedApplication,
   { redirectUri, codeVerifier }: Redemption,
   now: number,
 ): boolean {
-  if (code.application_id !== application.id) return false;
+  if (code.application_id !== application.id || userEnabled === false) return false;
   if (grant.revoked_at !== null || grant.generation < application.token_generation) return false;
   if (code.redeemed_at === null && hasExpired(code.expires_at, now)) return false;
   if (redirectUri === undefined ? code.redirect_uri_given : redirectUri !== code.redirect_uri) return false;

@@ -73,27 +73,35 @@ export async function refreshTokens(
   return valuesOf(deps, outcome.written);
 }
 
+interface FoundRefreshToken {
+  token: RefreshTokenRow;
+  grant: GrantRow;
+  /** Null where the user has no row: of a hand-off. */
+  userEnabled: boolean | null;
+}
+
 async function readRefreshToken(
   { db, tables }: Rows,
   deps: Deps,
   value: string,
-): Promise<{ token: RefreshTokenRow; grant: GrantRow } | null> {
-  const { oauthRefreshTokens: r, oauthGrants: g } = tables;
+): Promise<FoundRefreshToken | null> {
+  const { oauthRefreshTokens: r, oauthGrants: g, users: u } = tables;
   const [found] = await db
-    .select({ token: r, grant: g })
+    .select({ token: r, grant: g, userEnabled: u.enabled })
     .from(r)
     .innerJoin(g, eq(g.id, r.grant_id))
+    .leftJoin(u, eq(u.id, g.subject))
     .where(eq(r.hash, deps.keyring.hash(value)));
   return found ?? null;
 }
 
 /** Each guard refuses. One that was used before passes here: that it is used again is for the using to see. */
 function isFor(
-  { token, grant }: { token: RefreshTokenRow; grant: GrantRow },
+  { token, grant, userEnabled }: FoundRefreshToken,
   { application }: AuthenticatedApplication,
   now: number,
 ): boolean {
-  if (token.application_id !== application.id) return false;
+  if (token.application_id !== application.id || userEnabled === false) return false;
   if (grant.revoked_at !== null || grant.generation < application.token_generation) return false;
   return token.used_at !== null || !(hasExpired(token.expires_at, now) || hasExpired(grant.expires_at, now));
 }

@@ -3,10 +3,11 @@ import { eq } from 'drizzle-orm';
 import { expect, it } from 'vitest';
 import { inviteUser, inviteUserInput } from '../../../server/domain/user-invitations.ts';
 import { findUserSession } from '../../../server/domain/user-sessions.ts';
+import { setUserEnabled } from '../../../server/domain/users.ts';
 import { call, outcomeOf } from '../../support/calls.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 import { newApplication, newGrant } from '../../support/oauth-tokens.ts';
-import { newPkce, type Page, serveOauth, UserAgent } from '../../support/user-agent.ts';
+import { basic, newPkce, type Page, postForm, serveOauth, UserAgent } from '../../support/user-agent.ts';
 import { newUser, newUserSession, PASSWORD } from '../../support/users.ts';
 
 const CALLBACK = 'https://notes.example.com/callback';
@@ -17,7 +18,7 @@ type SignIn = TestDeps['signIn'];
 
 async function open(dialect: Parameters<typeof openTestDeps>[0], signIn: SignIn = { kind: 'local' }) {
   const opened: TestDeps = { ...(await openTestDeps(dialect)), signIn };
-  const { row: application } = await newApplication(opened);
+  const { row: application, secret } = await newApplication(opened);
   const { deps, url } = await serveOauth(opened);
   const ask = (more: Record<string, string> = {}) => {
     const target = new URL('/oauth/authorize', url);
@@ -33,7 +34,7 @@ async function open(dialect: Parameters<typeof openTestDeps>[0], signIn: SignIn 
     for (const [name, value] of Object.entries(asked)) target.searchParams.set(name, value);
     return target.href;
   };
-  return { deps: deps as TestDeps, url, application, ask };
+  return { deps: deps as TestDeps, url, application, secret, ask };
 }
 
 const follow = (agent: UserAgent, { location }: Page) => agent.get(location ?? '');
@@ -187,6 +188,39 @@ describeOnEachDialect('the page to sign in on', (dialect) => {
     const form = await agent.get('/oauth/sign-in');
     expect((await agent.submit(form, { name: 'x'.repeat(20_000), password: 'x' })).status).toBe(413);
     expect((await agent.submit(form, { name: '\u0000', password: 'x'.repeat(5_000) })).status).toBe(400);
+  });
+});
+
+describeOnEachDialect('a user who is disabled', (dialect) => {
+  it('is given no tokens: by no code and no refresh token of before, until they are enabled', async () => {
+    const { deps, url, ask, application, secret } = await open(dialect);
+    const { id } = await newUser(deps, 'ada', { withPassword: true });
+    const { verifier, challenge } = newPkce();
+    const agent = new UserAgent(url);
+    const form = await follow(
+      agent,
+      await agent.get(ask({ scope: 'openid offline_access', code_challenge: challenge })),
+    );
+    const consent = await follow(agent, await agent.submit(form, { name: 'ada', password: PASSWORD }));
+    const { location } = await agent.submit(consent, { decision: 'allow' });
+    const code = new URL(location ?? '').searchParams.get('code') ?? '';
+    const token = (fields: Record<string, string>) =>
+      postForm(`${url}/oauth/token`, fields, basic(application.client_id, secret));
+    const redeem = {
+      grant_type: 'authorization_code',
+      code,
+      redirect_uri: CALLBACK,
+      code_verifier: verifier,
+    };
+    await setUserEnabled(deps, admin, { id }, false);
+    expect((await token(redeem)).body).toMatchObject({ error: 'invalid_grant' });
+    await setUserEnabled(deps, admin, { id }, true);
+    const { body: first } = await token(redeem);
+    const refresh = { grant_type: 'refresh_token', refresh_token: String(first['refresh_token']) };
+    await setUserEnabled(deps, admin, { id }, false);
+    expect((await token(refresh)).body).toMatchObject({ error: 'invalid_grant' });
+    await setUserEnabled(deps, admin, { id }, true);
+    expect((await token(refresh)).status).toBe(200);
   });
 });
 
