@@ -313,6 +313,19 @@ describe.each(Object.entries(LIBRARIES))(
       expect(await agent.call('list_notes')).toBe('milk');
     });
 
+    it('gets no refresh token where it registered for none', async () => {
+      const { issuer, resource } = await openWithUser();
+      const memory = new AgentMemory();
+      memory.clientMetadata.grant_types = ['authorization_code'];
+      const agent = agentWith(resource, memory);
+      await expect(agent.call('list_notes')).rejects.toThrow(Unauthorized);
+      const { shown, back } = await allow(issuer, memory.sentTo);
+      expect(shown).not.toContain('Stay connected');
+      await agent.finish(back);
+      expect(memory.kept.tokens?.refresh_token).toBeUndefined();
+      expect(await agent.call('list_notes')).toBe('No notes');
+    });
+
     it('is told that its user did not allow it', async () => {
       const { issuer, resource } = await openWithUser();
       const memory = new AgentMemory();
