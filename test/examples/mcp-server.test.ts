@@ -17,9 +17,11 @@ import { createCountersign } from '../../client/index.ts';
 import { createMcpApplication } from '../../examples/mcp-server/application.ts';
 import { createClientDocuments } from '../../server/domain/client-metadata-documents.ts';
 import { createOutbound, type Outbound } from '../../server/outbound.ts';
+import { describeInBrowser, expectAccessible } from '../support/browser.ts';
 import { call } from '../support/calls.ts';
 import { newCertificate } from '../support/certificate.ts';
 import { freshFolder, openTestDeps, type WhenDone, whenSuiteDone } from '../support/deps.ts';
+import { listen } from '../support/procedures.ts';
 import { type RunningServer, send, startServer } from '../support/server.ts';
 import { freePort } from '../support/services.ts';
 import { serveOauth, UserAgent } from '../support/user-agent.ts';
@@ -124,14 +126,8 @@ const REDIRECT_URI = 'http://127.0.0.1:53682/callback';
 
 /** What an agent remembers of a server, as those who write one do. */
 class AgentMemory implements client2.OAuthClientProvider {
-  readonly redirectUrl = REDIRECT_URI;
-  readonly clientMetadata = {
-    client_name: 'Test agent',
-    redirect_uris: [REDIRECT_URI],
-    grant_types: ['authorization_code', 'refresh_token'],
-    response_types: ['code'],
-    token_endpoint_auth_method: 'none',
-  };
+  readonly redirectUrl: string;
+  readonly clientMetadata: client2.OAuthClientMetadata;
   readonly clientMetadataUrl?: string;
   /** Where its user was sent. */
   sentTo: URL | undefined;
@@ -142,8 +138,16 @@ class AgentMemory implements client2.OAuthClientProvider {
     discovery?: client2.OAuthDiscoveryState;
   } = {};
 
-  constructor(clientMetadataUrl?: string) {
+  constructor(clientMetadataUrl?: string, redirectUrl = REDIRECT_URI) {
     if (clientMetadataUrl !== undefined) this.clientMetadataUrl = clientMetadataUrl;
+    this.redirectUrl = redirectUrl;
+    this.clientMetadata = {
+      client_name: 'Test agent',
+      redirect_uris: [redirectUrl],
+      grant_types: ['authorization_code', 'refresh_token'],
+      response_types: ['code'],
+      token_endpoint_auth_method: 'none',
+    };
   }
 
   tokens = () => this.kept.tokens;
@@ -533,3 +537,42 @@ function statusWithHost(host: string): Promise<number | undefined> {
     asked.on('error', reject).end();
   });
 }
+
+describeInBrowser('an agent, from an invitation of its user to a tool that is called,', (open) => {
+  it('has its user sign in and say yes on pages that are accessible, and is answered on its own device', async () => {
+    const { link = '' } = await create('users.invite', { name: 'Grace Hopper' });
+    const { page, requests, complaints } = await open();
+    await page.goto(link);
+    await page.getByLabel('Name to sign in with').fill('grace');
+    for (const label of ['Password', 'The same password again'])
+      await page.getByLabel(label, { exact: true }).fill(PASSWORD);
+    await page.getByRole('button', { name: 'Make the account' }).click();
+    await page.getByRole('heading', { name: 'Done' }).waitFor();
+
+    const device = await listen((_request, response) => response.end('You can close this window'));
+    const memory = new AgentMemory(undefined, `${device.url}/callback`);
+    const agent = withClient2(resource, memory);
+    await expect(agent.call('list_notes')).rejects.toThrow(client2.UnauthorizedError);
+
+    await page.goto(memory.sentTo?.href ?? '');
+    await page.getByRole('heading', { name: 'Sign in' }).waitFor();
+    await expectAccessible(page);
+    await page.getByLabel('Name').fill('grace');
+    await page.getByLabel('Password').fill(PASSWORD);
+    await page.getByRole('button', { name: 'Sign in' }).click();
+
+    await page.getByRole('heading', { name: 'Allow Test agent?' }).waitFor();
+    await page.getByText('wants to act for you, Grace Hopper').waitFor();
+    await page.getByText('Read your notes').waitFor();
+    await page.getByText('on your own device').waitFor();
+    await expectAccessible(page);
+    await page.getByRole('button', { name: 'Allow', exact: true }).click();
+    await page.getByText('You can close this window').waitFor();
+
+    await agent.finish(new URL(page.url()));
+    expect(await agent.call('list_notes')).toBe('No notes');
+    const known = [server.url, device.url];
+    expect(requests.filter((each) => !known.includes(new URL(each).origin))).toEqual([]);
+    expect(complaints).toEqual([]);
+  });
+});
