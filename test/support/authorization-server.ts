@@ -4,6 +4,7 @@ import { onTestFinished } from 'vitest';
 import type { z } from 'zod';
 import type { SigningAlg } from '../../server/crypto/jwt.ts';
 import type { Deps } from '../../server/deps.ts';
+import { completeInteraction, completeInteractionInput } from '../../server/domain/interaction-outcomes.ts';
 import {
   createOauthApplication,
   createOauthApplicationInput,
@@ -39,6 +40,8 @@ export interface ServedOauth {
   code(application: TestApplication, params?: Form, agent?: UserAgent): Promise<Redeemable>;
   /** What the whole flow hands out. */
   tokens(application: TestApplication, params?: Form): Promise<Handed>;
+  /** As the host application's backend, signs somebody in: where the browser is to go on. */
+  handOff(interactionId: string, subject: string): Promise<string>;
   /** Posts a form, as applications do. */
   post(path: string, form: Form, headers?: Record<string, string>): Promise<Answer>;
 }
@@ -141,6 +144,10 @@ export async function serveOauth(
         refreshToken: body.refresh_token,
         idToken: body.id_token,
       };
+    },
+    async handOff(id, subject) {
+      const input = completeInteractionInput.parse({ id, subject });
+      return (await completeInteraction(deps, input)).resumeUrl;
     },
     async application(input = {}) {
       const parsed = createOauthApplicationInput.parse({

@@ -1,0 +1,106 @@
+/** Everything that was handed out is looked for in the database and in the log: not there, in no form that could be used. */
+import { createHash } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { getTableName } from 'drizzle-orm';
+import { beforeAll, expect, it } from 'vitest';
+import { clientOf } from '../support/authorization-server.ts';
+import { describeOnEachDialect, whenSuiteDone } from '../support/deps.ts';
+import { inspect, newSite, type Site } from '../support/site.ts';
+import { atFirst, codeFor, formTo, type Started, startAuthorizationServerAt } from './clients/started.ts';
+
+describeOnEachDialect('the database and the log', (dialect) => {
+  const whenDone = whenSuiteDone();
+  let site: Site;
+  let server: Started;
+
+  beforeAll(async () => {
+    const more = { COUNTERSIGN_LOG_LEVEL: 'debug', COUNTERSIGN_OAUTH_CLIENTS: 'mcp' };
+    site = atFirst(await newSite(dialect, 1, more, whenDone));
+    server = await startAuthorizationServerAt(site, 0, { whenDone });
+  }, 300_000);
+
+  /** Every value that some flow hands out, by what it is. */
+  async function handOut(): Promise<Record<string, string>> {
+    const handed: Record<string, string> = { password: server.password };
+    for (const accessTokenFormat of ['opaque', 'jwt']) {
+      const application = await server.application({ name: accessTokenFormat, accessTokenFormat });
+      const agent = server.browser();
+      const { form } = await codeFor(server, application, agent);
+      const issued = await formTo(server.url, '/oauth/token', { ...form, ...clientOf(application) });
+      const refresh = { grant_type: 'refresh_token', refresh_token: issued.body.refresh_token };
+      const refreshed = await formTo(server.url, '/oauth/token', { ...refresh, ...clientOf(application) });
+      expect([issued.status, refreshed.status]).toEqual([200, 200]);
+      for (const [name, { body }] of Object.entries({ issued, refreshed }))
+        for (const kind of ['access_token', 'refresh_token', 'id_token'])
+          handed[`${accessTokenFormat} ${name} ${kind}`] = body[kind];
+      handed[`${accessTokenFormat} secret`] = application.secret;
+      handed[`${accessTokenFormat} code`] = form['code'] ?? '';
+      for (const [name, value] of agent.cookies) handed[`${accessTokenFormat} cookie ${name}`] = value;
+      const { secret } = await server.administer('oauthApplications.rotateSecret', {
+        id: application.id,
+        overlapSeconds: 60,
+      });
+      handed[`${accessTokenFormat} rotated secret`] = secret;
+    }
+    const { link } = await server.administer('users.invite', { name: 'Grace' });
+    handed['invitation'] = new URL(link).searchParams.get('value') ?? '';
+    return handed;
+  }
+
+  /** A value as somebody could have kept it: as it is, in part, or hashed without a key. */
+  function formsOf(value: string): (string | Buffer)[] {
+    const digest = createHash('sha256').update(value).digest();
+    // Of a JWT, what makes it one is the signature.
+    const essence = value.startsWith('eyJ') ? (value.split('.')[2] ?? '') : value.replace(/^[a-z]+_/, '');
+    return [
+      essence,
+      Buffer.from(value).toString('base64').slice(0, -4),
+      Buffer.from(value).toString('hex'),
+      digest,
+      digest.toString('hex'),
+      digest.toString('base64'),
+      digest.toString('base64url'),
+    ];
+  }
+
+  /** All rows of all tables, with bytes as hex and as they are. */
+  const dump = () =>
+    inspect(site, async ({ store: { read } }) => {
+      const texts: string[] = [];
+      for (const table of Object.values(read.tables)) {
+        const rows = await read.db.select().from(table);
+        texts.push(getTableName(table), JSON.stringify(rows, bytesAsHex));
+      }
+      return texts.join('\n');
+    });
+
+  const bytesAsHex = (_: string, value: unknown) =>
+    typeof value === 'object' && value !== null && 'type' in value && value.type === 'Buffer'
+      ? Buffer.from((value as unknown as { data: number[] }).data).toString('hex')
+      : value;
+
+  it('hold no value that was handed out', { timeout: 240_000 }, async () => {
+    const handed = await handOut();
+    for (const [name, value] of Object.entries(handed))
+      expect([name, value.length > 16]).toEqual([name, true]);
+    const log = server.stdout() + server.stderr();
+    const places: Record<string, Buffer> = {
+      rows: Buffer.from(await dump()),
+      log: Buffer.from(log),
+      ...Object.fromEntries(
+        ['', '-wal'].flatMap((end) => {
+          const path = site.location + end;
+          return existsSync(path) ? [[`file${end}`, readFileSync(path)]] : [];
+        }),
+      ),
+    };
+    // What is looked for would be found: what is no secret is.
+    expect(places['rows']?.includes('Ada Lovelace')).toBe(true);
+    const found = Object.entries(places).flatMap(([place, bytes]) =>
+      Object.entries(handed).flatMap(([name, value]) =>
+        formsOf(value).some((form) => bytes.includes(form)) ? [`${name} in ${place}`] : [],
+      ),
+    );
+    expect(found).toEqual([]);
+  });
+});
