@@ -9,6 +9,7 @@ import { Facts } from './facts.tsx';
 import { Failure } from './failure.tsx';
 import { OauthApplicationCode } from './oauth-application-code.tsx';
 import { EditOauthApplication, GRANT_TYPES } from './oauth-application-form.tsx';
+import { OauthApplicationLogo } from './oauth-application-logo.tsx';
 import { type OauthApplication, OauthApplicationState, SOURCES } from './oauth-application-state.tsx';
 import { OauthGrantList } from './oauth-grants.tsx';
 import { useMayCall } from './permission.ts';
@@ -66,6 +67,7 @@ function Details({ application }: { application: OauthApplication }) {
         />
         <OauthApplicationFacts application={application} />
       </Stack>
+      <OauthApplicationLogo application={application} />
       <Stack>
         <Title order={3} size="h4">
           Users who allowed it

@@ -12,6 +12,7 @@ import { OauthApplicationDetails } from './oauth-application-details.tsx';
 import { CreateOauthApplication } from './oauth-application-form.tsx';
 import { type OauthApplication, OauthApplicationState, SOURCES } from './oauth-application-state.tsx';
 import { OauthScopes } from './oauth-scopes.tsx';
+import { OauthSettings } from './oauth-settings.tsx';
 import { Pages, usePaging } from './paging.tsx';
 import { useMayCall } from './permission.ts';
 import { Time } from './time.tsx';
@@ -21,12 +22,13 @@ export default function OauthApplications() {
     <Routes>
       <Route index element={<Overview tab="list" />} />
       <Route path="scopes" element={<Overview tab="scopes" />} />
+      <Route path="settings" element={<Overview tab="settings" />} />
       <Route path=":id" element={<OauthApplicationDetails />} />
     </Routes>
   );
 }
 
-function Overview({ tab }: { tab: 'list' | 'scopes' }) {
+function Overview({ tab }: { tab: 'list' | 'scopes' | 'settings' }) {
   const navigate = useNavigate();
   return (
     <Tabs
@@ -39,12 +41,16 @@ function Overview({ tab }: { tab: 'list' | 'scopes' }) {
       <Tabs.List mb="md">
         <Tabs.Tab value="list">Applications</Tabs.Tab>
         <Tabs.Tab value="scopes">Scopes</Tabs.Tab>
+        <Tabs.Tab value="settings">Settings</Tabs.Tab>
       </Tabs.List>
       <Tabs.Panel value="list">
         <List />
       </Tabs.Panel>
       <Tabs.Panel value="scopes">
         <OauthScopes />
+      </Tabs.Panel>
+      <Tabs.Panel value="settings">
+        <OauthSettings />
       </Tabs.Panel>
     </Tabs>
   );

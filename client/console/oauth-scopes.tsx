@@ -10,6 +10,7 @@ import { DialogForm } from './form-dialog.tsx';
 import { ListInput, type ListInputProps } from './list-input.tsx';
 import { Pages, usePaging } from './paging.tsx';
 import { useMayCall } from './permission.ts';
+import { WideTable } from './wide-table.tsx';
 
 type OauthScope = Outputs['oauthScopes']['list']['data'][number];
 
@@ -31,24 +32,22 @@ export function OauthScopes() {
         )}
       </Group>
       <Failure error={scopes.error} onRetry={scopes.refetch} />
-      <Table.ScrollContainer minWidth={640}>
-        <Table>
-          <Table.Thead>
-            <Table.Tr>
-              <Table.Th>Scope</Table.Th>
-              <Table.Th>What users read</Table.Th>
-              <Table.Th>Resource</Table.Th>
-              <Table.Th>Advertised</Table.Th>
-              <Table.Th>Change</Table.Th>
-            </Table.Tr>
-          </Table.Thead>
-          <Table.Tbody>
-            {scopes.data?.data.map((scope) => (
-              <Row key={scope.name} scope={scope} />
-            ))}
-          </Table.Tbody>
-        </Table>
-      </Table.ScrollContainer>
+      <WideTable minWidth={640}>
+        <Table.Thead>
+          <Table.Tr>
+            <Table.Th>Scope</Table.Th>
+            <Table.Th>What users read</Table.Th>
+            <Table.Th>Resource</Table.Th>
+            <Table.Th>Advertised</Table.Th>
+            <Table.Th>Change</Table.Th>
+          </Table.Tr>
+        </Table.Thead>
+        <Table.Tbody>
+          {scopes.data?.data.map((scope) => (
+            <Row key={scope.name} scope={scope} />
+          ))}
+        </Table.Tbody>
+      </WideTable>
       <Pages paging={paging} nextCursor={scopes.data?.nextCursor ?? null} />
     </Stack>
   );

@@ -44,6 +44,12 @@ export const PAGES: readonly Page[] = [
     component: lazy(() => import('./oauth-grants.tsx')),
   },
   {
+    path: '/users',
+    title: 'Users',
+    roles: READERS,
+    component: lazy(() => import('./users.tsx')),
+  },
+  {
     path: '/webhooks',
     title: 'Webhooks',
     roles: READERS,

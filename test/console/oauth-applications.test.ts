@@ -31,6 +31,12 @@ interface Created {
   secret: string;
 }
 
+/** One pixel. */
+const PNG = Buffer.from(
+  'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==',
+  'base64',
+);
+
 const REDIRECT_URI = 'https://app.example/callback';
 
 const create = async (name: string, more: object = {}) =>
@@ -271,6 +277,45 @@ describeInBrowser('OAuth applications', (open) => {
     expect(complaints).toEqual([]);
   });
 
+  it('may register by a token that is shown once, when the settings say so', async () => {
+    const { page, complaints } = await openAt(open, '/oauth-applications/settings');
+    await page.getByLabel('Who may register an application (RFC 7591)').selectOption('initial_access_token');
+    await page.getByRole('button', { name: 'Save' }).click();
+    await expect
+      .poll(async () => (await server.call('oauthSettings.get')).body.result.data.registration)
+      .toBe('initial_access_token');
+    await page.getByRole('button', { name: 'Create token' }).click();
+    const form = page.getByRole('dialog');
+    await form.getByRole('textbox', { name: 'Name', exact: true }).fill('for the fleet');
+    await form.getByLabel('Applications that may be registered with it').fill('3');
+    await form.getByRole('button', { name: 'Create', exact: true }).click();
+    expect(await page.getByTestId('secret').textContent()).toMatch(/^iat_\w{49}$/);
+    await page.getByRole('button', { name: 'I have kept it' }).click();
+    await page.getByRole('row', { name: /for the fleet.*3/ }).waitFor();
+    await page.getByRole('button', { name: 'Revoke for the fleet' }).click();
+    await form.getByRole('textbox').fill('for the fleet');
+    await form.getByRole('button', { name: 'Revoke token' }).click();
+    await page.getByText('No initial access tokens').waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it('are given a logo, which is shown and taken away; what is no image is refused in words', async () => {
+    const { id } = await create('with a logo');
+    const { page, complaints } = await openAt(open, `/oauth-applications/${id}`);
+    const upload = async (name: string, mimeType: string, buffer: Buffer) =>
+      page.locator('input[type=file]').setInputFiles({ name, mimeType, buffer });
+    await page.getByText('None: users see its name alone').waitFor();
+    await upload('logo.png', 'image/png', Buffer.from('<svg onload="alert(1)"/>'));
+    await page.getByRole('alert').getByText('invalid_input').waitFor();
+    await upload('logo.png', 'image/png', PNG);
+    const logo = page.getByRole('img', { name: 'Logo of with a logo' });
+    await logo.waitFor();
+    await expect.poll(() => page.evaluate('document.querySelector("img")?.naturalWidth')).toBe(1);
+    await page.getByRole('button', { name: 'Take it away' }).click();
+    await page.getByText('None: users see its name alone').waitFor();
+    expect(complaints).toEqual([]);
+  });
+
   it('are seen by a read key, which is offered no change', async () => {
     const { id } = await create('only seen');
     const { body } = await server.call('secretKeys.create', { name: 'reader', role: 'read' });
@@ -303,7 +348,11 @@ describeInBrowser('OAuth applications', (open) => {
         await form.getByRole('button', { name: 'Consent and proof' }).click();
         await form.getByLabel('PKCE is required').waitFor();
         await expectAccessible(page);
-        const pages = { scopes: 'What users read', [id]: 'Show me the code' };
+        const pages = {
+          scopes: 'What users read',
+          settings: 'No initial access tokens',
+          [id]: 'Show me the code',
+        };
         for (const [path, text] of Object.entries(pages)) {
           await page.goto(`${server.url}/console/oauth-applications/${path}`);
           await page.getByText(text).waitFor();
