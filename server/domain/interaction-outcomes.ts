@@ -23,7 +23,7 @@ import { email, isUserSubject } from './users.ts';
 type InteractionRow = Rows['tables']['oauthInteractions']['$inferSelect'];
 
 /** Until the browser has to be back (threats.md, sign-in). */
-export const RESUME_MS = 5 * 60_000;
+const RESUME_MS = 5 * 60_000;
 
 /** What a host application is told, to sign the user in and, if it likes, to ask them itself. */
 export interface HandedOff {

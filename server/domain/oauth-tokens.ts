@@ -316,7 +316,7 @@ export async function revokeOauthToken(
   );
 }
 
-export const tokenNotFound = (id: string) =>
+const tokenNotFound = (id: string) =>
   new CountersignError('not_found', `No OAuth access token has the id '${id}'`, { field: 'id' });
 
 /** What else a token's state hangs on. */
@@ -326,7 +326,7 @@ export interface TokenStanding {
   grantRevokedAt: number | null;
 }
 
-export function toOauthToken(row: OauthTokenRow, standing: TokenStanding, now: number): OauthToken {
+function toOauthToken(row: OauthTokenRow, standing: TokenStanding, now: number): OauthToken {
   const { application, grantRevokedAt } = standing;
   const withAll = application && row.generation < application.generation ? application.tokensRevokedAt : null;
   const revokedAt = row.revoked_at ?? grantRevokedAt ?? withAll;

@@ -31,7 +31,7 @@ export function redirectUriRefusal(uri: string): string | null {
 
 const isLoopback = ({ protocol, hostname }: URL) => protocol === 'http:' && LOOPBACK_HOSTS.includes(hostname);
 
-export const redirectUri = z
+const redirectUri = z
   .string()
   .min(1)
   .max(REDIRECT_URI_LENGTH_MAX)

@@ -253,7 +253,7 @@ export const claimsOf = (row: UserRow): UserClaims => ({
   ...(row.email !== null && { email: row.email, email_verified: row.email_verified }),
 });
 
-export const userNotFound = (id: string) => new CountersignError('not_found', `No user has the id '${id}'`);
+const userNotFound = (id: string) => new CountersignError('not_found', `No user has the id '${id}'`);
 
 export const toUser = (row: UserRow): User => ({
   id: row.id,

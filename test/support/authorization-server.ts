@@ -25,7 +25,7 @@ export const SIGN_IN_PAGE = 'https://host.example.com/sign-in';
 export const REDIRECT_URI = 'https://app.example.com/callback';
 export const USER = `user_${'2'.repeat(27)}`;
 
-export const CLAIMS = { name: 'Ada Lovelace', email: 'ada@example.com', email_verified: true };
+const CLAIMS = { name: 'Ada Lovelace', email: 'ada@example.com', email_verified: true };
 
 export interface ServedOauth {
   deps: TestDeps;

@@ -54,7 +54,7 @@ export const API = 'https://api.example.com/';
 export const OTHER_API = 'https://other.example.com/';
 export const LOOPBACK_URI = 'http://127.0.0.1/callback';
 export const VERIFIER = 'a-verifier-that-is-long-enough-for-rfc-7636-section-4.1';
-export const NONCE = 'n-0S6_WzA2Mj';
+const NONCE = 'n-0S6_WzA2Mj';
 
 const CUSTOM_SCOPES = ['notes:read', 'notes:write', 'notes:delete'];
 /** What every application may be given: all but `notes:delete`. */

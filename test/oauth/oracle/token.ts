@@ -288,7 +288,7 @@ function told({ status, body }: Answer, side: Side): Told {
 }
 
 /** The claims of a JWT, without what is another's on each side. */
-export function claimsOf(jwt: string, side: Side): Record<string, unknown> {
+function claimsOf(jwt: string, side: Side): Record<string, unknown> {
   return comparable(decodeJwt(jwt), side);
 }
 
