@@ -1,11 +1,13 @@
 /** `countersign/express`: protects routes of Express 4 and 5, and of whatever else calls `(request, response, next)`. */
 import type { CredentialKind } from '../server/crypto/format.ts';
 import { CountersignError } from '../server/errors.ts';
+import { createConsentHandler, type OAuthConsentHandlerOptions } from './consent-handler.ts';
 import { type PageAnswer, type PageRequest, readWhole } from './page-requests.ts';
 import { type ApiKeysHandlerOptions, createPanelHandler } from './panel-handler.ts';
 import { type Auth, createJudge, type ProtectOptions } from './protected-resource.ts';
 import { type ResourceMetadataOptions, resourceMetadata } from './resource-metadata.ts';
 
+export type { ConsentUser, OAuthConsentHandlerOptions } from './consent-handler.ts';
 export type { ApiKeysHandlerOptions, PanelGrant } from './panel-handler.ts';
 export {
   type Auth,
@@ -98,6 +100,14 @@ export function protectedResourceMetadata(options: ResourceMetadataOptions): Mid
  */
 export const apiKeysHandler = <R extends RequestLike>(options: ApiKeysHandlerOptions<R>): Middleware<R> =>
   answering(createPanelHandler(options));
+
+/**
+ * The same for the consent page of an application that users are handed off to, as in
+ * `app.use('/oauth-consent', oauthConsentHandler({ resolveUser }))`.
+ */
+export const oauthConsentHandler = <R extends RequestLike>(
+  options: OAuthConsentHandlerOptions<R>,
+): Middleware<R> => answering(createConsentHandler(options));
 
 function answering<R extends RequestLike>(
   handle: (asked: PageRequest<R>) => Promise<PageAnswer>,

@@ -1,10 +1,12 @@
 /** `countersign/fetch`: protects handlers of `Request` and `Response`, as of Hono, Next.js, Deno, Bun and workers. */
 import type { CredentialKind } from '../server/crypto/format.ts';
+import { createConsentHandler, type OAuthConsentHandlerOptions } from './consent-handler.ts';
 import { type PageAnswer, type PageRequest, readWhole } from './page-requests.ts';
 import { type ApiKeysHandlerOptions, createPanelHandler } from './panel-handler.ts';
 import { type Answer, type Auth, createJudge, type ProtectOptions } from './protected-resource.ts';
 import { type ResourceMetadataOptions, resourceMetadata } from './resource-metadata.ts';
 
+export type { ConsentUser, OAuthConsentHandlerOptions } from './consent-handler.ts';
 export type { ApiKeysHandlerOptions, PanelGrant } from './panel-handler.ts';
 export {
   type Auth,
@@ -73,6 +75,11 @@ export function protectedResourceMetadata(
 export const apiKeysHandler = (
   options: ApiKeysHandlerOptions<Request>,
 ): ((request: Request) => Promise<Response>) => answering(createPanelHandler(options));
+
+/** The same for the consent page of an application that users are handed off to. */
+export const oauthConsentHandler = (
+  options: OAuthConsentHandlerOptions<Request>,
+): ((request: Request) => Promise<Response>) => answering(createConsentHandler(options));
 
 const answering =
   (handle: (asked: PageRequest<Request>) => Promise<PageAnswer>) =>

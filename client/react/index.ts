@@ -1,6 +1,6 @@
 /**
- * `countersign/react`: a panel in which end users manage their own API keys, and what it is made of; and the applications that
- * they let act for them.
+ * `countersign/react`: a panel in which end users manage their own API keys, and what it is made of; the applications that
+ * they let act for them; and the page on which they are asked whether they let one.
  */
 export type { ErrorCode } from '../../server/errors.ts';
 export { CountersignError } from '../../server/errors.ts';
@@ -11,6 +11,12 @@ export {
   type ConnectedApplicationsTexts,
   ENGLISH_CONNECTED_APPLICATIONS,
 } from './connected-applications.tsx';
+export {
+  ENGLISH_OAUTH_CONSENT,
+  OAuthConsent,
+  type OAuthConsentProps,
+  type OAuthConsentTexts,
+} from './oauth-consent.tsx';
 export { PanelProvider, type PanelProviderProps, usePanelSource } from './panel-context.tsx';
 export type {
   ConnectedApplication,

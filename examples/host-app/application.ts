@@ -1,17 +1,25 @@
 /**
  * An application with its own users, passwords and sessions, that has the API-keys panel and the connected applications on
- * its page, and accepts its users' keys on its API. Nothing of its login is Countersign's.
+ * its page, and accepts its users' keys and OAuth access tokens on its API. A server that hands its users off to it
+ * (COUNTERSIGN_SIGN_IN=handoff) has it ask them for their consent. Nothing of its login is Countersign's.
  */
 import { randomBytes, scryptSync, timingSafeEqual } from 'node:crypto';
 import { fileURLToPath } from 'node:url';
 import express, { type Express, type Request } from 'express';
-import { apiKeysHandler, clientVerifier, type PanelGrant, protect } from '../../client/express.ts';
+import {
+  apiKeysHandler,
+  type ConsentUser,
+  clientVerifier,
+  oauthConsentHandler,
+  type PanelGrant,
+  protect,
+} from '../../client/express.ts';
 import { createCountersign } from '../../client/index.ts';
 
 export interface HostAppOptions {
   /** Of the Countersign server. */
   url: string;
-  /** A secret key with the role `interaction`: it mints panel tokens, and can do nothing else. */
+  /** A secret key with the role `interaction`: it mints panel tokens and completes consents, and can do nothing else. */
   interactionKey: string;
   /** A secret key with the role `verify`. */
   verifyKey: string;
@@ -27,6 +35,9 @@ interface User {
 
 const ORGANIZATION = 'org_acme';
 
+/** Where the server sends users to, with `interaction` in the address: its COUNTERSIGN_HANDOFF_URL. */
+export const CONSENT_PATH = '/consent';
+
 /** What users may let their keys do on this application's API. */
 const SCOPES = ['invoices:read', 'invoices:write'];
 
@@ -38,11 +49,16 @@ export function createHostApp({ url, interactionKey, verifyKey }: HostAppOptions
   );
   const sessions = new Map<string, User>();
   const verifier = clientVerifier(createCountersign({ url, secretKey: verifyKey }));
-  const readsInvoices = protect({ verifier, kinds: ['api_key'], scopes: ['invoices:read'] });
+  const readsInvoices = protect({
+    verifier,
+    kinds: ['api_key', 'oauth_token'],
+    scopes: ['invoices:read'],
+  });
 
   const app = express();
   app.use((_request, response, next) => {
-    // The panel needs no more than this: no inline script or style, and nobody else's server.
+    // The panel needs no more than this: no inline script or style, nobody else's server, and no frame of somebody
+    // else's around a button that says “Allow”.
     response.setHeader(
       'Content-Security-Policy',
       "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
@@ -87,6 +103,19 @@ export function createHostApp({ url, interactionKey, verifyKey }: HostAppOptions
     ['/api-keys/user', '/api-keys/organization'],
     apiKeysHandler({ url, secretKey: interactionKey, resolveSubject: grantOf }),
   );
+
+  /** Who is asked whether they let an OAuth application act for them. */
+  const userOf = (request: Request): ConsentUser | null => {
+    const user = sessions.get(sessionIn(request));
+    if (!user) return null;
+    return {
+      subject: `user_${user.name}`,
+      claims: { name: user.name },
+      organizations: [{ id: ORGANIZATION, name: 'Acme' }],
+    };
+  };
+  app.use('/oauth-consent', oauthConsentHandler({ url, secretKey: interactionKey, resolveUser: userOf }));
+  app.get(CONSENT_PATH, (_request, response) => response.sendFile(`${PAGE}index.html`));
 
   app.get('/api/invoices', readsInvoices, (request, response) => {
     response.json({ subject: readsInvoices.authOf(request).subject, invoices: [] });

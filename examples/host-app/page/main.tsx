@@ -1,10 +1,10 @@
 /**
  * The application's page: its own login, two panels of API keys, a user's own and those of the organization, and the
- * applications that a user let act for them.
+ * applications that a user let act for them. With an interaction in the address, it asks for that consent instead.
  */
 import { type FormEvent, StrictMode, useEffect, useState } from 'react';
 import { createRoot } from 'react-dom/client';
-import { ApiKeysPanel, ConnectedApplications } from '../../../client/react/index.ts';
+import { ApiKeysPanel, ConnectedApplications, OAuthConsent } from '../../../client/react/index.ts';
 import '../../../client/react/panel.css';
 import './host.css';
 
@@ -18,12 +18,22 @@ async function ask(path: string, init?: RequestInit): Promise<User | null> {
   return response.ok ? ((await response.json()) as User) : null;
 }
 
+/** Of a user whom the server has handed off. */
+const INTERACTION_ID = new URLSearchParams(location.search).get('interaction');
+
 function Application() {
   const [user, setUser] = useState<User | null>(null);
   useEffect(() => {
     ask('/me').then(setUser, () => setUser(null));
   }, []);
   if (!user) return <Login onSignedIn={setUser} />;
+  if (INTERACTION_ID !== null) {
+    return (
+      <main>
+        <OAuthConsent url="/oauth-consent" interactionId={INTERACTION_ID} />
+      </main>
+    );
+  }
   return (
     <main>
       <p>
