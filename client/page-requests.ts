@@ -120,7 +120,7 @@ function refusal({
 const HEADERS = { 'content-type': 'application/json', 'cache-control': 'no-store' };
 
 /** What was asked for, as the server answers it. */
-const result = (data: unknown): PageAnswer => ({
+export const result = (data: unknown): PageAnswer => ({
   status: 200,
   headers: HEADERS,
   body: JSON.stringify({ result: { data } }),

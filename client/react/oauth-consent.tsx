@@ -9,6 +9,8 @@ export interface OAuthConsentTexts extends Pick<PanelTexts, 'retry' | 'loading' 
   title: (name: string) => string;
   /** Where no application asks: the user wants to see what they allowed. */
   titleWithoutApplication: string;
+  /** Where there is nothing to be asked: the request is over, or cannot be read now. */
+  titleOfFailure: string;
   proceed: string;
   signedInAs: (user: string) => string;
   /** Before what the application may do. */
@@ -28,6 +30,7 @@ export interface OAuthConsentTexts extends Pick<PanelTexts, 'retry' | 'loading' 
 
 export const ENGLISH_OAUTH_CONSENT: OAuthConsentTexts = {
   title: (name) => `Let “${name}” act for you?`,
+  titleOfFailure: 'This cannot be asked now',
   titleWithoutApplication: 'Go on to the applications you have allowed?',
   proceed: 'Go on',
   signedInAs: (user) => `You are signed in as ${user}.`,
@@ -92,7 +95,12 @@ function Consent({
       aria-labelledby={request ? titleId : undefined}
       aria-busy={request === null && error === null}
     >
-      {error !== null && <Failure error={error} retry={texts.retry} onRetry={askAgain} />}
+      {error !== null && (
+        <>
+          <h1 className="cs-title">{texts.titleOfFailure}</h1>
+          <Failure error={error} retry={texts.retry} onRetry={askAgain} />
+        </>
+      )}
       {request === null && error === null && (fallback ?? <p className="cs-hint">{texts.loading}</p>)}
       {request && <Question key={request.id} {...{ source, request, texts, titleId, onDecided }} />}
     </section>
