@@ -232,62 +232,6 @@ export async function withdrawOauthConsent(
   );
 }
 
-/** An application that a user has allowed something, as that user is shown it. */
-export interface ConnectedApplication {
-  applicationId: string;
-  name: string;
-  clientUri: string | null;
-  logoUpdatedAt: number | null;
-  /** Where it had the user sent back to. */
-  redirectUris: string[];
-  /** All that it may do under any of its grants. */
-  scopes: string[];
-  firstAllowedAt: number;
-  lastUsedAt: number | null;
-}
-
-/** Grants of one user that are looked at: with more, the newest. */
-const CONNECTED_GRANTS_MAX = 1_000;
-
-/** The applications that may act for a user now, the last allowed first. */
-export async function connectedApplications(deps: Deps, user: string): Promise<ConnectedApplication[]> {
-  const { read } = deps.store;
-  const { oauthGrants: g, oauthApplications: a } = read.tables;
-  const rows = await read.db
-    .select({
-      grant: g,
-      application: {
-        name: a.name,
-        clientUri: a.client_uri,
-        logoUpdatedAt: a.logo_updated_at,
-        generation: a.token_generation,
-        revokedAt: a.tokens_revoked_at,
-      },
-    })
-    .from(g)
-    .innerJoin(a, eq(a.id, g.application_id))
-    .where(and(eq(g.subject, user), isNull(g.revoked_at)))
-    .orderBy(...orderOf(g.created_at, g.id, true))
-    .limit(CONNECTED_GRANTS_MAX);
-  const connected = new Map<string, ConnectedApplication>();
-  for (const { grant, application } of rows) {
-    if (toOauthGrant(grant, application, deps.now()).state !== 'live') continue;
-    const { application_id: applicationId } = grant;
-    const known = connected.get(applicationId);
-    connected.set(applicationId, {
-      applicationId,
-      name: application.name,
-      clientUri: application.clientUri,
-      logoUpdatedAt: application.logoUpdatedAt,
-      redirectUris: [...new Set([...(known?.redirectUris ?? []), grant.redirect_uri])],
-      scopes: [...new Set([...(known?.scopes ?? []), ...grant.scopes])],
-      firstAllowedAt: grant.created_at,
-      lastUsedAt: Math.max(known?.lastUsedAt ?? 0, grant.last_used_at ?? 0) || null,
-    });
-  }
-  return [...connected.values()];
-}
-
 const grantNotFound = (id: string) => new CountersignError('not_found', `No grant has the id '${id}'`);
 
 /** Notes that it was used, at most once a minute. */

@@ -1,14 +1,7 @@
 /** What a user allowed applications, where they are signed in, and taking either back with one click. */
-
 import type { Caller } from '../deps.ts';
-import {
-  type ConnectedApplication,
-  connectedApplications,
-  withdrawOauthConsent,
-  withdrawOauthConsentInput,
-} from '../domain/oauth-grants.ts';
-import { describeScopes } from '../domain/oauth-scopes.ts';
-import { redirectHostOf } from '../domain/redirect-uris.ts';
+import { type ConnectedApplication, listConnectedApplications } from '../domain/connected-applications.ts';
+import { withdrawOauthConsent, withdrawOauthConsentInput } from '../domain/oauth-grants.ts';
 import {
   endUserSessionById,
   findUserSession,
@@ -24,6 +17,8 @@ import { type OauthAnswer, type OauthEndpoint, type OauthRequest, redirect } fro
 import { type Html, html, page } from './html.ts';
 import { ACCOUNT_PATH } from './sign-in.ts';
 
+/** Applications: with more, the newest. */
+const SHOWN_MAX = 100;
 const SESSIONS_SHOWN_MAX = 20;
 
 export const connectedApplicationsEndpoint: OauthEndpoint = {
@@ -56,11 +51,7 @@ async function takeBack({ deps, form, requestId }: OauthRequest, user: SignedInU
 
 async function show(request: OauthRequest, user: SignedInUser): Promise<OauthAnswer> {
   const { deps } = request;
-  const connected = await connectedApplications(deps, user.subject);
-  const described = await describeScopes(deps.store.read, [
-    ...new Set(connected.flatMap(({ scopes }) => scopes)),
-  ]);
-  const words = new Map(described.map(({ name, description }) => [name, description]));
+  const { data: connected } = await listConnectedApplications(deps, user.subject, { limit: SHOWN_MAX });
   const { data: sessions } = await listUserSessions(deps, {
     subject: user.subject,
     limit: SESSIONS_SHOWN_MAX,
@@ -72,7 +63,7 @@ async function show(request: OauthRequest, user: SignedInUser): Promise<OauthAns
     <h1>Applications you have allowed</h1>
     <p>Signed in as ${nameOf(user)}. <a href="/oauth/sign-out">Sign out</a></p>
     ${connected.length === 0 && html`<p>You have allowed no application anything.</p>`}
-    ${connected.map((application) => applicationBox(application, words, csrf))}
+    ${connected.map((application) => applicationBox(application, csrf))}
     <h2>Where you are signed in</h2>
     ${sessions.map((session) => sessionBox(session, user, csrf))}`;
     return page({ title: 'Applications you have allowed', body });
@@ -84,17 +75,15 @@ const nameOf = ({ claims, subject }: SignedInUser) =>
 
 /** Whatever an application calls itself, where it sends its users is what it is. */
 function applicationBox(
-  { applicationId, name, redirectUris, scopes, firstAllowedAt, lastUsedAt }: ConnectedApplication,
-  words: ReadonlyMap<string, string>,
+  { applicationId, name, redirectHosts, scopes, firstAllowedAt, lastUsedAt }: ConnectedApplication,
   csrf: Html,
 ): Html {
-  const hosts = [...new Set(redirectUris.map(redirectHostOf))].join(', ');
   const headingId = `application-${applicationId}`;
   return html`
     <section class="box" aria-labelledby="${headingId}">
       <h2 id="${headingId}">${name}</h2>
-      <p class="quiet">At ${hosts}. Allowed first on ${dayOf(firstAllowedAt)}${lastUsedAt !== null && html`, used last on ${dayOf(lastUsedAt)}`}.</p>
-      ${scopes.length > 0 && html`<p>It may:</p><ul>${scopes.map((scope) => html`<li>${words.get(scope) ?? scope}</li>`)}</ul>`}
+      <p class="quiet">At ${redirectHosts.join(', ')}. Allowed first on ${dayOf(firstAllowedAt)}${lastUsedAt !== null && html`, used last on ${dayOf(lastUsedAt)}`}.</p>
+      ${scopes.length > 0 && html`<p>It may:</p><ul>${scopes.map(({ description }) => html`<li>${description}</li>`)}</ul>`}
       <form method="post" action="${ACCOUNT_PATH}">
         ${csrf}
         <input type="hidden" name="application" value="${applicationId}">

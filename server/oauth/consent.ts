@@ -44,9 +44,10 @@ async function showConsent(request: OauthRequest): Promise<OauthAnswer> {
 }
 
 async function decideConsent(request: OauthRequest): Promise<OauthAnswer> {
-  assertOurForm(request);
   const { deps, form, requestId } = request;
   const { interaction, user, target, check } = await readConsent(request, form.get('interaction'));
+  // Of the user it was shown to: somebody else who signed in meanwhile has not read it.
+  assertOurForm(request, user.sessionId);
   return toldByRedirect(target, async () => {
     if (form.get('decision') !== 'allow') {
       if (!(await deps.store.tx((tx) => endInteraction(tx, interaction.id), 'minting')))
@@ -95,7 +96,7 @@ function consentPage(request: OauthRequest, { interaction, user, asked, scopes }
       ${warningOf(application, redirectUri)}
     </div>
     <form method="post" action="/oauth/consent">
-      ${csrfField(deps, browser)}<input type="hidden" name="interaction" value="${interaction.id}">
+      ${csrfField(deps, browser, user.sessionId)}<input type="hidden" name="interaction" value="${interaction.id}">
       ${organizationsOf(user)}
       <div class="actions">
         <button class="primary" type="submit" name="decision" value="allow">Allow</button>

@@ -148,7 +148,7 @@ const keyPolicyOf = ({ keyPolicy }: World) => ({ id: keyPolicy.id });
 const subjectOf = () => ({ id: 'user_1' });
 const applicationOf = ({ application }: World) => ({ id: application.id });
 const newScope = ({ deps }: World) =>
-  call(deps, deps.adminKey, 'oauthScopes.create', { name: 'notes:read', description: 'Read your notes' });
+  call(deps, deps.adminKey, 'oauthScopes.create', { name: 'tasks:read', description: 'Read your tasks' });
 const secretKeyOf = ({ secretKey }: World) => ({ id: secretKey.id });
 const webhookEndpointOf = ({ webhookEndpoint }: World) => ({ id: webhookEndpoint.id });
 const DELIVERY_ID = `dlv_${'0'.repeat(27)}`;
@@ -375,18 +375,18 @@ const TABLE: Record<string, Row> = {
   },
   'oauthScopes.create': {
     event: 'oauth_scope.created',
-    input: () => ({ name: 'notes:read', description: 'Read your notes' }),
+    input: () => ({ name: 'tasks:read', description: 'Read your tasks' }),
   },
   'oauthScopes.update': {
     event: 'oauth_scope.updated',
     prepare: newScope,
-    input: () => ({ name: 'notes:read', advertised: false }),
+    input: () => ({ name: 'tasks:read', advertised: false }),
     repeatable: true,
   },
   'oauthScopes.delete': {
     event: 'oauth_scope.deleted',
     prepare: newScope,
-    input: () => ({ name: 'notes:read' }),
+    input: () => ({ name: 'tasks:read' }),
   },
   'oauthGrants.revoke': {
     event: 'oauth_grant.revoked',
