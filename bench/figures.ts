@@ -7,6 +7,12 @@ import {
 } from './figures/deliveries.ts';
 import { measureMintEs256, measureMintOpaque } from './figures/mint.ts';
 import {
+  measureOauthCodeFlow,
+  measureOauthEs256,
+  measureOauthIntrospect,
+  measureOauthOpaque,
+} from './figures/oauth.ts';
+import {
   measureRevocations,
   measureRevocationsBullmq,
   measureRevocationsWhileMinting,
@@ -34,6 +40,10 @@ export const FIGURES: readonly Figure[] = [
   { name: 'verify-postgres', measure: measureVerifyPostgres },
   { name: 'mint-opaque', measure: measureMintOpaque },
   { name: 'mint-es256', measure: measureMintEs256 },
+  { name: 'oauth-opaque', measure: measureOauthOpaque },
+  { name: 'oauth-es256', measure: measureOauthEs256 },
+  { name: 'oauth-introspect', measure: measureOauthIntrospect },
+  { name: 'oauth-code-flow', measure: measureOauthCodeFlow },
   { name: 'timing', measure: measureTiming },
   { name: 'revocations', measure: measureRevocations },
   { name: 'revocations-bullmq', measure: measureRevocationsBullmq },

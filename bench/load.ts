@@ -1,6 +1,6 @@
 /**
  * A load generator that costs less than what it measures: raw sockets, requests written as ready-made buffers, one in
- * flight per connection. It fails on any answer that is not 2xx, for a bench full of refusals runs faster.
+ * flight per connection. It fails on any answer that is not as wanted, for a bench full of refusals runs faster.
  */
 import { connect, type Socket } from 'node:net';
 import { quantile } from './statistics.ts';
@@ -80,7 +80,6 @@ const HEADER_END = Buffer.from('\r\n\r\n');
 const LAST_CHUNK = Buffer.from('0\r\n\r\n');
 const LENGTH = Buffer.from('\r\nContent-Length: ');
 const DIGIT_0 = 0x30;
-const DIGIT_2 = 0x32;
 /** Where the status begins in `HTTP/1.1 200 OK`. */
 const STATUS_AT = 9;
 
@@ -111,7 +110,9 @@ function contentLength(answer: Buffer, headerEnd: number): number | undefined {
 export class Connection {
   readonly #socket: Socket;
   #received: Buffer | undefined;
-  #answered: { resolve: () => void; reject: (error: Error) => void } | undefined;
+  #answered:
+    | { statusClass: number; resolve: (answer: Buffer) => void; reject: (error: Error) => void }
+    | undefined;
 
   private constructor(socket: Socket) {
     this.#socket = socket;
@@ -128,10 +129,10 @@ export class Connection {
     });
   }
 
-  /** Resolves once the answer has arrived whole; rejects unless it is 2xx. */
-  exchange(request: Buffer): Promise<void> {
+  /** Answers what arrived, once it has whole; rejects unless its status is of the class: 2 stands for 2xx. */
+  exchange(request: Buffer, statusClass = 2): Promise<Buffer> {
     return new Promise((resolve, reject) => {
-      this.#answered = { resolve, reject };
+      this.#answered = { statusClass, resolve, reject };
       this.#socket.write(request);
     });
   }
@@ -149,7 +150,9 @@ export class Connection {
     this.#received = undefined;
     const answered = this.#answered;
     this.#answered = undefined;
-    if (answer[STATUS_AT] === DIGIT_2) answered?.resolve();
-    else answered?.reject(new Error(`Wanted a 2xx answer, found '${answer.toString('utf8', 0, 600)}'`));
+    if (!answered) return;
+    const { statusClass, resolve, reject } = answered;
+    if (answer[STATUS_AT] === DIGIT_0 + statusClass) resolve(answer);
+    else reject(new Error(`Wanted a ${statusClass}xx answer, found '${answer.toString('utf8', 0, 600)}'`));
   }
 }

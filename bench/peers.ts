@@ -9,19 +9,25 @@ import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { BROWSERS } from './code-flows.ts';
 import { CREDENTIALS } from './floors/floor.ts';
+import type { OauthRequests } from './oauth.ts';
 import { type Measured, startPeerProgram } from './processes.ts';
 import type { PostRequest } from './requests.ts';
 
 const PACKAGES = {
   '@better-auth/api-key': '1.7.5',
+  '@better-auth/oauth-provider': '1.7.5',
   'better-auth': '1.7.5',
+  express: '5.3.0',
   'oidc-provider': '9.13.3',
 } as const;
 
 export const PEERS = {
   'better-auth': `Better Auth ${PACKAGES['better-auth']}, SQLite`,
+  'better-auth-oauth': `Better Auth ${PACKAGES['better-auth']}, SQLite`,
   'oidc-provider': `oidc-provider ${PACKAGES['oidc-provider']}, opaque, in memory`,
+  'oidc-provider-sqlite': `oidc-provider ${PACKAGES['oidc-provider']} in Express ${PACKAGES.express}, SQLite`,
 } as const;
 
 export interface PeerProgram extends Measured {
@@ -29,9 +35,26 @@ export interface PeerProgram extends Measured {
   requests: PostRequest[];
 }
 
-export interface Peer {
+interface Programs {
+  'better-auth': PeerProgram;
+  'better-auth-oauth': Measured & OauthRequests;
+  'oidc-provider': PeerProgram;
+  'oidc-provider-sqlite': Measured & OauthRequests;
+}
+
+const DRIVER = createRequire(import.meta.url).resolve('better-sqlite3');
+
+/** What each is started with, before the folder of its own. */
+const ARGS: Readonly<Record<keyof Programs, readonly string[]>> = {
+  'better-auth': [DRIVER, `${CREDENTIALS}`],
+  'better-auth-oauth': [DRIVER, `${CREDENTIALS}`, `${BROWSERS}`],
+  'oidc-provider': [],
+  'oidc-provider-sqlite': [DRIVER, `${CREDENTIALS}`, `${BROWSERS}`],
+};
+
+export interface Peer<P> {
   /** Null where it is not to be had. */
-  program: PeerProgram | null;
+  program: P | null;
   /** Why it is not to be had. */
   missing: string;
 }
@@ -40,15 +63,13 @@ export interface Peer {
 let refusal: string | null | undefined;
 
 /** Starts a peer, and installs all of them if they are not there yet. */
-export async function startPeer(name: keyof typeof PEERS): Promise<Peer> {
+export async function startPeer<N extends keyof Programs>(name: N): Promise<Peer<Programs[N]>> {
   const folder = join(tmpdir(), `countersign-bench-peers-${versionsHash()}`);
   if (refusal === undefined) refusal = install(folder);
   if (refusal !== null) return { program: null, missing: refusal };
   const path = join(folder, `${name}.mjs`);
   copyFileSync(fileURLToPath(new URL(`./peers/${name}.mjs`, import.meta.url)), path);
-  const driver = createRequire(import.meta.url).resolve('better-sqlite3');
-  const args = name === 'better-auth' ? [driver, `${CREDENTIALS}`] : [];
-  return { program: await startPeerProgram<PeerProgram>(path, args), missing: '' };
+  return { program: await startPeerProgram<Programs[N]>(path, ARGS[name]), missing: '' };
 }
 
 const versionsHash = () => createHash('sha256').update(JSON.stringify(PACKAGES)).digest('hex').slice(0, 12);

@@ -18,6 +18,18 @@ export function toBuffer({ path, authorization, contentType, body }: PostRequest
   return Buffer.from(`${head.join('\r\n')}\r\n\r\n${body}`);
 }
 
+/** As a browser asks for a page. */
+export const toPage = (path: string, cookie: string): Buffer =>
+  Buffer.from(`GET ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/html\r\nCookie: ${cookie}\r\n\r\n`);
+
+/** A form, from a client that proves itself by its secret (RFC 6749, section 2.3.1). */
+export const formOf = (path: string, client: { id: string; secret: string }, form: object): PostRequest => ({
+  path,
+  authorization: `Basic ${Buffer.from(`${client.id}:${client.secret}`).toString('base64')}`,
+  contentType: 'application/x-www-form-urlencoded',
+  body: `${new URLSearchParams(Object.entries(form))}`,
+});
+
 /** JSON, with a bearer's credential where one is given. */
 export const post = (path: string, credential: string | null, body: unknown): Buffer =>
   toBuffer({
