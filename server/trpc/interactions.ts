@@ -14,11 +14,14 @@ export const interactionsRouter = router({
     .input(interactionIdInput)
     .query(({ ctx, input }) => getInteraction(ctx.deps, input)),
   complete: procedure
-    .meta({ description: 'Say who the user is, and get the URL to send their browser to' })
+    .meta({ description: 'Say who the user is, and get the URL to send their browser to', idempotent: true })
     .input(completeInteractionInput)
     .mutation(({ ctx, input }) => completeInteraction(ctx.deps, input)),
   deny: procedure
-    .meta({ description: 'Say that nobody was let in, and get the URL to send their browser to' })
+    .meta({
+      description: 'Say that nobody was let in, and get the URL to send their browser to',
+      idempotent: true,
+    })
     .input(denyInteractionInput)
     .mutation(({ ctx, input }) => denyInteraction(ctx.deps, input)),
 });
