@@ -221,6 +221,7 @@ describe('the tarball', () => {
       'dist/package/react.d.ts',
       'dist/package/react.js',
       'dist/package/resource-metadata.d.ts',
+      'dist/package/resources.js',
       'dist/package/router.d.ts',
       'dist/package/transport.js',
       'dist/package/verifier.d.ts',

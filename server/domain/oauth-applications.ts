@@ -34,7 +34,7 @@ export interface OauthApplication {
   id: string;
   /** What the wire calls it: the id, or the URL of its metadata document. */
   clientId: string;
-  source: ApplicationRow['source'];
+  source: 'administrator' | 'registration' | 'metadata_document';
   name: string;
   description: string | null;
   /** Its home page. */
