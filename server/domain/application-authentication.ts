@@ -3,7 +3,7 @@ import { and, eq, placeholder } from 'drizzle-orm';
 import { flatStatement } from '../../db/statement.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import type { Deps } from '../deps.ts';
-import type { ApplicationRow } from './oauth-applications.ts';
+import { type ApplicationRow, couldBeClientId } from './oauth-applications.ts';
 import { hasExpired } from './secrets.ts';
 
 /** What issuing a token needs of an application. */
@@ -86,6 +86,7 @@ export async function authenticateApplication(
   secret: string | null,
 ): Promise<AuthenticatedApplication | null> {
   const isOurs = secret !== null && parseValue(secret)?.prefix === PREFIXES.applicationSecret;
+  if (!couldBeClientId(clientId)) return null;
   const [row] = await readApplication(deps.store.read, {
     clientId,
     hash: deps.keyring.hash(isOurs ? secret : NO_SECRET),

@@ -519,6 +519,9 @@ export async function deleteOauthApplication(
   );
 }
 
+/** Whether a text could be a client id: what else there is, no database need look up, and PostgreSQL takes no NUL. */
+export const couldBeClientId = (text: string): boolean => /^[\x21-\x7e]{1,2048}$/.test(text);
+
 /** Reads an application that this transaction is about to change or to hang something on; others that want to, wait. */
 export async function lockApplication(tx: Rows, id: string): Promise<ApplicationRow> {
   const { oauthApplications: a } = tx.tables;

@@ -140,6 +140,7 @@ export function parametersOf(
   const found: Record<string, string | undefined> = Object.create(null);
   for (const [name, value] of params) {
     if (value === '') continue;
+    if (value.includes('\0')) throw new OauthError('invalid_request', `Wanted '${shown(name)}' without NUL`);
     if (found[name] !== undefined && !repeatable.includes(name))
       throw new OauthError('invalid_request', `Wanted each parameter once, found '${shown(name)}' again`);
     found[name] = value;
