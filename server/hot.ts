@@ -213,10 +213,10 @@ export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOp
 /** What takes a request, and what that is called. A path of the table may be hot for one method and not for others. */
 function findRoute(path: string, method: string): { name: string; route: Route } | null {
   const name = nameOf(path);
-  const endpoint = findEndpoint(path);
-  if (endpoint) return { name: endpoint.path, route: { endpoint } };
   const hot = ROUTES.get(name);
   if (hot && ('isFeed' in hot || hot.method === method)) return { name, route: hot };
+  const endpoint = findEndpoint(path);
+  if (endpoint) return { name: endpoint.path, route: { endpoint } };
   const found = findPath(path);
   const isSame = found !== null && (found.path === name || found.path === `/v1${name}`);
   if (hot && !isSame) return { name, route: hot };

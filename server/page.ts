@@ -1,5 +1,5 @@
 /** The small page at `/`: what this is, how it does, where to go next. No script, and nothing of the request in it. */
-import { createHash } from 'node:crypto';
+import { escapeHtml, sourceOf } from './oauth/html.ts';
 
 export interface PageState {
   publicUrl: string;
@@ -20,7 +20,7 @@ dd { margin: 0 0 .75rem; }
 `;
 
 /** What a Content-Security-Policy names to let the page's own style in, and no other. */
-export const STYLE_SOURCE = `'sha256-${createHash('sha256').update(STYLE).digest('base64')}'`;
+export const STYLE_SOURCE = sourceOf(STYLE);
 
 export function renderPage({ publicUrl, ready, degraded, console }: PageState): string {
   const state = ready ? (degraded === null ? 'ready' : `ready, degraded: ${degraded}`) : 'not ready';
@@ -49,13 +49,3 @@ export function renderPage({ publicUrl, ready, degraded, console }: PageState): 
 </html>
 `;
 }
-
-const ENTITIES: Record<string, string> = {
-  '&': '&amp;',
-  '<': '&lt;',
-  '>': '&gt;',
-  '"': '&quot;',
-  "'": '&#39;',
-};
-
-const escapeHtml = (text: string) => text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? '');

@@ -4,13 +4,14 @@ import { PREFIXES } from '../crypto/format.ts';
 import { newValue } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
 import { accessTokenHash, signIdToken } from '../crypto/jwt.ts';
-import type { Deps } from '../deps.ts';
+import type { Caller, Deps } from '../deps.ts';
 import type { AuthenticatedApplication, TokenApplication } from './application-authentication.ts';
+import { change, type NewEvent } from './events.ts';
 import type { Issued } from './oauth-client-credentials.ts';
 import { OauthError } from './oauth-errors.ts';
 import type { GrantRow, UserClaims } from './oauth-grants.ts';
 import { type WrittenOauthToken, writeOauthToken } from './oauth-tokens.ts';
-import type { Signing } from './token-signing.ts';
+import { maySign, type Signing, withSigning } from './token-signing.ts';
 
 /** What is answered (RFC 6749, section 5.1; OpenID Connect Core 1.0, section 3.1.3.3). */
 export interface IssuedUnderGrant extends Issued {
@@ -21,12 +22,55 @@ export interface IssuedUnderGrant extends Issued {
 }
 
 /** Rows that are written; what is signed is signed once they are durable. */
-export interface WrittenUnderGrant {
+interface WrittenUnderGrant {
   application: TokenApplication;
   grant: GrantRow;
   token: WrittenOauthToken;
   refresh: { value: string; expiresAt: number } | null;
   nonce: string | null;
+}
+
+/** A grant, and whether its user may still act. */
+export interface GrantStanding {
+  grant: GrantRow;
+  /** Null where the user has no row: of a hand-off. */
+  userEnabled: boolean | null;
+}
+
+/** Whether something may still be issued under a grant. */
+export const stands = ({ grant, userEnabled }: GrantStanding, application: TokenApplication): boolean =>
+  userEnabled !== false && grant.revoked_at === null && grant.generation >= application.token_generation;
+
+/** What a code or refresh token came to: rows that were written, or none. */
+interface Outcome {
+  written: WrittenUnderGrant | null;
+  event: NewEvent | null;
+}
+
+/** Nothing was written, and nothing is to be told. */
+export const REFUSED: Outcome = { written: null, event: null };
+
+/** Consumes something of an application's and writes what follows, in one transaction with its event; null where it is refused. */
+export async function issueUnderGrant(
+  deps: Deps,
+  { application }: AuthenticatedApplication,
+  requestId: string,
+  write: (tx: Rows, signing: Signing | null) => Promise<Outcome>,
+): Promise<IssuedUnderGrant | null> {
+  const caller: Caller = { principal: { kind: 'oauth_application', id: application.id }, requestId };
+  const { written } = await withSigning(deps, application.access_token_format, (signing) =>
+    change<Outcome | null>(
+      deps,
+      caller,
+      async (tx) => {
+        if (!(await maySign(tx, signing))) return { result: null, event: null };
+        const outcome = await write(tx, signing);
+        return { result: outcome, event: outcome.event };
+      },
+      'minting',
+    ),
+  );
+  return written && valuesOf(deps, written);
 }
 
 interface Wanted {
@@ -86,7 +130,7 @@ async function writeRefreshToken(
   return { value, expiresAt };
 }
 
-export async function valuesOf(
+async function valuesOf(
   deps: Deps,
   { application, grant, token, refresh, nonce }: WrittenUnderGrant,
 ): Promise<IssuedUnderGrant> {

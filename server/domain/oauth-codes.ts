@@ -5,14 +5,19 @@ import type { Rows } from '../../db/store.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import { newValue } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
-import type { Caller, Deps } from '../deps.ts';
+import type { Deps } from '../deps.ts';
 import type { AuthenticatedApplication } from './application-authentication.ts';
-import { change } from './events.ts';
-import { type IssuedUnderGrant, valuesOf, type WrittenUnderGrant, writeTokensOf } from './grant-tokens.ts';
+import {
+  type GrantStanding,
+  type IssuedUnderGrant,
+  issueUnderGrant,
+  REFUSED,
+  stands,
+  writeTokensOf,
+} from './grant-tokens.ts';
 import { OauthError } from './oauth-errors.ts';
 import { type GrantRow, revokeGrant } from './oauth-grants.ts';
 import { hasExpired } from './secrets.ts';
-import { maySign, withSigning } from './token-signing.ts';
 
 type CodeRow = Rows['tables']['oauthCodes']['$inferSelect'];
 
@@ -74,51 +79,30 @@ export async function redeemCode(
       "The application may not use the grant type 'authorization_code'",
     );
   if (parseValue(redemption.code)?.prefix !== PREFIXES.authorizationCode) throw invalidGrant();
-  const caller: Caller = { principal: { kind: 'oauth_application', id: application.id }, requestId };
-  const outcome = await withSigning(deps, application.access_token_format, (signing) =>
-    change<Outcome | null>(
-      deps,
-      caller,
-      async (tx) => {
-        if (!(await maySign(tx, signing))) return { result: null, event: null };
-        const found = await readCode(tx, deps, redemption.code);
-        if (!found || !isFor(found, authenticated, redemption, deps.now())) return REFUSED;
-        const { code, grant } = found;
-        if (!(await consume(tx, deps, code.id)))
-          return { result: { refused: true }, event: await revokeGrant(tx, deps, grant.id, 'code_reused') };
-        const written = await writeTokensOf(tx, deps, authenticated, grant, {
-          scopes: grant.scopes,
-          resources: redemption.resources,
-          signing,
-          nonce: grant.nonce,
-        });
-        const { subject, application_id: applicationId, scopes } = grant;
-        return {
-          result: { written },
-          event: {
-            type: 'oauth_grant.created',
-            objectId: grant.id,
-            subject,
-            data: { applicationId, scopes },
-          },
-        };
-      },
-      'minting',
-    ),
-  );
-  if ('refused' in outcome) throw invalidGrant();
-  return valuesOf(deps, outcome.written);
+  const issued = await issueUnderGrant(deps, authenticated, requestId, async (tx, signing) => {
+    const found = await readCode(tx, deps, redemption.code);
+    if (!found || !isFor(found, authenticated, redemption, deps.now())) return REFUSED;
+    const { code, grant } = found;
+    if (!(await consume(tx, deps, code.id)))
+      return { written: null, event: await revokeGrant(tx, deps, grant.id, 'code_reused') };
+    const written = await writeTokensOf(tx, deps, authenticated, grant, {
+      scopes: grant.scopes,
+      resources: redemption.resources,
+      signing,
+      nonce: grant.nonce,
+    });
+    const { subject, application_id: applicationId, scopes } = grant;
+    return {
+      written,
+      event: { type: 'oauth_grant.created', objectId: grant.id, subject, data: { applicationId, scopes } },
+    };
+  });
+  if (!issued) throw invalidGrant();
+  return issued;
 }
 
-type Outcome = { refused: true } | { written: WrittenUnderGrant };
-
-const REFUSED = { result: { refused: true } as const, event: null };
-
-interface FoundCode {
+interface FoundCode extends GrantStanding {
   code: CodeRow;
-  grant: GrantRow;
-  /** Null where the user has no row: of a hand-off. */
-  userEnabled: boolean | null;
 }
 
 async function readCode({ db, tables }: Rows, deps: Deps, value: string): Promise<FoundCode | null> {
@@ -134,13 +118,12 @@ async function readCode({ db, tables }: Rows, deps: Deps, value: string): Promis
 
 /** Each guard refuses. One that was redeemed before passes here: that it is used again is for the consuming to see. */
 function isFor(
-  { code, grant, userEnabled }: FoundCode,
+  { code, ...standing }: FoundCode,
   { application }: AuthenticatedApplication,
   { redirectUri, codeVerifier }: Redemption,
   now: number,
 ): boolean {
-  if (code.application_id !== application.id || userEnabled === false) return false;
-  if (grant.revoked_at !== null || grant.generation < application.token_generation) return false;
+  if (code.application_id !== application.id || !stands(standing, application)) return false;
   if (code.redeemed_at === null && hasExpired(code.expires_at, now)) return false;
   if (redirectUri === undefined ? code.redirect_uri_given : redirectUri !== code.redirect_uri) return false;
   // RFC 9700, section 4.8.2: a verifier without a challenge is a downgrade.

@@ -90,15 +90,8 @@ export async function getOauthGrant(
   { id }: z.output<typeof oauthGrantIdInput>,
 ): Promise<OauthGrant> {
   const { read } = deps.store;
-  const { oauthGrants: g, oauthApplications: a } = read.tables;
-  const [found] = await read.db
-    .select({
-      grant: g,
-      application: { name: a.name, generation: a.token_generation, revokedAt: a.tokens_revoked_at },
-    })
-    .from(g)
-    .leftJoin(a, eq(a.id, g.application_id))
-    .where(eq(g.id, id));
+  const { oauthGrants: g } = read.tables;
+  const [found] = await selectGrants(read).where(eq(g.id, id));
   if (!found) throw grantNotFound(id);
   return toOauthGrant(found.grant, found.application, deps.now());
 }
@@ -115,14 +108,8 @@ export async function listOauthGrants(
   input: z.output<typeof listOauthGrantsInput>,
 ): Promise<Page<OauthGrant>> {
   const { read } = deps.store;
-  const { oauthGrants: g, oauthApplications: a } = read.tables;
-  const rows = await read.db
-    .select({
-      grant: g,
-      application: { name: a.name, generation: a.token_generation, revokedAt: a.tokens_revoked_at },
-    })
-    .from(g)
-    .leftJoin(a, eq(a.id, g.application_id))
+  const { oauthGrants: g } = read.tables;
+  const rows = await selectGrants(read)
     .where(
       and(
         input.subject === undefined ? undefined : eq(g.subject, input.subject),
@@ -139,6 +126,18 @@ export async function listOauthGrants(
     ({ grant }) => [grant.created_at, grant.id],
     ({ grant, application }) => toOauthGrant(grant, application, deps.now()),
   );
+}
+
+/** Grants, each beside what its state hangs on. */
+function selectGrants({ db, tables }: Rows) {
+  const { oauthGrants: g, oauthApplications: a } = tables;
+  return db
+    .select({
+      grant: g,
+      application: { name: a.name, generation: a.token_generation, revokedAt: a.tokens_revoked_at },
+    })
+    .from(g)
+    .leftJoin(a, eq(a.id, g.application_id));
 }
 
 export const revokeOauthGrantInput = z.strictObject({

@@ -5,11 +5,17 @@ import { PREFIXES, parseValue } from '../crypto/format.ts';
 import type { Caller, Deps } from '../deps.ts';
 import type { AuthenticatedApplication } from './application-authentication.ts';
 import { change } from './events.ts';
-import { type IssuedUnderGrant, valuesOf, type WrittenUnderGrant, writeTokensOf } from './grant-tokens.ts';
+import {
+  type GrantStanding,
+  type IssuedUnderGrant,
+  issueUnderGrant,
+  REFUSED,
+  stands,
+  writeTokensOf,
+} from './grant-tokens.ts';
 import { OauthError } from './oauth-errors.ts';
 import { type GrantRow, noteGrantUsed, revokeGrant } from './oauth-grants.ts';
 import { hasExpired } from './secrets.ts';
-import { maySign, withSigning } from './token-signing.ts';
 
 type RefreshTokenRow = Rows['tables']['oauthRefreshTokens']['$inferSelect'];
 
@@ -20,10 +26,6 @@ interface Refresh {
   /** Resources of the grant that the token is to be for; empty for all of them. */
   resources: string[];
 }
-
-type Outcome = { refused: true } | { written: WrittenUnderGrant };
-
-const REFUSED = { result: { refused: true } as const, event: null };
 
 /**
  * Marks a refresh token as used and writes what follows, in one transaction. Of several that come with one token, one wins.
@@ -40,44 +42,29 @@ export async function refreshTokens(
   if (!application.grant_types.includes('refresh_token'))
     throw new OauthError('unauthorized_client', "The application may not use the grant type 'refresh_token'");
   if (parseValue(refreshToken)?.prefix !== PREFIXES.refreshToken) throw invalidGrant();
-  const caller: Caller = { principal: { kind: 'oauth_application', id: application.id }, requestId };
-  const outcome = await withSigning(deps, application.access_token_format, (signing) =>
-    change<Outcome | null>(
-      deps,
-      caller,
-      async (tx) => {
-        if (!(await maySign(tx, signing))) return { result: null, event: null };
-        const found = await readRefreshToken(tx, deps, refreshToken);
-        if (!found || !isFor(found, authenticated, deps.now())) return REFUSED;
-        const { token, grant } = found;
-        const scopes = narrowed(token.scopes, application.scopes, asked);
-        if (!(await use(tx, deps, token.id)))
-          return {
-            result: { refused: true },
-            event: await revokeGrant(tx, deps, grant.id, 'refresh_token_reused'),
-          };
-        const written = await writeTokensOf(tx, deps, authenticated, grant, {
-          scopes,
-          resources,
-          signing,
-          nonce: null,
-          refreshScopes: token.scopes,
-        });
-        await noteGrantUsed(tx, deps, grant.id);
-        return { result: { written }, event: null };
-      },
-      'minting',
-    ),
-  );
-  if ('refused' in outcome) throw invalidGrant();
-  return valuesOf(deps, outcome.written);
+  const issued = await issueUnderGrant(deps, authenticated, requestId, async (tx, signing) => {
+    const found = await readRefreshToken(tx, deps, refreshToken);
+    if (!found || !isFor(found, authenticated, deps.now())) return REFUSED;
+    const { token, grant } = found;
+    const scopes = narrowed(token.scopes, application.scopes, asked);
+    if (!(await use(tx, deps, token.id)))
+      return { written: null, event: await revokeGrant(tx, deps, grant.id, 'refresh_token_reused') };
+    const written = await writeTokensOf(tx, deps, authenticated, grant, {
+      scopes,
+      resources,
+      signing,
+      nonce: null,
+      refreshScopes: token.scopes,
+    });
+    await noteGrantUsed(tx, deps, grant.id);
+    return { written, event: null };
+  });
+  if (!issued) throw invalidGrant();
+  return issued;
 }
 
-interface FoundRefreshToken {
+interface FoundRefreshToken extends GrantStanding {
   token: RefreshTokenRow;
-  grant: GrantRow;
-  /** Null where the user has no row: of a hand-off. */
-  userEnabled: boolean | null;
 }
 
 async function readRefreshToken(
@@ -97,13 +84,13 @@ async function readRefreshToken(
 
 /** Each guard refuses. One that was used before passes here: that it is used again is for the using to see. */
 function isFor(
-  { token, grant, userEnabled }: FoundRefreshToken,
+  { token, ...standing }: FoundRefreshToken,
   { application }: AuthenticatedApplication,
   now: number,
 ): boolean {
-  if (token.application_id !== application.id || userEnabled === false) return false;
-  if (grant.revoked_at !== null || grant.generation < application.token_generation) return false;
-  return token.used_at !== null || !(hasExpired(token.expires_at, now) || hasExpired(grant.expires_at, now));
+  if (token.application_id !== application.id || !stands(standing, application)) return false;
+  const isOver = hasExpired(token.expires_at, now) || hasExpired(standing.grant.expires_at, now);
+  return token.used_at !== null || !isOver;
 }
 
 /** What was granted, is still the application's to be given, and is asked for. */

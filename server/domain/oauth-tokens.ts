@@ -151,7 +151,6 @@ function newRow(
 /** RFC 9068, section 2.2. Without a resource there is no audience: a token for everything is for nobody in particular. */
 function jwtPayload(deps: Deps, row: OauthTokenRow, clientId: string): string {
   const issuedAt = Math.floor(row.created_at / 1000);
-  const [first, ...others] = row.audience;
   const payload = JSON.stringify({
     iss: deps.publicUrl,
     sub: row.subject,
@@ -161,7 +160,7 @@ function jwtPayload(deps: Deps, row: OauthTokenRow, clientId: string): string {
     nbf: issuedAt,
     exp: row.expires_at / 1000,
     scope: row.scopes.join(' '),
-    ...(first !== undefined && { aud: others.length === 0 ? first : row.audience }),
+    ...audienceClaim(row.audience),
     ...(row.organization_id !== null && { org_id: row.organization_id }),
     // So that whoever judges it by what the feed tells answers as we do.
     ...(row.grant_id !== null && { grant_id: row.grant_id }),
@@ -173,6 +172,12 @@ function jwtPayload(deps: Deps, row: OauthTokenRow, clientId: string): string {
     'Wanted fewer scopes or resources: as a JWT the token would fit in no header',
   );
 }
+
+/** RFC 7519, section 4.1.3: one alone is no list. */
+export const audienceClaim = (audience: readonly string[]) => {
+  const [first, ...others] = audience;
+  return first !== undefined && { aud: others.length === 0 ? first : audience };
+};
 
 export const oauthTokenIdInput = z.strictObject({ id: oauthTokenId.meta({ positional: true }) });
 

@@ -25,7 +25,8 @@ export const AUTHENTICATION_METHODS = Object.entries(METHODS).flatMap(([method, 
 
 export type Client =
   | { kind: 'application'; authenticated: AuthenticatedApplication }
-  | { kind: 'machine'; caller: Caller };
+  /** With the secret that proved it: by that it is asked about what it verifies. */
+  | { kind: 'machine'; caller: Caller; secret: string };
 
 /** Attempts that fail from one network. */
 const FAILURES = { count: 120, windowSeconds: 60 };
@@ -36,8 +37,8 @@ export async function authenticateClient(request: OauthRequest): Promise<Client>
   const { id, secret } = presentedBy(request);
   if (id.startsWith('mch_')) {
     const principal = secret === null ? null : await findCaller(deps, secret, address);
-    if (principal?.kind === 'machine' && principal.id === id)
-      return { kind: 'machine', caller: { principal, requestId } };
+    if (secret !== null && principal?.kind === 'machine' && principal.id === id)
+      return { kind: 'machine', caller: { principal, requestId }, secret };
   } else {
     const authenticated = await authenticateApplication(deps, id, secret);
     if (authenticated) return { kind: 'application', authenticated };

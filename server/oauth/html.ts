@@ -31,7 +31,8 @@ const ENTITIES: Record<string, string> = {
   "'": '&#39;',
 };
 
-const escapeHtml = (text: string) => text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? '');
+export const escapeHtml = (text: string) =>
+  text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? '');
 
 const STYLE = `
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; --accent: light-dark(#1553b5, #8ab4ff); --quiet: light-dark(#555, #b0b0b0); --line: light-dark(#767676, #8c8c8c); --bad: light-dark(#a61b1b, #ff9c9c); }
@@ -58,7 +59,8 @@ fieldset { border: 1px solid var(--line); border-radius: .5rem; margin: 1rem 0 0
 legend { font-weight: 600; padding: 0 .25rem; }
 `;
 
-const sourceOf = (text: string) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
+/** What a Content-Security-Policy names to let this one style or script in. */
+export const sourceOf = (text: string) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
 
 const STYLE_SOURCE = sourceOf(STYLE);
 

@@ -1,12 +1,11 @@
 /** The introspection endpoint (RFC 7662). It starts from `active: false`. */
-
 import { authenticate, authorize, bearerValue } from '../authenticate.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import type { AuthenticatedApplication } from '../domain/application-authentication.ts';
 import { type ValidCredential, verify } from '../domain/credentials.ts';
 import { OauthError } from '../domain/oauth-errors.ts';
 import { findRefreshToken } from '../domain/oauth-refresh-tokens.ts';
-import { findLiveOauthToken } from '../domain/oauth-tokens.ts';
+import { audienceClaim, findLiveOauthToken } from '../domain/oauth-tokens.ts';
 import { authenticateClient } from './client-authentication.ts';
 import { json, type OauthEndpoint, type OauthRequest, parametersOf } from './endpoint.ts';
 
@@ -35,15 +34,14 @@ const INACTIVE = { active: false };
 
 /** How the caller is answered: an application of its own tokens, who may verify of all that `verify` shows them. */
 async function introspectorOf(request: OauthRequest): Promise<(token: string) => Promise<object>> {
-  if (bearerValue(request.headers.authorization) !== null) {
-    await authenticate({ ...request, authorization: request.headers.authorization }, 'oauth.introspect');
-    return (token) => introspectAsVerifier(request, token, bearerValue(request.headers.authorization));
+  const { authorization } = request.headers;
+  const bearer = bearerValue(authorization);
+  if (bearer !== null) {
+    await authenticate({ ...request, authorization }, 'oauth.introspect');
+    return (token) => introspectAsVerifier(request, token, bearer);
   }
   const client = await authenticateClient(request);
-  if (client.kind === 'machine') {
-    const secret = request.form.get('client_secret') ?? basicSecret(request);
-    return (token) => introspectAsVerifier(request, token, secret);
-  }
+  if (client.kind === 'machine') return (token) => introspectAsVerifier(request, token, client.secret);
   if (client.authenticated.application.public)
     throw new OauthError(
       'invalid_client',
@@ -51,11 +49,6 @@ async function introspectorOf(request: OauthRequest): Promise<(token: string) =>
     );
   return (token) => introspectOwn(request, client.authenticated, token);
 }
-
-const basicSecret = ({ headers }: OauthRequest): string | null => {
-  const text = Buffer.from((headers.authorization ?? '').split(' ')[1] ?? '', 'base64').toString();
-  return decodeURIComponent(text.slice(text.indexOf(':') + 1)) || null;
-};
 
 /** An application is told of the tokens it was given, and of no others (RFC 7662, section 4). */
 async function introspectOwn(
@@ -100,7 +93,7 @@ async function introspectOwn(
 async function introspectAsVerifier(
   { deps, address }: OauthRequest,
   token: string,
-  value: string | null,
+  value: string,
 ): Promise<object> {
   const outcome = await verify(
     deps,
@@ -124,10 +117,5 @@ const presentVerified = (issuer: string, valid: ValidCredential) => ({
   ...('audience' in valid && audienceClaim(valid.audience ?? [])),
   ...('organizationId' in valid && { org_id: valid.organizationId }),
 });
-
-const audienceClaim = (audience: readonly string[]) => {
-  const [first, ...others] = audience;
-  return first !== undefined && { aud: others.length === 0 ? first : audience };
-};
 
 const seconds = (at: number) => Math.floor(at / 1000);

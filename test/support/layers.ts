@@ -237,7 +237,7 @@ export const LAYERS: Record<string, Layer> = {
   },
   'server/outbound': { imports: ['server/outbound-addresses'] },
   'server/outbound-addresses': { imports: ['server/domain/addresses'] },
-  'server/page': { imports: [] },
+  'server/page': { imports: ['server/oauth/html'] },
   'server/queue-board': { imports: ['server/authenticate', 'server/errors'] },
   'server/readiness': { imports: [], types: ['server/deps', 'server/logger'] },
   'server/redis': { imports: [], types: ['server/config'] },
