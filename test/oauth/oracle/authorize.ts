@@ -135,6 +135,11 @@ export const AUTHORIZE_VARIATIONS: Readonly<Record<string, Variation>> = {
   registration: set('registration', '{}'),
 
   'max_age of an hour': set('max_age', '3600'),
+  'max_age without the scope openid': (params) => {
+    params['max_age'] = '3600';
+    params['scope'] = 'notes:read';
+    delete params['nonce'];
+  },
   'max_age negative': set('max_age', '-1'),
   'max_age that is no number': set('max_age', 'soon'),
   'max_age twice': (params) => {

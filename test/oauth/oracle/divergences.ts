@@ -87,6 +87,15 @@ export const DIVERGENCES: readonly Divergence[] = [
     explains: all(at('authorize'), isWrong(/^id_token_hint/), fields(/^(to|error)$/)),
   },
   {
+    what: '`max_age` and `acr_values` without the scope `openid`',
+    explains: all(
+      at('authorize'),
+      isWrong(/^(max_age|acr_values)/),
+      isWrong(/without (the scope )?openid/),
+      fields(/^(to|error)$/),
+    ),
+  },
+  {
     what: 'no client, or none that can be read',
     explains: all(at('token', 'introspect', 'revoke'), errors('invalid_client', 'invalid_request')),
   },

@@ -35,7 +35,7 @@ describe('event types', () => {
   it('every type is a noun and what became of it, and every revocation is a type', () => {
     for (const type of Object.keys(EVENT_TYPES))
       expect(type).toMatch(
-        /^[a-z0-9_]+\.([a-z_]+d|resent|given|withdrawn|test|expiring|checkpoint|rotation_due)$/,
+        /^[a-z0-9_]+\.([a-z_]+d|resent|given|first_seen|password_set|withdrawn|test|expiring|checkpoint|rotation_due)$/,
       );
     for (const type of REVOCATIONS) expect(EVENT_TYPES).toHaveProperty([type]);
   });

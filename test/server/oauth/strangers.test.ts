@@ -170,8 +170,8 @@ describe('openid-client', () => {
       pkceCodeVerifier: verifier,
       expectedState: 'xyz',
     });
-    // More than it registered for: its user allowed it.
-    expect(tokens.scope).toBe('openid notes:read');
+    // More than it registered for, and to stay: its user allowed it.
+    expect(tokens.scope).toBe('openid notes:read offline_access');
     expect(tokens.claims()?.sub).toMatch(/^user_/);
   });
 
