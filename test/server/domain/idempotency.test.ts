@@ -105,7 +105,9 @@ describeOnEachDialect('idempotency', (dialect) => {
       const before = await events(deps);
       const answers = await Promise.all(Array.from({ length: 6 }, () => create(path, given)));
       if (once) expect(answers.filter((answer) => once in answer)).toHaveLength(1);
-      const shown = answers.map(({ secret: _, token: __, link: ___, ...rest }) => JSON.stringify(sorted(rest)));
+      const shown = answers.map(({ secret: _, token: __, link: ___, ...rest }) =>
+        JSON.stringify(sorted(rest)),
+      );
       expect(new Set(shown).size).toBe(1);
       expect(await events(deps)).toBe(before + (MINTING.includes(path) ? 0 : 1));
       expect(await kept(deps)).toHaveLength(1);
