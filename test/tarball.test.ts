@@ -8,8 +8,12 @@ import { freshFolder } from './support/deps.ts';
 import { startServer } from './support/server.ts';
 
 const ROOT = fileURLToPath(new URL('../', import.meta.url));
-const COMPILERS = { 'TypeScript 7': 'tsc', 'TypeScript 6': 'tsc6' };
-/** Three programs, on a machine that has much else to do. */
+/** By their paths: which of the two is linked as `tsc`, npm decides. */
+const COMPILERS = {
+  'TypeScript 6': '@typescript/typescript6/bin/tsc6',
+  'TypeScript 7': 'typescript/bin/tsc',
+};
+/** On a machine that has much else to do. */
 const COMPILING_MS_MAX = 120_000;
 
 const CONSUMER = `
@@ -107,6 +111,8 @@ const from = events.flatMap((event) => (event.type === 'verified' ? [event.from]
 export const seen = { valid: first.valid, subject: auth?.subject, from };
 `;
 
+const PROGRAMS = { 'consumer.ts': CONSUMER, 'service.ts': SERVICE, 'verifying.ts': VERIFYING };
+
 const printing = (program: string) =>
   `import { seen } from './${program}.js';\nprocess.stdout.write(JSON.stringify(seen));\n`;
 
@@ -144,7 +150,7 @@ function run(folder: string, program: string, args: string[], env: NodeJS.Proces
   });
 }
 
-const compile = (folder: string, compiler: string, file: string) => {
+function compile(folder: string, compiler: string, programs: Record<string, string>): Promise<Ran> {
   const options = {
     strict: true,
     skipLibCheck: false,
@@ -157,9 +163,11 @@ const compile = (folder: string, compiler: string, file: string) => {
     rootDir: '.',
     outDir: 'out',
   };
-  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify({ compilerOptions: options, files: [file] }));
-  return run(folder, join(ROOT, 'node_modules/.bin', compiler), ['-p', '.']);
-};
+  for (const [file, program] of Object.entries(programs)) writeFileSync(join(folder, file), program);
+  const config = { compilerOptions: options, files: Object.keys(programs) };
+  writeFileSync(join(folder, 'tsconfig.json'), JSON.stringify(config));
+  return run(folder, process.execPath, [join(ROOT, 'node_modules', compiler), '-p', '.']);
+}
 
 describe('the tarball', () => {
   let folder = '';
@@ -280,12 +288,7 @@ describe('the tarball', () => {
     'is typed in full under %s, its own declarations checked',
     { timeout: COMPILING_MS_MAX },
     async (_, compiler) => {
-      writeFileSync(join(folder, 'consumer.ts'), CONSUMER);
-      expect(await compile(folder, compiler, 'consumer.ts')).toEqual({ code: 0, output: '' });
-      writeFileSync(join(folder, 'service.ts'), SERVICE);
-      expect(await compile(folder, compiler, 'service.ts')).toEqual({ code: 0, output: '' });
-      writeFileSync(join(folder, 'verifying.ts'), VERIFYING);
-      expect(await compile(folder, compiler, 'verifying.ts')).toEqual({ code: 0, output: '' });
+      expect(await compile(folder, compiler, PROGRAMS)).toEqual({ code: 0, output: '' });
     },
   );
 
@@ -293,8 +296,7 @@ describe('the tarball', () => {
     'tells mistakes under %s',
     { timeout: COMPILING_MS_MAX },
     async (_, compiler) => {
-      writeFileSync(join(folder, 'mistaken.ts'), MISTAKEN);
-      const { code, output } = await compile(folder, compiler, 'mistaken.ts');
+      const { code, output } = await compile(folder, compiler, { 'mistaken.ts': MISTAKEN });
       expect(code).not.toBe(0);
       expect(output).toMatch(/mistaken\.ts\(4,.*'nmae' does not exist/);
       expect(output).toMatch(/mistaken\.ts\(5,.*'crate' does not exist/);
@@ -308,10 +310,8 @@ describe('the tarball', () => {
     expect(await run(folder, process.execPath, ['alone.mjs'])).toEqual({ code: 0, output: '[404,404]' });
   });
 
-  it('works against a running server', { timeout: COMPILING_MS_MAX }, async () => {
+  it('works against a running server', async () => {
     const { url, adminKey } = await startServer(freshFolder());
-    writeFileSync(join(folder, 'consumer.ts'), CONSUMER);
-    expect(await compile(folder, 'tsc', 'consumer.ts')).toMatchObject({ code: 0 });
     writeFileSync(join(folder, 'out/print.js'), printing('consumer'));
     const env = { COUNTERSIGN_URL: url, COUNTERSIGN_SECRET_KEY: adminKey };
     const { code, output } = await run(folder, process.execPath, ['out/print.js'], env);
@@ -331,10 +331,8 @@ describe('the tarball', () => {
     });
   });
 
-  it('protects and calls services against a running server', { timeout: COMPILING_MS_MAX }, async () => {
+  it('protects and calls services against a running server', async () => {
     const { url, adminKey } = await startServer(freshFolder());
-    writeFileSync(join(folder, 'service.ts'), SERVICE);
-    expect(await compile(folder, 'tsc', 'service.ts')).toMatchObject({ code: 0 });
     writeFileSync(join(folder, 'out/serve.js'), printing('service'));
     const env = { COUNTERSIGN_URL: url, COUNTERSIGN_SECRET_KEY: adminKey };
     const { code, output } = await run(folder, process.execPath, ['out/serve.js'], env);
@@ -349,10 +347,8 @@ describe('the tarball', () => {
     });
   });
 
-  it('verifies from memory, and lets the process end', { timeout: COMPILING_MS_MAX }, async () => {
+  it('verifies from memory, and lets the process end', async () => {
     const { url, adminKey } = await startServer(freshFolder());
-    writeFileSync(join(folder, 'verifying.ts'), VERIFYING);
-    expect(await compile(folder, 'tsc', 'verifying.ts')).toMatchObject({ code: 0 });
     writeFileSync(join(folder, 'out/verify.js'), printing('verifying'));
     const env = { COUNTERSIGN_URL: url, COUNTERSIGN_SECRET_KEY: adminKey };
     const { code, output } = await run(folder, process.execPath, ['out/verify.js'], env);

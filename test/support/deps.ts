@@ -1,6 +1,6 @@
 /** Deps for tests of the domain: a real database of either dialect, a clock that is moved by hand. */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import pg from 'pg';
@@ -44,7 +44,10 @@ export function whenSuiteDone(): WhenDone {
 
 /** Where a fresh, migrated database is; it goes when the test ends. */
 export async function freshDatabase(dialect: Dialect): Promise<string> {
-  return dialect === 'sqlite' ? freshSqliteFile(onTestFinished) : freshPostgresDatabase(TEMPLATE_DATABASE);
+  if (dialect === 'postgres') return freshPostgresDatabase(TEMPLATE_DATABASE);
+  const file = freshSqliteFile(onTestFinished);
+  copyFileSync(inject('sqliteTemplate'), file);
+  return file;
 }
 
 /** Where a database without any table is; it goes when the test ends. */

@@ -1,7 +1,7 @@
 /** The real parts the suite runs against: a private PostgreSQL cluster and a private Redis, started for this run. */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
-import { chownSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statfsSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -21,6 +21,8 @@ export interface Service {
 declare module 'vitest' {
   export interface ProvidedContext {
     postgres: Service;
+    /** A file of SQLite. */
+    sqliteTemplate: string;
     redis: Service;
     chromium: Program;
     nginx: Program;
@@ -39,13 +41,31 @@ export interface Program {
 export const TEMPLATE_DATABASE = 'countersign_template';
 
 export default async function setup(project: TestProject) {
+  const folder = mkdtempSync(join(tmpdir(), 'countersign-template-'));
+  project.provide('sqliteTemplate', await migratedFile(folder));
   const missing = ensureInstalled(thisMachine);
   for (const part of ['chromium', 'nginx', 'python', 'authlib'] as const)
     project.provide(part, { path: programOf(part), missing: missing[part] ?? '' });
   const { postgres, redis, stop } = await startServices(['postgres', 'redis']);
   project.provide('postgres', postgres);
   project.provide('redis', redis);
-  return stop;
+  return async () => {
+    rmSync(folder, { recursive: true, force: true });
+    await stop();
+  };
+}
+
+/** Databases of tests are copies of one that is already migrated. */
+async function migratedFile(folder: string): Promise<string> {
+  const location = join(folder, 'countersign.db');
+  await migrate(location);
+  return location;
+}
+
+async function migrate(location: string) {
+  const store = await openStore({ location });
+  await store.exclusively(() => store.migrate());
+  await store.close();
 }
 
 type Services = Record<'postgres' | 'redis', Service> & { stop(): Promise<void> };
@@ -53,7 +73,7 @@ type Services = Record<'postgres' | 'redis', Service> & { stop(): Promise<void> 
 /** Starts those of the wanted parts that are to be had, after installing what may be installed. */
 export async function startServices(wanted: readonly Part[]): Promise<Services> {
   const missing = ensureInstalled(thisMachine, wanted);
-  const folder = mkdtempSync(join(tmpdir(), 'countersign-services-'));
+  const folder = mkdtempSync(join(quickestFolder(), 'countersign-services-'));
   const children: ChildProcess[] = [];
   async function stopAll() {
     await Promise.all(children.map(stop));
@@ -75,6 +95,16 @@ export async function startServices(wanted: readonly Part[]): Promise<Services> 
     await stopAll();
     throw error;
   }
+}
+
+const MEMORY = '/dev/shm';
+const MEMORY_BYTES_MIN = 4 * 2 ** 30;
+
+/** Memory, where there is plenty: a database made for each test is a few hundred files, and all of it goes with the run. */
+function quickestFolder(): string {
+  if (!existsSync(MEMORY)) return tmpdir();
+  const { bavail, bsize } = statfsSync(MEMORY);
+  return bavail * bsize >= MEMORY_BYTES_MIN ? MEMORY : tmpdir();
 }
 
 interface User {
@@ -119,14 +149,11 @@ export async function newCluster(parent: string) {
   };
 }
 
-/** Databases of tests are copies of one that is already migrated. */
 async function prepareTemplate(url: string) {
   const client = await connectWhenReady(`${url}/postgres`);
   await client.query(`CREATE DATABASE ${TEMPLATE_DATABASE}`);
   await client.end();
-  const store = await openStore({ location: `${url}/${TEMPLATE_DATABASE}` });
-  await store.exclusively(() => store.migrate());
-  await store.close();
+  await migrate(`${url}/${TEMPLATE_DATABASE}`);
 }
 
 /** Resolves once the server lets somebody in. */
