@@ -33,7 +33,10 @@ export interface ConsentUser {
     | undefined;
   /** Those they may choose from; without any, they act for themselves. */
   organizations?: readonly { id: string; name: string }[] | undefined;
-  /** When they signed in, in milliseconds since 1970-01-01 UTC. Default: now. */
+  /**
+   * When they signed in, in milliseconds since 1970-01-01 UTC. Without it they count as signed in just now, and a request
+   * that wants a fresh sign-in (`prompt=login`, `max_age`) is refused with `invalid_input`.
+   */
   authTime?: number | undefined;
 }
 

@@ -80,6 +80,7 @@ export const PROCEDURES = {
   'oauthGrants.list': { type: 'query', repeatable: true },
   'oauthGrants.revoke': { type: 'mutation', repeatable: true },
   'oauthGrants.withdraw': { type: 'mutation', repeatable: true },
+  'oauthGrants.revokeAll': { type: 'mutation', repeatable: true },
   'oauthSettings.get': { type: 'query', repeatable: true },
   'oauthSettings.update': { type: 'mutation', repeatable: true },
   'oauthLogos.set': { type: 'mutation', repeatable: true },

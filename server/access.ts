@@ -136,6 +136,7 @@ export const ACCESS = {
   'oauthGrants.list': ISSUERS_AND_READERS,
   'oauthGrants.revoke': ISSUERS,
   'oauthGrants.withdraw': ISSUERS,
+  'oauthGrants.revokeAll': ISSUERS,
   'oauthSettings.get': READERS,
   'oauthSettings.update': ADMIN,
   'oauthLogos.set': ADMIN,

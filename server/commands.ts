@@ -52,6 +52,7 @@ const EXAMPLES: Readonly<Record<string, string[]>> = {
   ],
   'apiKeys.revokeByValue': ['countersign api-keys revoke-by-value < leaked.txt'],
   'apiKeys.revokeAll': ['countersign api-keys revoke-all org_7 --created-by user_42 --reason owner_left'],
+  'oauthGrants.revokeAll': ['countersign oauth-grants revoke-all user_42'],
   'keyPrefixes.create': ['countersign key-prefixes create acme_live_'],
   'keyPolicies.create': [
     'countersign key-policies create standard --is-default --max-ttl-seconds 31536000 --live-keys-max 100',

@@ -77,7 +77,7 @@ export function OauthGrantList({ filter, shows }: { filter: Filter; shows: Shows
   if (!grants.data) return null;
   return (
     <Stack>
-      {filter.subject !== undefined && filter.applicationId !== undefined && data.length > 0 && (
+      {filter.subject !== undefined && data.length > 0 && (
         <Withdrawal subject={filter.subject} applicationId={filter.applicationId} />
       )}
       {data.length === 0 && grants.data.nextCursor === null ? (
@@ -119,10 +119,10 @@ function Nothing({ isFiltered }: { isFiltered: boolean }) {
   );
 }
 
-/** All that one user allowed one application. */
-function Withdrawal({ subject, applicationId }: Required<Filter>) {
-  const mayWithdraw = useMayCall()('oauthGrants.withdraw');
-  if (!mayWithdraw) return null;
+/** All that one user allowed one application, or any. */
+function Withdrawal({ subject, applicationId }: { subject: string; applicationId: string | undefined }) {
+  const mayCall = useMayCall();
+  if (!mayCall(applicationId === undefined ? 'oauthGrants.revokeAll' : 'oauthGrants.withdraw')) return null;
   return (
     <Group>
       <ConfirmButton
@@ -130,9 +130,14 @@ function Withdrawal({ subject, applicationId }: Required<Filter>) {
         label="Withdraw all of them"
         title="Withdraw all"
         name={subject}
-        act={() => countersign.oauthGrants.withdraw.mutate({ subject, applicationId })}
+        act={() =>
+          applicationId === undefined
+            ? countersign.oauthGrants.revokeAll.mutate({ subject })
+            : countersign.oauthGrants.withdraw.mutate({ subject, applicationId })
+        }
       >
-        Every token that hangs on them is refused from now on, and the application has to ask this user again.
+        Every token that hangs on them is refused from now on, and{' '}
+        {applicationId === undefined ? 'each application has' : 'the application has'} to ask this user again.
       </ConfirmButton>
     </Group>
   );

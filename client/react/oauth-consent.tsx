@@ -22,6 +22,8 @@ export interface OAuthConsentTexts extends Pick<PanelTexts, 'retry' | 'loading' 
   forMyself: string;
   /** Where the browser goes next: the host is what was checked of the application. */
   goesTo: (host: string) => string;
+  /** Of an application that says itself what it is called, in a document at this host. */
+  namedBy: (host: string) => string;
   /** Of an application that nobody here has entered, or that leads to the user’s own device. */
   unverified: string;
   allow: string;
@@ -39,6 +41,7 @@ export const ENGLISH_OAUTH_CONSENT: OAuthConsentTexts = {
   organization: 'For',
   forMyself: 'Myself',
   goesTo: (host) => `Either way you go on to ${host}.`,
+  namedBy: (host) => `What it is called is said by ${host}.`,
   unverified: 'Nothing proves that it is who it says. Go on only if you began this yourself.',
   allow: 'Allow',
   deny: 'Deny',
@@ -178,6 +181,7 @@ function Question({
         {application ? texts.title(application.name) : texts.titleWithoutApplication}
       </h1>
       <p className="cs-plain">{texts.signedInAs(user.name)}</p>
+      {application?.documentHost && <p className="cs-plain">{texts.namedBy(application.documentHost)}</p>}
       {application && !application.isVerified && <p className="cs-warning">{texts.unverified}</p>}
       {application && (
         <div>

@@ -42,6 +42,10 @@ export function clientIdRefusal(clientId: string): string | null {
 
 export const isDocumentUrl = (clientId: string) => clientId.startsWith('https://');
 
+/** Who says what the application is, to be shown to users; null where it is not of a document. */
+export const documentHostOf = ({ client_id: clientId }: Pick<ApplicationRow, 'client_id'>): string | null =>
+  isDocumentUrl(clientId) ? new URL(clientId).host : null;
+
 /** What came of asking for a document. */
 type Fetched =
   | { outcome: 'found'; metadata: ClientMetadata; freshMs: number }

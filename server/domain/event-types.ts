@@ -658,6 +658,17 @@ export const EVENT_TYPES = {
       denyUntil: null,
     },
   },
+  'subject.oauth_grants_revoked': {
+    when: 'All that a user had allowed OAuth applications was taken back: every grant and token was revoked; the selector names the user',
+    payload: { selector: 'object', count: 'number', denyUntil: 'instant | null' },
+    example: {
+      objectId: 'user_42',
+      subject: 'user_42',
+      selector: { subject: 'user_42' },
+      count: 3,
+      denyUntil: null,
+    },
+  },
   'secret_key.created': {
     when: 'A secret key was created',
     payload: { name: 'string', role: 'string' },
@@ -1018,6 +1029,7 @@ export const REVOCATIONS: ReadonlySet<EventType> = new Set([
   'subject.disabled',
   'subject.credits_changed',
   'subject.api_keys_revoked',
+  'subject.oauth_grants_revoked',
   'secret_key.revoked',
   'secret_key.secret_rotated',
   'secret_key.secret_rotation_cancelled',

@@ -147,6 +147,11 @@ export const INVALIDATIONS = {
   'subject.disabled': ['subject', 'disabled', keysOfSubject],
   'subject.credits_changed': ['subject', 'changed', keysOfSubject],
   'subject.api_keys_revoked': ['api_key', 'revoked', ({ objectId }) => ({ selector: { subject: objectId } })],
+  'subject.oauth_grants_revoked': [
+    'oauth_grant',
+    'revoked',
+    ({ objectId }) => ({ selector: { subject: objectId } }),
+  ],
   'secret_key.revoked': ['secret_key', 'revoked', itself],
   'secret_key.secret_rotated': ['secret_key', 'rotated', itself],
   'secret_key.secret_rotation_cancelled': ['secret_key', 'rotated', itself],

@@ -10,6 +10,7 @@ import { newValue, rowMac } from '../crypto/hashing.ts';
 import type { Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { canonicalJson } from './canonical-json.ts';
+import { documentHostOf } from './client-metadata-documents.ts';
 import { instant, scopes, subject } from './fields.ts';
 import { isVerified } from './oauth-consents.ts';
 import type { UserClaims } from './oauth-grants.ts';
@@ -34,6 +35,8 @@ export interface HandedOff {
     id: string;
     name: string;
     clientUri: string | null;
+    /** Of an application that has its client id metadata document there: the host is proven, the name is its own word. */
+    documentHost: string | null;
     /** Whether an administrator knows it, and nothing else can pretend to be it. */
     isVerified: boolean;
   } | null;
@@ -104,6 +107,7 @@ async function readAsked(deps: Deps, applicationId: string, parameters: Interact
       id: application.id,
       name: application.name,
       clientUri: application.client_uri,
+      documentHost: documentHostOf(application),
       isVerified: isVerified(application, redirectUri),
     },
     redirectHost: redirectHostOf(redirectUri),
@@ -155,7 +159,7 @@ export const completeInteractionInput = z.strictObject({
     .array(z.strictObject({ id: text, name: text }))
     .max(ORGANIZATIONS_MAX)
     .default([]),
-  /** When they signed in, where that was not just now. */
+  /** When they signed in; wanted where `signedInSince` says so, and just now without it. */
   authTime: instant.optional(),
   /** What they consented to, where the host application asked them itself; without it this server does. */
   consent: z.strictObject({ scopes, organizationId: text.nullish() }).optional(),
@@ -192,7 +196,7 @@ export async function completeInteraction(
   { id, consent, authTime, ...who }: z.output<typeof completeInteractionInput>,
 ): Promise<Resumption> {
   const row = await readOpen(deps, id);
-  assertFresh(row, authTime ?? deps.now());
+  assertFresh(row, authTime);
   if (consent) await assertAsked(deps, row, consent, who.organizations);
   const user: NewlySignedIn = {
     ...who,
@@ -212,12 +216,13 @@ export async function denyInteraction(
   return keep(deps, await readOpen(deps, id), { denied: error });
 }
 
-function assertFresh(row: InteractionRow, authTime: number): void {
+/** A host application that does not say when must not pass a sign-in of last week for one of now. */
+function assertFresh(row: InteractionRow, authTime: number | undefined): void {
   const since = signedInSince(row);
-  if (since === null || authTime >= since) return;
+  if (since === null || (authTime !== undefined && authTime >= since)) return;
   throw new CountersignError(
     'invalid_input',
-    `Cannot complete: 'authTime' must be at least ${since}, as the application asked for, got ${authTime}`,
+    `Cannot complete: 'authTime' must be at least ${since}, as the application asked for, got ${authTime ?? 'none'}`,
     { field: 'authTime' },
   );
 }

@@ -202,33 +202,81 @@ export async function withdrawOauthConsent(
     deps,
     caller,
     async (tx) => {
-      const { oauthGrants: g, oauthConsents: c, oauthApplications: a } = tx.tables;
+      const { oauthApplications: a } = tx.tables;
       const [application] = await tx.db.select({ id: a.id }).from(a).where(eq(a.id, applicationId));
       if (!application) throw applicationNotFound(applicationId);
       const revokedAt = deps.now();
-      const revoked = await tx.db
-        .update(g)
-        .set({ revoked_at: revokedAt, revocation_reason: 'consent_withdrawn' })
-        .where(and(eq(g.subject, user), eq(g.application_id, applicationId), isNull(g.revoked_at)))
-        .returning({ id: g.id });
-      const forgotten = await tx.db
-        .delete(c)
-        .where(and(eq(c.subject, user), eq(c.application_id, applicationId)))
-        .returning({ id: c.id });
-      const result = { subject: user, applicationId, revokedAt };
-      if (revoked.length === 0 && forgotten.length === 0) return { result, event: null };
+      const of = { subject: user, applicationId };
+      const { revoked, forgotten } = await takeBack(tx, of, 'consent_withdrawn', revokedAt);
+      const result = { ...of, revokedAt };
+      if (revoked === 0 && forgotten === 0) return { result, event: null };
       return {
         result,
         event: {
           type: 'oauth_consent.withdrawn',
           objectId: applicationId,
           subject: user,
-          data: { applicationId, selector: { subject: user, applicationId } },
+          data: { applicationId, selector: of },
         },
       };
     },
     'revocation',
   );
+}
+
+export const revokeAllOauthGrantsInput = z.strictObject({ subject: subject.meta({ positional: true }) });
+
+/**
+ * Takes back all that a user allowed any application, as when they leave: every grant with its tokens, and that none need
+ * ask again. One write and one event, however many there are. The user may allow applications something anew.
+ */
+export async function revokeAllOauthGrants(
+  deps: Deps,
+  caller: Caller,
+  { subject: user }: z.output<typeof revokeAllOauthGrantsInput>,
+): Promise<{ subject: string; revoked: number }> {
+  return change(
+    deps,
+    caller,
+    async (tx) => {
+      const selector = { subject: user };
+      const { revoked, forgotten } = await takeBack(tx, selector, 'user_grants_revoked', deps.now());
+      const result = { subject: user, revoked };
+      if (revoked === 0 && forgotten === 0) return { result, event: null };
+      return {
+        result,
+        event: {
+          type: 'subject.oauth_grants_revoked',
+          objectId: user,
+          subject: user,
+          data: { selector, count: revoked },
+        },
+      };
+    },
+    'revocation',
+  );
+}
+
+/** Within a transaction: all that a user allowed an application, or any. Answers how many grants, and consents, that were. */
+export async function takeBack(
+  { db, tables }: Rows,
+  of: { subject: string; applicationId?: string },
+  reason: string,
+  now: number,
+): Promise<{ revoked: number; forgotten: number }> {
+  const { oauthGrants: g, oauthConsents: c } = tables;
+  const isOf = (table: typeof g | typeof c) =>
+    and(
+      eq(table.subject, of.subject),
+      of.applicationId === undefined ? undefined : eq(table.application_id, of.applicationId),
+    );
+  const revoked = await db
+    .update(g)
+    .set({ revoked_at: now, revocation_reason: reason })
+    .where(and(isOf(g), isNull(g.revoked_at)))
+    .returning({ id: g.id });
+  const forgotten = await db.delete(c).where(isOf(c)).returning({ id: c.id });
+  return { revoked: revoked.length, forgotten: forgotten.length };
 }
 
 const grantNotFound = (id: string) => new CountersignError('not_found', `No grant has the id '${id}'`);

@@ -24,7 +24,12 @@ import {
   revokeOauthApplicationTokens,
   setOauthApplicationEnabled,
 } from './oauth-applications.ts';
-import { revokeOauthGrant, withdrawOauthConsent, withdrawOauthConsentInput } from './oauth-grants.ts';
+import {
+  revokeAllOauthGrants,
+  revokeOauthGrant,
+  withdrawOauthConsent,
+  withdrawOauthConsentInput,
+} from './oauth-grants.ts';
 import { revokeOauthToken } from './oauth-tokens.ts';
 import { deletePanelIssuer } from './panel-issuers.ts';
 import { isLastAdmin, revokeSecretKey } from './secret-keys.ts';
@@ -184,6 +189,8 @@ const REPLAYS: Partial<Record<EventType, Replay>> = {
   'oauth_application.secret_rotation_cancelled': takeBackOf('oauth_application'),
   'oauth_consent.withdrawn': (deps, caller, { data }) =>
     withdrawOauthConsent(deps, caller, withdrawOauthConsentInput.parse(data['selector'])),
+  'subject.oauth_grants_revoked': (deps, caller, { objectId }) =>
+    revokeAllOauthGrants(deps, caller, { subject: objectId }),
   'oauth_grant.revoked': (deps, caller, { objectId }) => revokeOauthGrant(deps, caller, { id: objectId }),
   'oauth_token.revoked': (deps, caller, { objectId }) => revokeOauthToken(deps, caller, { id: objectId }),
   'signing_key.emergency_retired': (deps, caller, { objectId }) =>

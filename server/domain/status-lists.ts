@@ -168,6 +168,7 @@ const OF_MANY: readonly EventType[] = [
   'oauth_application.tokens_revoked',
   'oauth_application.secret_rotated',
   'oauth_consent.withdrawn',
+  'subject.oauth_grants_revoked',
   'oauth_grant.revoked',
 ];
 

@@ -1,5 +1,5 @@
 /** End users of whom there is a row here: local accounts, and whom another issuer vouched for. */
-import { and, eq, isNull, ne } from 'drizzle-orm';
+import { and, eq, ne } from 'drizzle-orm';
 import { z } from 'zod';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
@@ -9,7 +9,7 @@ import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
 import { change } from './events.ts';
 import { name, userId } from './fields.ts';
-import type { UserClaims } from './oauth-grants.ts';
+import { takeBack, type UserClaims } from './oauth-grants.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
 
 /** The source of those who have a password here. */
@@ -164,16 +164,12 @@ export async function deleteUser(
     deps,
     caller,
     async (tx) => {
-      const { users: u, oauthGrants: g, oauthConsents: c } = tx.tables;
+      const { users: u } = tx.tables;
       const [row] = await tx.db.delete(u).where(eq(u.id, id)).returning({ id: u.id });
       if (!row) throw userNotFound(id);
       await endWays(tx, id);
-      await tx.db.delete(c).where(eq(c.subject, id));
-      await tx.db
-        .update(g)
-        .set({ revoked_at: deps.now(), revocation_reason: 'user_deleted' })
-        .where(and(eq(g.subject, id), isNull(g.revoked_at)));
       const data = { selector: { subject: id } };
+      await takeBack(tx, data.selector, 'user_deleted', deps.now());
       return {
         result: { id, deleted: true as const },
         event: { type: 'user.deleted', objectId: id, subject: id, data },

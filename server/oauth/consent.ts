@@ -1,4 +1,5 @@
 /** The page on which a user lets an application act for them, or does not. */
+import { documentHostOf } from '../domain/client-metadata-documents.ts';
 import type { ApplicationRow } from '../domain/oauth-applications.ts';
 import { alreadyAnswered, giveConsent, isVerified } from '../domain/oauth-consents.ts';
 import { OauthError } from '../domain/oauth-errors.ts';
@@ -92,7 +93,7 @@ function consentPage(request: OauthRequest, { interaction, user, asked, scopes }
     }</ul>
     ${resourcesOf(asked)}
     <div class="box">
-      <p>You will be sent to <strong>${host}</strong>.${homeOf(application)}</p>
+      <p>You will be sent to <strong>${host}</strong>.${homeOf(application)}${documentOf(application)}</p>
       ${warningOf(application, redirectUri)}
     </div>
     <form method="post" action="/oauth/consent">
@@ -118,6 +119,12 @@ const logoOf = (application: ApplicationRow, redirectUri: string): Html | null =
 
 const homeOf = ({ client_uri: uri }: ApplicationRow): Html | null =>
   uri === null ? null : html` Its home page is <code>${uri}</code>.`;
+
+/** MCP, authorization 2026-07-28: the host of the client id, which is proven as its name is not. */
+function documentOf(application: ApplicationRow): Html | null {
+  const host = documentHostOf(application);
+  return host === null ? null : html` What it is called is said by <strong>${host}</strong>.`;
+}
 
 function warningOf(application: ApplicationRow, redirectUri: string): Html | null {
   if (isOnDevice(redirectUri))

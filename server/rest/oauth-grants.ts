@@ -6,6 +6,8 @@ import {
   listOauthGrantsInput,
   type OauthGrant,
   oauthGrantIdInput,
+  revokeAllOauthGrants,
+  revokeAllOauthGrantsInput,
   revokeOauthGrant,
   revokeOauthGrantInput,
   withdrawOauthConsent,
@@ -48,6 +50,11 @@ export const oauthGrantRoutes: readonly Route[] = [
     input: withdrawOauthConsentInput,
     output: z.object({ subject: z.string(), applicationId: z.string(), revokedAt: at }),
     run: ({ deps, caller }, input) => withdrawOauthConsent(deps, caller, input),
+  }),
+  route('POST /v1/oauth_grants/revoke_all', 'oauthGrants.revokeAll', {
+    input: revokeAllOauthGrantsInput,
+    output: z.object({ subject: z.string(), revoked: z.number().int() }),
+    run: ({ deps, caller }, input) => revokeAllOauthGrants(deps, caller, input),
   }),
   route('GET /v1/oauth_grants/{id}', 'oauthGrants.get', {
     input: oauthGrantIdInput,

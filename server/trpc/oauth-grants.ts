@@ -3,6 +3,8 @@ import {
   listOauthGrants,
   listOauthGrantsInput,
   oauthGrantIdInput,
+  revokeAllOauthGrants,
+  revokeAllOauthGrantsInput,
   revokeOauthGrant,
   revokeOauthGrantInput,
   withdrawOauthConsent,
@@ -31,4 +33,11 @@ export const oauthGrantsRouter = router({
     })
     .input(withdrawOauthConsentInput)
     .mutation(({ ctx, input }) => withdrawOauthConsent(ctx.deps, ctx.caller, input)),
+  revokeAll: procedure
+    .meta({
+      description: 'Take back all that a user allowed any OAuth application: every grant, token and consent',
+      idempotent: true,
+    })
+    .input(revokeAllOauthGrantsInput)
+    .mutation(({ ctx, input }) => revokeAllOauthGrants(ctx.deps, ctx.caller, input)),
 });

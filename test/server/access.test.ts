@@ -162,6 +162,7 @@ const INPUTS: Record<string, unknown> = {
   'oauthGrants.list': {},
   'oauthGrants.revoke': { id: GRANT_ID },
   'oauthGrants.withdraw': { subject: 'user_access', applicationId: APPLICATION_ID },
+  'oauthGrants.revokeAll': { subject: 'user_access' },
   'overview.get': undefined,
   'panelTokens.create': { subject: 'user_access', actions: ['read'] },
   'panelIssuers.create': { issuer: 'https://login.example', audience: 'app' },

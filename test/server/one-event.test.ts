@@ -398,6 +398,11 @@ const TABLE: Record<string, Row> = {
     input: ({ grant, application }) => ({ subject: grant.subject, applicationId: application.id }),
     repeatable: true,
   },
+  'oauthGrants.revokeAll': {
+    event: 'subject.oauth_grants_revoked',
+    input: ({ grant }) => ({ subject: grant.subject }),
+    repeatable: true,
+  },
   'keyPrefixes.create': { event: 'key_prefix.created', input: () => ({ prefix: 'acme_' }) },
   'keyPrefixes.delete': {
     event: 'key_prefix.deleted',

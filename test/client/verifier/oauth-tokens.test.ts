@@ -15,7 +15,11 @@ import {
   setOauthApplicationEnabled,
   updateOauthApplication,
 } from '../../../server/domain/oauth-applications.ts';
-import { revokeOauthGrant, withdrawOauthConsent } from '../../../server/domain/oauth-grants.ts';
+import {
+  revokeAllOauthGrants,
+  revokeOauthGrant,
+  withdrawOauthConsent,
+} from '../../../server/domain/oauth-grants.ts';
 import { revokeOauthToken } from '../../../server/domain/oauth-tokens.ts';
 import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
 import { createFeeds } from '../../../server/feed.ts';
@@ -141,6 +145,7 @@ describeOnEachDialect('the verifier and OAuth access tokens', (dialect) => {
       ({ deps, application: { id } }) =>
         withdrawOauthConsent(deps, admin, { subject: 'user_1', applicationId: id }),
     ],
+    ['all of its user were revoked', ({ deps }) => revokeAllOauthGrants(deps, admin, { subject: 'user_1' })],
     [
       'all of its application were revoked',
       ({ deps, application: { id } }) => revokeOauthApplicationTokens(deps, admin, { id }),

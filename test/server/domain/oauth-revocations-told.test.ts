@@ -10,7 +10,11 @@ import {
   revokeOauthApplicationTokens,
   setOauthApplicationEnabled,
 } from '../../../server/domain/oauth-applications.ts';
-import { revokeOauthGrant, withdrawOauthConsent } from '../../../server/domain/oauth-grants.ts';
+import {
+  revokeAllOauthGrants,
+  revokeOauthGrant,
+  withdrawOauthConsent,
+} from '../../../server/domain/oauth-grants.ts';
 import { revokeOauthToken } from '../../../server/domain/oauth-tokens.ts';
 import { emergencyRetireSigningKey } from '../../../server/domain/signing-keys.ts';
 import { createStatusLists } from '../../../server/domain/status-lists.ts';
@@ -55,6 +59,10 @@ describeOnEachDialect('status lists and access tokens', (dialect) => {
       'consent was withdrawn',
       ({ deps, user, application: { id } }) =>
         withdrawOauthConsent(deps, admin, { subject: user, applicationId: id }),
+    ],
+    [
+      'all of its user were revoked',
+      ({ deps, user }) => revokeAllOauthGrants(deps, admin, { subject: user }),
     ],
     [
       'all of its application were revoked',

@@ -11,7 +11,11 @@ import {
   revokeOauthApplicationTokens,
   setOauthApplicationEnabled,
 } from '../../../server/domain/oauth-applications.ts';
-import { revokeOauthGrant, withdrawOauthConsent } from '../../../server/domain/oauth-grants.ts';
+import {
+  revokeAllOauthGrants,
+  revokeOauthGrant,
+  withdrawOauthConsent,
+} from '../../../server/domain/oauth-grants.ts';
 import { revokeOauthToken } from '../../../server/domain/oauth-tokens.ts';
 import { emergencyRetireSigningKey } from '../../../server/domain/signing-keys.ts';
 import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
@@ -134,6 +138,10 @@ describeOnEachDialect('OAuth access tokens', (dialect) => {
       'its user withdrew their consent',
       ({ deps, user, application }) =>
         withdrawOauthConsent(deps, admin, { subject: user, applicationId: application.id }),
+    ],
+    [
+      'all of its user were revoked',
+      ({ deps, user }) => revokeAllOauthGrants(deps, admin, { subject: user }),
     ],
     [
       'all of its application were revoked',
@@ -365,6 +373,7 @@ describeOnEachDialect('OAuth access tokens', (dialect) => {
         ({ id }: { id: string }) => revokeOauthToken(deps, admin, { id }),
         () => revokeOauthGrant(deps, admin, { id: grant.id }),
         () => withdrawOauthConsent(deps, admin, { subject: user, applicationId: application.id }),
+        () => revokeAllOauthGrants(deps, admin, { subject: user }),
         () => revokeOauthApplicationTokens(deps, admin, { id: application.id }),
         () => setOauthApplicationEnabled(deps, admin, application.id, false),
         () => deleteOauthApplication(deps, admin, { id: application.id }),

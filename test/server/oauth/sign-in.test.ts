@@ -294,7 +294,7 @@ describeOnEachDialect('hand-off to the host application', (dialect) => {
     expect(await host('get', { id })).toMatchObject({
       id,
       step: 'sign_in',
-      application: { id: application.id, name: 'Notes', isVerified: true },
+      application: { id: application.id, name: 'Notes', documentHost: null, isVerified: true },
       redirectHost: 'notes.example.com',
       scopes: [
         { name: 'openid', description: 'Know who you are' },
@@ -411,7 +411,8 @@ describeOnEachDialect('hand-off to the host application', (dialect) => {
     const { deps, url, host, begin } = await handOff();
     const id = await begin(new UserAgent(url), { prompt: 'login' });
     expect(await host('get', { id })).toMatchObject({ prompts: ['login'], signedInSince: deps.now() });
-    const complete = (authTime: number) => outcomeOf(host('complete', { id, subject: 'ada', authTime }));
+    const complete = (authTime?: number) => outcomeOf(host('complete', { id, subject: 'ada', authTime }));
+    expect(await complete()).toBe('invalid_input');
     expect(await complete(deps.now() - 1)).toBe('invalid_input');
     expect(await complete(deps.now())).toBe('ok');
   });

@@ -80,6 +80,7 @@ describe('a client whose id is the URL of its document', () => {
     );
     expect(asked?.text).toContain('Agent');
     expect(asked?.text).toContain('127.0.0.1:49152');
+    expect(asked?.text).toContain(`What it is called is said by ${new URL(CLIENT_ID).host}`);
     expect(asked?.text).toContain('Read your notes');
     expect(asked?.text).not.toContain('<img');
     const tokens = await postForm(`${url}/oauth/token`, {
