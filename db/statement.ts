@@ -1,4 +1,4 @@
-import { type Column, is, Param, Placeholder } from 'drizzle-orm';
+import { type Column, getTableColumns, is, Param, Placeholder, placeholder } from 'drizzle-orm';
 import type { Tables } from './schema.ts';
 import type { Db, PreparedText, Rows } from './store.ts';
 
@@ -49,6 +49,18 @@ export function flatStatement<P extends Record<string, unknown>, R extends objec
     }
     return execute(parameters);
   };
+}
+
+/** A flat statement that inserts a whole row. In a column of JSON that may be null it would write JSON's null. */
+export function insertStatement<N extends keyof Tables>(
+  name: string,
+  table: N,
+): (rows: Rows, row: Tables[N]['$inferSelect']) => object[] | Promise<object[]> {
+  return flatStatement(name, (db, tables) => {
+    const columns = Object.keys(getTableColumns(tables[table]));
+    const values = Object.fromEntries(columns.map((column) => [column, placeholder(column)]));
+    return { fields: {}, query: db.insert(tables[table]).values(values as never) };
+  });
 }
 
 function flatExecution<P extends Record<string, unknown>, R>(

@@ -1,5 +1,6 @@
 /** Which application a client id names, wherever it comes from. */
-import { eq } from 'drizzle-orm';
+import { eq, getTableColumns, placeholder } from 'drizzle-orm';
+import { flatStatement } from '../../db/statement.ts';
 import type { Deps } from '../deps.ts';
 import { findDocumentApplication, isDocumentUrl } from './client-metadata-documents.ts';
 import { type ApplicationRow, couldBeClientId } from './oauth-applications.ts';
@@ -13,8 +14,18 @@ export async function findApplication(
 ): Promise<ApplicationRow | null> {
   if (!couldBeClientId(clientId)) return null;
   if (isDocumentUrl(clientId)) return findDocumentApplication(deps, clientId, address);
-  const { db, tables } = deps.store.read;
-  const { oauthApplications: a } = tables;
-  const [row] = await db.select().from(a).where(eq(a.client_id, clientId));
+  const [row] = await readApplication(deps.store.read, { clientId });
   return row ?? null;
 }
+
+const readApplication = flatStatement<{ clientId: string }, ApplicationRow>(
+  'oauth_application_by_client_id',
+  (db, { oauthApplications: a }) => {
+    const fields = getTableColumns(a);
+    const query = db
+      .select(fields)
+      .from(a)
+      .where(eq(a.client_id, placeholder('clientId')));
+    return { fields, query };
+  },
+);

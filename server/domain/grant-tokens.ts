@@ -1,4 +1,5 @@
 /** What an application is given under a grant: an access token, and as the scopes say a refresh token and an ID token. */
+import { insertStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
 import { newValue } from '../crypto/hashing.ts';
@@ -116,7 +117,7 @@ async function writeRefreshToken(
   const { value } = newValue(PREFIXES.refreshToken);
   const idleEnd = now + application.refresh_token_idle_seconds * 1000;
   const expiresAt = Math.min(idleEnd, grant.expires_at ?? Number.POSITIVE_INFINITY);
-  await tx.db.insert(tx.tables.oauthRefreshTokens).values({
+  await insertRow(tx, {
     id: sortableId('ort_', now),
     hash: deps.keyring.hash(value),
     pepper_version: deps.keyring.pepperVersion,
@@ -129,6 +130,8 @@ async function writeRefreshToken(
   });
   return { value, expiresAt };
 }
+
+const insertRow = insertStatement('oauth_refresh_token_insert', 'oauthRefreshTokens');
 
 async function valuesOf(
   deps: Deps,

@@ -1,6 +1,7 @@
 /** Authorization codes: given to the browser, redeemed once by the application (RFC 6749, section 4.1; RFC 7636). */
 import { createHash } from 'node:crypto';
-import { and, eq, isNull } from 'drizzle-orm';
+import { and, eq, isNull, placeholder, sql } from 'drizzle-orm';
+import { insertStatement, statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import { newValue } from '../crypto/hashing.ts';
@@ -36,7 +37,7 @@ export interface NewCode {
 export async function insertCode(tx: Rows, deps: Deps, code: NewCode): Promise<string> {
   const now = deps.now();
   const { value } = newValue(PREFIXES.authorizationCode);
-  await tx.db.insert(tx.tables.oauthCodes).values({
+  await insertRow(tx, {
     id: sortableId('oac_', now),
     hash: deps.keyring.hash(value),
     pepper_version: deps.keyring.pepperVersion,
@@ -51,6 +52,8 @@ export async function insertCode(tx: Rows, deps: Deps, code: NewCode): Promise<s
   });
   return value;
 }
+
+const insertRow = insertStatement('oauth_code_insert', 'oauthCodes');
 
 /** What a code is presented with. */
 export interface Redemption {
@@ -105,16 +108,20 @@ interface FoundCode extends GrantStanding {
   code: CodeRow;
 }
 
-async function readCode({ db, tables }: Rows, deps: Deps, value: string): Promise<FoundCode | null> {
-  const { oauthCodes: c, oauthGrants: g, users: u } = tables;
-  const [found] = await db
+async function readCode(tx: Rows, deps: Deps, value: string): Promise<FoundCode | null> {
+  const [found] = await readByHash(tx, { hash: deps.keyring.hash(value) });
+  return found ?? null;
+}
+
+const readByHash = statement((db, { oauthCodes: c, oauthGrants: g, users: u }) =>
+  db
     .select({ code: c, grant: g, userEnabled: u.enabled })
     .from(c)
     .innerJoin(g, eq(g.id, c.grant_id))
     .leftJoin(u, eq(u.id, g.subject))
-    .where(eq(c.hash, deps.keyring.hash(value)));
-  return found ?? null;
-}
+    .where(eq(c.hash, placeholder('hash')))
+    .prepare('oauth_code'),
+);
 
 /** Each guard refuses. One that was redeemed before passes here: that it is used again is for the consuming to see. */
 function isFor(
@@ -140,15 +147,18 @@ function challengeOf(verifier: string): string | null {
 }
 
 /** Whether it was ours to consume. */
-async function consume({ db, tables }: Rows, deps: Deps, id: string): Promise<boolean> {
-  const { oauthCodes: c } = tables;
-  const consumed = await db
-    .update(c)
-    .set({ redeemed_at: deps.now() })
-    .where(and(eq(c.id, id), isNull(c.redeemed_at)))
-    .returning({ id: c.id });
-  return consumed.length > 0;
+async function consume(tx: Rows, deps: Deps, id: string): Promise<boolean> {
+  return (await markRedeemed(tx, { id, now: deps.now() })).length > 0;
 }
+
+const markRedeemed = statement((db, { oauthCodes: c }) =>
+  db
+    .update(c)
+    .set({ redeemed_at: sql`${placeholder('now')}` })
+    .where(and(eq(c.id, placeholder('id')), isNull(c.redeemed_at)))
+    .returning({ id: c.id })
+    .prepare('oauth_code_redeem'),
+);
 
 /** Whatever is wrong: who presents another's code learns nothing. */
 const invalidGrant = () =>

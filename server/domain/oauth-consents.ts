@@ -1,6 +1,7 @@
 /** Consents: what a user has allowed an application, so that they are not asked again; and the grant and code that follow. */
 import { createHash } from 'node:crypto';
-import { and, eq } from 'drizzle-orm';
+import { and, eq, placeholder } from 'drizzle-orm';
+import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -46,15 +47,31 @@ export async function needsConsent(
 ): Promise<boolean> {
   if (application.source === 'administrator' && !application.consent_required) return false;
   if (!isVerified(application, terms.redirectUri)) return true;
-  const { oauthConsents: c } = deps.store.read.tables;
-  const [consent] = await deps.store.read.db
-    .select({ scopes: c.scopes })
-    .from(c)
-    .where(
-      and(eq(c.subject, subject), eq(c.application_id, application.id), eq(c.terms_hash, termsHash(terms))),
-    );
+  const [consent] = await readConsent(deps.store.read, {
+    subject,
+    applicationId: application.id,
+    termsHash: termsHash(terms),
+  });
   return !consent || scopes.some((scope) => !consent.scopes.includes(scope));
 }
+
+const readConsent = flatStatement<
+  { subject: string; applicationId: string; termsHash: Buffer },
+  { scopes: string[] }
+>('oauth_consent', (db, { oauthConsents: c }) => {
+  const fields = { scopes: c.scopes };
+  const query = db
+    .select(fields)
+    .from(c)
+    .where(
+      and(
+        eq(c.subject, placeholder('subject')),
+        eq(c.application_id, placeholder('applicationId')),
+        eq(c.terms_hash, placeholder('termsHash')),
+      ),
+    );
+  return { fields, query };
+});
 
 /** Answers a code under a new grant; nothing is asked, so nothing is told. */
 export const authorizeSilently = (deps: Deps, authorization: Authorization): Promise<string> =>

@@ -1,6 +1,7 @@
 /** Grants: that a user let an application act for them, once. Its code, refresh tokens and access tokens hang on it. */
 import { and, eq, isNull, sql } from 'drizzle-orm';
 import { z } from 'zod';
+import { insertStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -45,7 +46,12 @@ export interface UserClaims {
 
 /** What a user allows. */
 export interface NewGrant {
-  application: { id: string; token_generation: number; refresh_token_max_seconds: number | null };
+  application: {
+    id: string;
+    token_generation: number;
+    refresh_token_max_seconds: number | null;
+    unused_until: number | null;
+  };
   subject: string;
   organizationId: string | null;
   scopes: string[];
@@ -78,10 +84,13 @@ export async function insertGrant(tx: Rows, deps: Pick<Deps, 'now'>, grant: NewG
     revoked_at: null,
     revocation_reason: null,
   };
-  await tx.db.insert(tx.tables.oauthGrants).values(row);
-  await keepUsed(tx, application.id);
+  await insertRow(tx, row);
+  // Once it is null it stays so, whatever happened since the application was read.
+  if (application.unused_until !== null) await keepUsed(tx, application.id);
   return row;
 }
+
+const insertRow = insertStatement('oauth_grant_insert', 'oauthGrants');
 
 export const oauthGrantIdInput = z.strictObject({ id: oauthGrantId.meta({ positional: true }) });
 

@@ -1,6 +1,7 @@
 /** Registrations: applications that come unasked and register themselves (RFC 7591). */
-import { and, asc, count, eq, inArray, isNotNull, lte } from 'drizzle-orm';
+import { and, asc, count, eq, inArray, isNotNull, lte, placeholder } from 'drizzle-orm';
 import { lockName } from '../../db/lock.ts';
+import { statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
 import type { Limit } from '../limits.ts';
@@ -186,12 +187,16 @@ export async function assertRoomForUnused(deps: Pick<Deps, 'store'>, tx: Rows): 
 
 /** Within the transaction in which a user allows an application something: it stays from then on. */
 export async function keepUsed(tx: Rows, id: string): Promise<void> {
-  const { oauthApplications: a } = tx.tables;
-  await tx.db
+  await keep(tx, { id });
+}
+
+const keep = statement((db, { oauthApplications: a }) =>
+  db
     .update(a)
     .set({ unused_until: null })
-    .where(and(eq(a.id, id), isNotNull(a.unused_until)));
-}
+    .where(and(eq(a.id, placeholder('id')), isNotNull(a.unused_until)))
+    .prepare('oauth_application_keep'),
+);
 
 const PURGE: Caller = {
   principal: { kind: 'system', id: 'registration-purge' },

@@ -87,7 +87,12 @@ async function openWorld(dialect: Store['dialect']): Promise<World> {
 const newGrant = (deps: TestDeps, applicationId: string) =>
   deps.store.tx((tx) =>
     insertGrant(tx, deps, {
-      application: { id: applicationId, token_generation: 0, refresh_token_max_seconds: null },
+      application: {
+        id: applicationId,
+        token_generation: 0,
+        refresh_token_max_seconds: null,
+        unused_until: null,
+      },
       subject: 'user_1',
       organizationId: null,
       scopes: ['openid'],

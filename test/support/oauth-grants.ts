@@ -25,7 +25,7 @@ export async function grantAt(
 }
 
 const toGrant = (id: string): Omit<NewGrant, 'subject'> => ({
-  application: { id, token_generation: 0, refresh_token_max_seconds: null },
+  application: { id, token_generation: 0, refresh_token_max_seconds: null, unused_until: null },
   organizationId: null,
   scopes: ['openid', 'offline_access'],
   resources: [],

@@ -32,7 +32,7 @@ export async function newConnectedApplication(
   const { id } = await createOauthApplication(deps, callerWith('admin'), input);
   await deps.store.tx((tx) =>
     insertGrant(tx, deps, {
-      application: { id, token_generation: 0, refresh_token_max_seconds: null },
+      application: { id, token_generation: 0, refresh_token_max_seconds: null, unused_until: null },
       subject,
       organizationId: null,
       scopes: ['openid'],

@@ -306,7 +306,12 @@ describeOnEachDialect('users', (dialect) => {
     const deps = await openTestDeps(dialect);
     const user = await newUser(deps);
     const { value } = await newUserSession(deps, user);
-    const application = { id: 'oauthapp_1', token_generation: 1, refresh_token_max_seconds: null };
+    const application = {
+      id: 'oauthapp_1',
+      token_generation: 1,
+      refresh_token_max_seconds: null,
+      unused_until: null,
+    };
     await deps.store.tx((tx) =>
       insertGrant(tx, deps, {
         application,

@@ -358,7 +358,7 @@ describeOnEachDialect('a registration that nobody uses', (dialect) => {
   const newGrant = (deps: TestDeps, id: string) =>
     deps.store.tx((tx) =>
       insertGrant(tx, deps, {
-        application: { id, token_generation: 0, refresh_token_max_seconds: null },
+        application: { id, token_generation: 0, refresh_token_max_seconds: null, unused_until: 1 },
         subject: 'user_1',
         organizationId: null,
         scopes: ['openid'],
