@@ -5,13 +5,16 @@ export interface PostRequest {
   authorization?: string | undefined;
   contentType: string;
   body: string;
+  /** The address it is said to come from, by a proxy that is believed. */
+  from?: string;
 }
 
-export function toBuffer({ path, authorization, contentType, body }: PostRequest): Buffer {
+export function toBuffer({ path, authorization, contentType, body, from }: PostRequest): Buffer {
   const head = [
     `POST ${path} HTTP/1.1`,
     'Host: 127.0.0.1',
     ...(authorization === undefined ? [] : [`Authorization: ${authorization}`]),
+    ...(from === undefined ? [] : [`X-Forwarded-For: ${from}`]),
     `Content-Type: ${contentType}`,
     `Content-Length: ${Buffer.byteLength(body)}`,
   ];

@@ -1,18 +1,19 @@
 /**
- * Whether the time of an answer tells a value we know from one we do not. Two pairs: a live API key and a well-formed one
- * that nobody was given; and, as a machine asks, an M2M token for another machine and one that nobody was given, whose
- * answers read alike. Requests of all kinds are sent one at a time over one connection, in an order by chance. In each
+ * Whether the time of an answer tells a value we know from one we do not. Three pairs: a live API key and a well-formed one
+ * that nobody was given; as a machine asks, an M2M token for another machine and one that nobody was given, whose answers
+ * read alike; and a wrong secret of an OAuth application that there is and of one that there is not. Requests of all kinds are sent one at a time over one connection, in an order by chance. In each
  * round the medians of a pair are compared; the noise is the same difference between two halves of the pair's first kind,
  * as root mean square over the rounds.
  */
 import { createCountersign } from '../../client/index.ts';
 import { PREFIXES } from '../../server/crypto/format.ts';
 import { newValue } from '../../server/crypto/hashing.ts';
+import { sortableId } from '../../server/crypto/ids.ts';
 import { CREDENTIALS } from '../floors/floor.ts';
 import { createKeys } from '../keys.ts';
 import { type Connection, openConnections } from '../load.ts';
 import { type MeasuredServer, SETUP_MS_MAX, startCountersign } from '../processes.ts';
-import { verifyRequests } from '../requests.ts';
+import { formOf, toBuffer, verifyRequests } from '../requests.ts';
 import { differenceResult, type Result } from '../results.ts';
 import { median, rootMeanSquare, shuffled } from '../statistics.ts';
 
@@ -21,6 +22,8 @@ const ROUND_MS = 600;
 
 interface Kind {
   requests: readonly Buffer[];
+  /** 2 for answers of 2xx. */
+  statusClass: number;
 }
 
 interface Pair {
@@ -32,7 +35,7 @@ interface Pair {
 }
 
 export async function measureTiming(): Promise<Result[]> {
-  const server = await startCountersign();
+  const server = await startCountersign({ env: { COUNTERSIGN_TRUSTED_PROXIES: '127.0.0.1/32' } });
   const pairs = await createPairs(server);
   const kinds = pairs.flatMap(({ halves, other }) => [...halves, other]);
   const [connection] = await openConnections(server.port, 1);
@@ -62,7 +65,7 @@ async function medians(connection: Connection, kinds: readonly Kind[]): Promise<
     for (const kind of shuffled(kinds)) {
       const request = kind.requests[i % kind.requests.length] as Buffer;
       const sentAt = performance.now();
-      await connection.exchange(request);
+      await connection.exchange(request, kind.statusClass);
       micros.get(kind)?.push((performance.now() - sentAt) * 1000);
     }
   }
@@ -73,9 +76,11 @@ async function medians(connection: Connection, kinds: readonly Kind[]): Promise<
 async function createPairs(server: MeasuredServer): Promise<Pair[]> {
   const asking = await server.admin.machines.create({ name: 'asking', mayVerify: true });
   const known = await createKeys(server);
+  const clients = await createClients(server);
   const elsewhere = await mintTokens(server, asking.id);
   const kind = (credentials: readonly string[]): Kind => ({
     requests: verifyRequests(asking.secret ?? '', credentials),
+    statusClass: 2,
   });
   return [
     {
@@ -90,8 +95,41 @@ async function createPairs(server: MeasuredServer): Promise<Pair[]> {
       halves: [kind(nobodys(PREFIXES.m2mToken)), kind(nobodys(PREFIXES.m2mToken))],
       other: kind(elsewhere),
     },
+    {
+      name: 'timing-unknown-client',
+      against: 'a client with a wrong secret',
+      halves: [wrongSecrets(clients), wrongSecrets(clients)],
+      other: wrongSecrets(nobodysClients()),
+    },
   ];
 }
+
+const CLIENTS = 50;
+/** Who fails more often than 120 times a minute is told nothing but that: each request comes from an address of its own. */
+const ADDRESSES = 4_000;
+
+async function createClients({ admin }: MeasuredServer): Promise<string[]> {
+  const ids: string[] = [];
+  while (ids.length < CLIENTS) {
+    const { clientId } = await admin.oauthApplications.create({
+      name: `client ${ids.length}`,
+      grantTypes: ['client_credentials'],
+    });
+    ids.push(clientId);
+  }
+  return ids;
+}
+
+const nobodysClients = () => Array.from({ length: CLIENTS }, () => sortableId('oauthapp_', Date.now()));
+
+const wrongSecrets = (clientIds: readonly string[]): Kind => ({
+  requests: Array.from({ length: ADDRESSES }, (_, i) => {
+    const client = { id: clientIds[i % CLIENTS] ?? '', secret: newValue(PREFIXES.applicationSecret).value };
+    const request = formOf('/oauth/token', client, { grant_type: 'client_credentials' });
+    return toBuffer({ ...request, from: `10.0.${i >> 8}.${i & 255}` });
+  }),
+  statusClass: 4,
+});
 
 const nobodys = (prefix: string) => Array.from({ length: CREDENTIALS }, () => newValue(prefix).value);
 

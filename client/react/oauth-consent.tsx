@@ -22,6 +22,10 @@ export interface OAuthConsentTexts extends Pick<PanelTexts, 'retry' | 'loading' 
   forMyself: string;
   /** Where the browser goes next: the host is what was checked of the application. */
   goesTo: (host: string) => string;
+  /** Before the resources it asks to act at. */
+  at: string;
+  /** Where the application says it has its home page. */
+  home: (url: string) => string;
   /** Of an application that says itself what it is called, in a document at this host. */
   namedBy: (host: string) => string;
   /** Of an application that nobody here has entered, or that leads to the user’s own device. */
@@ -41,6 +45,8 @@ export const ENGLISH_OAUTH_CONSENT: OAuthConsentTexts = {
   organization: 'For',
   forMyself: 'Myself',
   goesTo: (host) => `Either way you go on to ${host}.`,
+  at: 'At:',
+  home: (url) => `Its home page is ${url}.`,
   namedBy: (host) => `What it is called is said by ${host}.`,
   unverified: 'Nothing proves that it is who it says. Go on only if you began this yourself.',
   allow: 'Allow',
@@ -162,7 +168,7 @@ function Question({
 }) {
   const failureText = useFailureText();
   const [organizationId, setOrganizationId] = useState('');
-  const { id, application, redirectHost, scopes, user } = request;
+  const { id, application, redirectHost, scopes, resources, user } = request;
   const allow = useAction(
     () =>
       source.allow({
@@ -177,6 +183,7 @@ function Question({
   const isDeciding = allow.isRunning || deny.isRunning;
   return (
     <>
+      {application?.logoUrl && <img className="cs-logo" src={application.logoUrl} alt="" />}
       <h1 className="cs-title" id={titleId}>
         {application ? texts.title(application.name) : texts.titleWithoutApplication}
       </h1>
@@ -191,6 +198,11 @@ function Question({
               <li key={name}>{description}</li>
             ))}
           </ul>
+          {resources.length > 0 && (
+            <p className="cs-may">
+              {texts.at} {resources.join(', ')}
+            </p>
+          )}
         </div>
       )}
       {application && user.organizations.length > 0 && (
@@ -211,6 +223,7 @@ function Question({
         </label>
       )}
       {redirectHost !== null && <p className="cs-plain">{texts.goesTo(redirectHost)}</p>}
+      {application?.clientUri && <p className="cs-plain">{texts.home(application.clientUri)}</p>}
       {error !== null && (
         <p className="cs-failure" role="alert">
           {failureText(error)}

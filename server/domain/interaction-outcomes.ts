@@ -12,9 +12,11 @@ import { CountersignError } from '../errors.ts';
 import { canonicalJson } from './canonical-json.ts';
 import { documentHostOf } from './client-metadata-documents.ts';
 import { instant, scopes, subject } from './fields.ts';
+import { toOauthApplication } from './oauth-applications.ts';
 import { isVerified } from './oauth-consents.ts';
 import type { UserClaims } from './oauth-grants.ts';
 import { type Interaction, interactionId, readInteraction } from './oauth-interactions.ts';
+import { logoUrlOf } from './oauth-logos.ts';
 import { resourcesAsked, scopesNamed, scopesOfAuthorization } from './oauth-requests.ts';
 import { describeScopes } from './oauth-scopes.ts';
 import { redirectHostOf } from './redirect-uris.ts';
@@ -37,6 +39,8 @@ export interface HandedOff {
     clientUri: string | null;
     /** Of an application that has its client id metadata document there: the host is proven, the name is its own word. */
     documentHost: string | null;
+    /** Of one that is verified, where it has one. */
+    logoUrl: string | null;
     /** Whether an administrator knows it, and nothing else can pretend to be it. */
     isVerified: boolean;
   } | null;
@@ -102,13 +106,15 @@ async function readAsked(deps: Deps, applicationId: string, parameters: Interact
   const named = scopesNamed(textOf(parameters, 'scope'));
   const names = await scopesOfAuthorization(deps, application, named, resources);
   const redirectUri = textOf(parameters, 'redirect_uri') ?? application.redirect_uris[0] ?? '';
+  const isKnown = isVerified(application, redirectUri);
   return {
     application: {
       id: application.id,
       name: application.name,
       clientUri: application.client_uri,
       documentHost: documentHostOf(application),
-      isVerified: isVerified(application, redirectUri),
+      logoUrl: isKnown ? logoUrlOf(deps.publicUrl, toOauthApplication(application)) : null,
+      isVerified: isKnown,
     },
     redirectHost: redirectHostOf(redirectUri),
     scopes: (await describeScopes(read, names)).map(({ name, description }) => ({ name, description })),

@@ -35,47 +35,52 @@ const termsHash = ({ redirectUri, organizationId, resources }: Terms): Buffer =>
 export const isVerified = ({ source }: Pick<ApplicationRow, 'source'>, redirectUri: string): boolean =>
   source === 'administrator' && !isOnDevice(redirectUri);
 
-/** Whether the user must be asked. */
-export async function needsConsent(
+/**
+ * What may be answered without asking the user: the authorization with the organization it is then for, or null where they
+ * must be asked. One that they did not choose it is for nobody's: an application that asks nothing acts for the user alone,
+ * and of several that they allowed before they have to say which.
+ */
+export async function withoutAsking(
   deps: Deps,
-  {
-    application,
-    subject,
-    scopes,
-    ...terms
-  }: Terms & Pick<Authorization, 'application' | 'subject' | 'scopes'>,
-): Promise<boolean> {
-  if (application.source === 'administrator' && !application.consent_required) return false;
-  if (!isVerified(application, terms.redirectUri)) return true;
-  const [consent] = await readConsent(deps.store.read, {
-    subject,
-    applicationId: application.id,
-    termsHash: termsHash(terms),
+  authorization: Authorization,
+  organizations: readonly { id: string }[],
+): Promise<Authorization | null> {
+  const { application, subject, scopes, redirectUri } = authorization;
+  if (application.source === 'administrator' && !application.consent_required) return authorization;
+  if (!isVerified(application, redirectUri)) return null;
+  const consents = await readConsents(deps.store.read, { subject, applicationId: application.id });
+  if (consents.length === 0) return null;
+  const allowed = [null, ...organizations.map(({ id }) => id)].filter((organizationId) => {
+    const hash = termsHash({ ...authorization, organizationId });
+    const consent = consents.find(({ terms_hash }) => terms_hash.equals(hash));
+    return consent && scopes.every((scope) => consent.scopes.includes(scope));
   });
-  return !consent || scopes.some((scope) => !consent.scopes.includes(scope));
+  const [organizationId, ...others] = allowed;
+  return organizationId === undefined || others.length > 0 ? null : { ...authorization, organizationId };
 }
 
-const readConsent = flatStatement<
-  { subject: string; applicationId: string; termsHash: Buffer },
-  { scopes: string[] }
->('oauth_consent', (db, { oauthConsents: c }) => {
-  const fields = { scopes: c.scopes };
+const readConsents = flatStatement<
+  { subject: string; applicationId: string },
+  { terms_hash: Buffer; scopes: string[] }
+>('oauth_consents', (db, { oauthConsents: c }) => {
+  const fields = { terms_hash: c.terms_hash, scopes: c.scopes };
   const query = db
     .select(fields)
     .from(c)
-    .where(
-      and(
-        eq(c.subject, placeholder('subject')),
-        eq(c.application_id, placeholder('applicationId')),
-        eq(c.terms_hash, placeholder('termsHash')),
-      ),
-    );
+    .where(and(eq(c.subject, placeholder('subject')), eq(c.application_id, placeholder('applicationId'))));
   return { fields, query };
 });
 
-/** Answers a code under a new grant; nothing is asked, so nothing is told. */
-export const authorizeSilently = (deps: Deps, authorization: Authorization): Promise<string> =>
-  deps.store.tx((tx) => insertAuthorization(tx, deps, authorization), 'minting').then(({ code }) => code);
+/** Answers a code under a new grant, and ends the interaction if there is one; nothing is asked, so nothing is told. */
+export const authorizeSilently = (
+  deps: Deps,
+  authorization: Authorization,
+  interactionId: string | null,
+): Promise<string> =>
+  deps.store.tx(async (tx) => {
+    if (interactionId !== null && !(await endInteraction(tx, interactionId))) throw alreadyAnswered();
+    return (await insertAuthorization(tx, deps, authorization)).code;
+  }, 'minting');
 
 /** Notes what a user allowed, ends the interaction and answers a code, in one transaction with its event. */
 export async function giveConsent(

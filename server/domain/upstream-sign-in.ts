@@ -93,6 +93,9 @@ export async function startUpstream(
     'minting',
   );
   const { prompt, max_age: maxAge, login_hint: loginHint } = parameters;
+  const prompts = String(prompt ?? '').split(' ');
+  // Only with `max_age` must an issuer say when the user signed in (OpenID Connect Core 1.0, section 2).
+  const freshness = prompts.includes('login') ? '0' : maxAge;
   const asked: Record<string, string> = {
     redirect_uri: `${deps.publicUrl}${CALLBACK_PATH}`,
     scope: SCOPES,
@@ -100,10 +103,9 @@ export async function startUpstream(
     nonce: secrets.nonce,
     code_challenge: await oidc.calculatePKCECodeChallenge(secrets.codeVerifier),
     code_challenge_method: 'S256',
-    ...(typeof maxAge === 'string' && { max_age: maxAge }),
+    ...(typeof freshness === 'string' && { max_age: freshness }),
     ...(typeof loginHint === 'string' && { login_hint: loginHint }),
   };
-  const prompts = String(prompt ?? '').split(' ');
   const ofSignIn = prompts.filter((each) => each === 'login' || each === 'select_account');
   if (ofSignIn.length > 0) asked['prompt'] = ofSignIn.join(' ');
   return oidc.buildAuthorizationUrl(configuration, asked).href;
@@ -135,7 +137,8 @@ export async function finishUpstream(
   const { maxAge, since } = freshnessOf(interaction);
   const claims = await redeem(deps, upstream, url, secrets, maxAge);
   const authTime = claims.auth_time === undefined ? undefined : claims.auth_time * 1000;
-  if (since !== null && authTime !== undefined && authTime < since)
+  // Whoever has the browser can take what asks for it out of the URL: the issuer has to say that it was done.
+  if (since !== null && (authTime === undefined || authTime < since))
     throw new UpstreamRefusal('The user was to sign in again, and did not');
   const user = await knowUser(deps, upstream.issuer, claims, requestId);
   if (!mayBeSignedIn(deps, user)) throw new UpstreamRefusal('This user may not sign in');

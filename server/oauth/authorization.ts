@@ -7,15 +7,10 @@ import { freshBytes } from '../crypto/random.ts';
 import type { Deps } from '../deps.ts';
 import { findApplication } from '../domain/application-lookup.ts';
 import type { ApplicationRow } from '../domain/oauth-applications.ts';
-import { authorizeSilently, needsConsent } from '../domain/oauth-consents.ts';
+import { authorizeSilently, withoutAsking } from '../domain/oauth-consents.ts';
 import { OauthError } from '../domain/oauth-errors.ts';
 import type { UserClaims } from '../domain/oauth-grants.ts';
-import {
-  createInteraction,
-  endInteraction,
-  type Interaction,
-  setInteractionStep,
-} from '../domain/oauth-interactions.ts';
+import { createInteraction, type Interaction, setInteractionStep } from '../domain/oauth-interactions.ts';
 import { resourcesAsked, scopesNamed, scopesOfAuthorization } from '../domain/oauth-requests.ts';
 import { isRegisteredRedirectUri } from '../domain/redirect-uris.ts';
 import type { Address } from '../domain/secrets.ts';
@@ -247,16 +242,11 @@ export async function decide(
 ): Promise<OauthAnswer> {
   const { deps } = request;
   const { target, prompts } = asked;
-  const authorization = authorizationOf(asked, user, null);
-  const mustAsk =
-    prompts.has('consent') ||
-    (await needsConsent(deps, authorization)) ||
-    // Which organization it is for is theirs to say.
-    user.organizations.length > 0;
-  if (!mustAsk) {
-    if (interaction) await deps.store.tx((tx) => endInteraction(tx, interaction.id), 'minting');
-    return respond(target, { code: await authorizeSilently(deps, authorization) });
-  }
+  const settled = prompts.has('consent')
+    ? null
+    : await withoutAsking(deps, authorizationOf(asked, user, null), user.organizations);
+  if (settled)
+    return respond(target, { code: await authorizeSilently(deps, settled, interaction?.id ?? null) });
   if (prompts.has('none')) throw new OauthError('consent_required', 'The user has to be asked');
   if (interaction) {
     await setInteractionStep(deps, interaction.id, 'consent');

@@ -21,6 +21,8 @@ const interactionOutput = named(
         id: z.string(),
         name: z.string(),
         clientUri: z.string().nullable(),
+        documentHost: z.string().nullable(),
+        logoUrl: z.string().nullable(),
         isVerified: z.boolean(),
       })
       .nullable(),

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { eq } from 'drizzle-orm';
 import { expect, it } from 'vitest';
+import { updateOauthApplication } from '../../../server/domain/oauth-applications.ts';
 import { inviteUser, inviteUserInput } from '../../../server/domain/user-invitations.ts';
 import { findUserSession } from '../../../server/domain/user-sessions.ts';
 import { setUserEnabled } from '../../../server/domain/users.ts';
@@ -294,7 +295,7 @@ describeOnEachDialect('hand-off to the host application', (dialect) => {
     expect(await host('get', { id })).toMatchObject({
       id,
       step: 'sign_in',
-      application: { id: application.id, name: 'Notes', documentHost: null, isVerified: true },
+      application: { id: application.id, name: 'Notes', documentHost: null, logoUrl: null, isVerified: true },
       redirectHost: 'notes.example.com',
       scopes: [
         { name: 'openid', description: 'Know who you are' },
@@ -328,6 +329,50 @@ describeOnEachDialect('hand-off to the host application', (dialect) => {
     const { read } = deps.store;
     const grants = await read.db.select().from(read.tables.oauthGrants);
     expect(grants).toMatchObject([{ subject: 'ada', scopes: ['openid'] }]);
+  });
+
+  it('is asked once of a user with organizations, and then acts for the one they chose until they are of it no more', async () => {
+    const { deps, url, host, begin, ask } = await handOff();
+    const [acme, other] = [
+      { id: 'org_7', name: 'Acme' },
+      { id: 'org_8', name: 'Other' },
+    ];
+    async function signIn(agent: UserAgent, organizations: object[], chosen?: string) {
+      const id = await begin(agent);
+      const consent = chosen === undefined ? undefined : { scopes: ['openid'], organizationId: chosen };
+      return resume(agent, await host('complete', { id, subject: 'ada', organizations, consent }));
+    }
+    const grantedTo = async () => {
+      const { oauthGrants: g } = deps.store.read.tables;
+      const grants = await deps.store.read.db.select().from(g).orderBy(g.id);
+      return grants.map((grant) => grant.organization_id);
+    };
+    const agent = new UserAgent(url);
+    await signIn(agent, [acme, other], 'org_7');
+    const silently = await agent.get(ask({ scope: 'openid', prompt: 'none' }));
+    expect(new URL(silently.location ?? '').searchParams.get('code')).toMatch(/^oac_/);
+    expect(await grantedTo()).toEqual(['org_7', 'org_7']);
+    // Allowed for another organization too, it is theirs to say which.
+    await signIn(new UserAgent(url), [acme, other], 'org_8');
+    const asked = await agent.get(ask({ scope: 'openid', prompt: 'none' }));
+    expect(new URL(asked.location ?? '').searchParams.get('error')).toBe('consent_required');
+    // And who has left both is asked anew.
+    const left = new UserAgent(url);
+    expect((await signIn(left, [])).location).toContain('/oauth/consent?interaction=');
+    expect(await grantedTo()).toHaveLength(3);
+  });
+
+  it('an application that asks for no consent acts for the user alone, whatever organizations they have', async () => {
+    const { deps, url, host, begin, application } = await handOff();
+    await updateOauthApplication(deps, admin, { id: application.id, consentRequired: false });
+    const agent = new UserAgent(url);
+    const id = await begin(agent);
+    const organizations = [{ id: 'org_7', name: 'Acme' }];
+    const { location } = await resume(agent, await host('complete', { id, subject: 'ada', organizations }));
+    expect(new URL(location ?? '').searchParams.get('code')).toMatch(/^oac_/);
+    const { read } = deps.store;
+    const grants = await read.db.select().from(read.tables.oauthGrants);
+    expect(grants).toMatchObject([{ subject: 'ada', organization_id: null }]);
   });
 
   it('refuses a consent to what was not asked for, and to an organization that is not the user’s', async () => {

@@ -12,20 +12,24 @@ async function open(deps: TestDeps, input: Record<string, unknown> = {}) {
   const { url } = await serveOauth(deps);
   const pkce = newPkce();
   const newCode = (more: Partial<Parameters<typeof authorizeSilently>[1]> = {}) =>
-    authorizeSilently(deps, {
-      application,
-      subject: 'user_1',
-      claims: {},
-      authTime: deps.clock.now,
-      organizationId: null,
-      scopes: ['openid', 'offline_access', 'notes:read'],
-      resources: [],
-      nonce: null,
-      redirectUri: CALLBACK,
-      redirectUriGiven: true,
-      codeChallenge: pkce.challenge,
-      ...more,
-    });
+    authorizeSilently(
+      deps,
+      {
+        application,
+        subject: 'user_1',
+        claims: {},
+        authTime: deps.clock.now,
+        organizationId: null,
+        scopes: ['openid', 'offline_access', 'notes:read'],
+        resources: [],
+        nonce: null,
+        redirectUri: CALLBACK,
+        redirectUriGiven: true,
+        codeChallenge: pkce.challenge,
+        ...more,
+      },
+      null,
+    );
   const ask = (fields: Record<string, string | string[]>, headers = basic(application.client_id, secret)) =>
     postForm(`${url}/oauth/token`, fields, headers);
   const redeem = (code: string, more: Record<string, string> = {}) =>

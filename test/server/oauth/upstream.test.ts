@@ -194,10 +194,25 @@ describeOnEachDialect('signing in at another issuer', (dialect) => {
     expect(Object.fromEntries(asked)).toMatchObject({
       prompt: 'login',
       login_hint: 'ada',
-      max_age: '60',
+      max_age: '0',
       code_challenge_method: 'S256',
       nonce: expect.stringMatching(/^[\w-]{43}$/),
     });
+  });
+
+  it('believes no sign-in to be new that the issuer does not say is, whatever the browser took out of the URL', async () => {
+    const { url, ask } = await open(dialect);
+    const agent = new UserAgent(url);
+    await agent.get(await signInThere(agent, await agent.get(ask()), url, 'ada'));
+    const start = await agent.get(ask({ prompt: 'login' }));
+    const tampered = new URL(start.location ?? '');
+    tampered.searchParams.delete('prompt');
+    tampered.searchParams.delete('max_age');
+    const back = await signInThere(agent, { ...start, location: tampered.href }, url, 'ada');
+    const refused = await agent.get(back);
+    expect(new URL(refused.location ?? '').searchParams.get('error')).toBe('access_denied');
+    const again = await signInThere(agent, await agent.get(ask({ prompt: 'login' })), url, 'ada');
+    expect((await agent.get(again)).location).toContain(`${url}/oauth/consent?interaction=int_`);
   });
 
   it('somebody who only wants to see what they allowed signs in there too', async () => {
