@@ -46,8 +46,8 @@ export async function withoutAsking(
   organizations: readonly { id: string }[],
 ): Promise<Authorization | null> {
   const { application, subject, scopes, redirectUri } = authorization;
-  if (application.source === 'administrator' && !application.consent_required) return authorization;
   if (!isVerified(application, redirectUri)) return null;
+  if (!application.consent_required) return authorization;
   const consents = await readConsents(deps.store.read, { subject, applicationId: application.id });
   if (consents.length === 0) return null;
   const allowed = [null, ...organizations.map(({ id }) => id)].filter((organizationId) => {

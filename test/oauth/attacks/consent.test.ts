@@ -1,9 +1,11 @@
 /** The page on which a user allows: nobody else's to show, to fill in or to press. */
 import { beforeEach, expect, it } from 'vitest';
 import {
+  answeredBy,
   authorizeParams,
   challengeOf,
   formOf,
+  REDIRECT_URI,
   type ServedOauth,
   serveOauth,
 } from '../../support/authorization-server.ts';
@@ -47,6 +49,30 @@ describeOnEachDialect('consent', (dialect) => {
     expect(await post(fields, { origin: served.url })).not.toContain('code=');
     expect(await post(fields, { cookie: others, origin: served.url })).not.toContain('code=');
     expect(await post(fields, { cookie, origin: served.url })).toContain('code=');
+  });
+
+  it('a program on the device gets no code without a click, also where nobody else is asked', async () => {
+    const loopback = 'http://127.0.0.1/cb';
+    const onDevice = [loopback, 'com.example.app:/cb'];
+    const native = await served.application({
+      public: true,
+      redirectUris: [REDIRECT_URI, ...onDevice],
+      consentRequired: false,
+    });
+    const agent = await served.browser();
+    const open = (redirect_uri: string, more: Record<string, string> = {}) => {
+      const params = { ...authorizeParams(native, challengeOf('v'.repeat(43))), redirect_uri, ...more };
+      return agent.open(`${served.url}/oauth/authorize?${formOf(params)}`);
+    };
+    expect(answeredBy(await open(REDIRECT_URI)).get('code')).toMatch(/^oac_/);
+    for (const uri of [...onDevice, 'http://127.0.0.1:50123/cb']) {
+      for (let time = 0; time < 2; time++) {
+        const page = await open(uri);
+        expect([uri, page.left, page.text]).toEqual([uri, null, expect.stringContaining('Allow')]);
+        expect(answeredBy(await agent.submit(page, {}, /allow/i)).get('code')).toMatch(/^oac_/);
+      }
+      expect(answeredBy(await open(uri, { prompt: 'none' })).get('error')).toBe('consent_required');
+    }
   });
 
   it('what an application calls itself is shown as text', async () => {
