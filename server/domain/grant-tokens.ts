@@ -12,6 +12,7 @@ import type { Issued } from './oauth-client-credentials.ts';
 import { OauthError } from './oauth-errors.ts';
 import type { GrantRow, UserClaims } from './oauth-grants.ts';
 import { type WrittenOauthToken, writeOauthToken } from './oauth-tokens.ts';
+import { isAmongResources } from './resources.ts';
 import { maySign, type Signing, withSigning } from './token-signing.ts';
 
 /** What is answered (RFC 6749, section 5.1; OpenID Connect Core 1.0, section 3.1.3.3). */
@@ -91,7 +92,7 @@ export async function writeTokensOf(
   grant: GrantRow,
   { scopes, resources, signing, nonce, refreshScopes }: Wanted,
 ): Promise<WrittenUnderGrant> {
-  if (!resources.every((resource) => grant.resources.includes(resource)))
+  if (!resources.every((resource) => isAmongResources(resource, grant.resources)))
     throw new OauthError('invalid_target', "Wanted 'resource' to be one that the user was asked for");
   const audience = resources.length > 0 ? resources : grant.resources;
   const token = await writeOauthToken(

@@ -5,6 +5,7 @@ import { resourceUrl } from './fields.ts';
 import { OauthError } from './oauth-errors.ts';
 import { BUILT_IN_SCOPES, describeScopes, type OauthScope } from './oauth-scopes.ts';
 import { readOauthSettings } from './oauth-settings.ts';
+import { isAmongResources } from './resources.ts';
 
 const RESOURCES_MAX = 10;
 
@@ -27,7 +28,7 @@ export function resourcesAsked(
       'invalid_target',
       "Wanted each 'resource' to be an http or https URL without a fragment",
     );
-  if (audiences !== null && resources.some((resource) => !audiences.includes(resource)))
+  if (audiences !== null && resources.some((resource) => !isAmongResources(resource, audiences)))
     throw new OauthError('invalid_target', "The application's tokens may not be for that 'resource'");
   return resources;
 }
@@ -88,7 +89,7 @@ const defaultsOf = (
 ): string[] => (default_scopes ?? ofInstance).filter((scope) => scopes.includes(scope));
 
 const belongsTo = ({ resource }: OauthScope, resources: readonly string[]) =>
-  resource === null || resources.length === 0 || resources.includes(resource);
+  resource === null || resources.length === 0 || isAmongResources(resource, resources);
 
 const notAllowed = (scope: string) =>
   new OauthError('invalid_scope', `The application may not be given the scope '${scope}'`);

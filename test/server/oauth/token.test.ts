@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { authorizeSilently } from '../../../server/domain/oauth-consents.ts';
+import { call } from '../../support/calls.ts';
 import { describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 import { allow, newMachine } from '../../support/machines.ts';
 import { newApplication } from '../../support/oauth-tokens.ts';
@@ -222,6 +223,23 @@ describeOnEachDialect('the token endpoint', (dialect) => {
     const free = await ask({ grant_type: 'client_credentials' });
     expect(claimsOf(free.body['access_token'])).not.toHaveProperty('aud');
     expect(await isActive(url, free.body['access_token'], basic(application.client_id, secret))).toBe(true);
+  });
+
+  it('takes a resource with a slash for the one without, wherever it is named', async () => {
+    const deps = await openTestDeps(dialect);
+    const [bare, slashed] = ['https://api.example.com', 'https://api.example.com/'];
+    await call(deps, deps.adminKey, 'oauthScopes.create', {
+      name: 'api:read',
+      description: 'Read',
+      resource: bare,
+    });
+    const { newCode, redeem, ask } = await open(deps, { audiences: [bare], scopes: ['openid', 'api:read'] });
+    const itself = { grant_type: 'client_credentials', scope: 'api:read', resource: slashed };
+    expect(await ask(itself)).toMatchObject({ status: 200, body: { scope: 'api:read' } });
+    const code = await newCode({ resources: [bare] });
+    expect((await redeem(code, { resource: slashed })).status).toBe(200);
+    const another = await newCode({ resources: [bare] });
+    expect((await redeem(another, { resource: `${slashed}v1` })).body['error']).toBe('invalid_target');
   });
 
   it('revokes what is the application’s own, answers the same for all else, and an object', async () => {
