@@ -1,10 +1,9 @@
 /** Signing in to a local account: by a name and a password. */
 import { and, eq } from 'drizzle-orm';
 import type { Deps } from '../deps.ts';
-import { CountersignError } from '../errors.ts';
 import type { Address } from './secrets.ts';
 import { countTry, forgiveTry } from './sign-in-throttle.ts';
-import { isPasswordOf, whileFewHash } from './user-passwords.ts';
+import { isPasswordOf, whileFewHash, wrongPassword } from './user-passwords.ts';
 import type { NewlySignedIn } from './user-sessions.ts';
 import { claimsOf, LOCAL, mayBeSignedIn, signInNameOf, type UserRow } from './users.ts';
 
@@ -22,9 +21,9 @@ export async function signInLocally(
     const tried = await countTry(deps, name ?? '', address);
     const user = await findSignable(deps, name ?? '');
     const isRight = await isPasswordOf(deps, user, given.password);
-    if (!user || !isRight) throw new CountersignError('unauthenticated', 'The name or the password is wrong');
+    if (!user || !isRight) throw wrongPassword();
     await forgiveTry(deps, tried);
-    return { subject: user.id, source: LOCAL, claims: claimsOf(user), organizations: [] };
+    return { subject: user.id, source: LOCAL, claims: claimsOf(user), organizations: [], userMac: user.mac };
   });
 }
 

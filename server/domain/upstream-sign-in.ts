@@ -147,6 +147,7 @@ export async function finishUpstream(
     source: user.source,
     claims: { ...profileOf(claims), ...claimsOf(user) },
     organizations: [],
+    userMac: user.mac,
     ...(authTime !== undefined && { authTime }),
   };
 }

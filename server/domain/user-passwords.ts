@@ -46,6 +46,10 @@ function isCounting(text: string): boolean {
   return steps.filter((step) => step === 1 || step === -1 || step === 0).length >= steps.length - 1;
 }
 
+/** Said of a name that nobody has and of a user who may not sign in, too. */
+export const wrongPassword = () =>
+  new CountersignError('unauthenticated', 'The name or the password is wrong');
+
 /** 32 MiB, twice. Half of what OWASP asks where hashes are stored bare; these are sealed. */
 const COST = { ln: 15, r: 8, p: 2 };
 const SALT_LENGTH = 16;

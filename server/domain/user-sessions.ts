@@ -13,7 +13,8 @@ import { change } from './events.ts';
 import { subject, userSessionId } from './fields.ts';
 import type { UserClaims } from './oauth-grants.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
-import { isUserSubject, LOCAL, mayBeSignedIn, type UserRow } from './users.ts';
+import { wrongPassword } from './user-passwords.ts';
+import { isUserSubject, LOCAL, lockSignable, mayBeSignedIn, type UserRow } from './users.ts';
 
 const HOUR_MS = 3_600_000;
 /** A session ends so long after its last request, and so long after it was begun. */
@@ -54,13 +55,21 @@ export interface UserSession {
 
 type SessionRow = Rows['tables']['userSessions']['$inferSelect'];
 
-/** Whom a session is begun for; `authTime` is now unless the host application says when it was. */
-export type NewlySignedIn = Omit<SignedInUser, 'sessionId' | 'authTime'> & { authTime?: number };
+/** Whom a session is begun for. */
+export interface NewlySignedIn extends Omit<SignedInUser, 'sessionId' | 'authTime'> {
+  /** Now, unless whoever signed them in says when it was. */
+  authTime?: number;
+  /** That of their row when it was judged; users of a hand-off have none. */
+  userMac?: Buffer;
+}
 
-/** Begins a session; its value is new, whatever the browser had before. Throws `forbidden` for what is no user. */
+/**
+ * Begins a session; its value is new, whatever the browser had before. Throws `forbidden` for what is no user, and
+ * `unauthenticated` where the user was changed since they were judged.
+ */
 export async function beginUserSession(
   deps: Deps,
-  { authTime, ...who }: NewlySignedIn,
+  { authTime, userMac, ...who }: NewlySignedIn,
 ): Promise<{ value: string; user: SignedInUser }> {
   if (!isUserSubject(who.subject))
     throw new CountersignError(
@@ -82,6 +91,7 @@ export async function beginUserSession(
   };
   const row = { ...judged, last_seen_at: now, mac: macOf(deps, judged) };
   await deps.store.tx(async (tx) => {
+    await assertAsJudged(tx, deps, who, userMac);
     await endSurplus(tx, who.subject);
     await tx.db.insert(tx.tables.userSessions).values(row);
     const { users: u } = tx.tables;
@@ -89,6 +99,24 @@ export async function beginUserSession(
   });
   return { value, user: toSignedIn(row) };
 }
+
+/**
+ * Hashing a password takes long enough for another to be set, or its user to be disabled or deleted: that ended every session
+ * there was, and may not leave this one.
+ */
+async function assertAsJudged(
+  tx: Rows,
+  deps: Deps,
+  { subject: whose, source }: Pick<SignedInUser, 'subject' | 'source'>,
+  userMac: Buffer | undefined,
+) {
+  if (source === HANDED_OFF) return;
+  const user = await lockSignable(tx, deps, whose);
+  if (user && userMac?.equals(user.mac)) return;
+  throw source === LOCAL ? wrongPassword() : mayNotSignIn();
+}
+
+const mayNotSignIn = () => new CountersignError('unauthenticated', 'This user may not sign in');
 
 async function endSurplus(tx: Rows, whose: string) {
   const { userSessions: s } = tx.tables;

@@ -1,6 +1,7 @@
 /** End users of whom there is a row here: local accounts, and whom another issuer vouched for. */
-import { and, eq, ne } from 'drizzle-orm';
+import { and, eq, ne, placeholder, sql } from 'drizzle-orm';
 import { z } from 'zod';
+import { statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
 import { rowMac } from '../crypto/hashing.ts';
@@ -188,11 +189,25 @@ export async function endWays(tx: Rows, id: string, butSession = ''): Promise<vo
 
 /** Reads a user whom this transaction is about to change; others that want to, wait. */
 export async function lockUser(tx: Rows, id: string): Promise<UserRow> {
-  const { users: u } = tx.tables;
-  const [row] = await tx.db.update(u).set({ id }).where(eq(u.id, id)).returning();
+  const [row] = await lockById(tx, { id });
   if (!row) throw userNotFound(id);
   return row;
 }
+
+/** The same of a user who may be signed in; null of any other, and of none. */
+export async function lockSignable(tx: Rows, deps: Deps, id: string): Promise<UserRow | null> {
+  const [row] = await lockById(tx, { id });
+  return row && mayBeSignedIn(deps, row) ? row : null;
+}
+
+const lockById = statement((db, { users: u }) =>
+  db
+    .update(u)
+    .set({ id: sql`${placeholder('id')}` })
+    .where(eq(u.id, placeholder('id')))
+    .returning()
+    .prepare('user_lock'),
+);
 
 type NewUser = Pick<UserRow, 'source' | 'source_subject' | 'name' | 'email' | 'email_verified'> & {
   id: string;

@@ -36,4 +36,5 @@ export const newUserSession = (deps: TestDeps, user: UserRow) =>
     source: LOCAL,
     claims: claimsOf(user),
     organizations: [],
+    userMac: user.mac,
   });

@@ -227,6 +227,22 @@ describeOnEachDialect('signing in to a local account', (dialect) => {
     expect(new Set(messages)).toEqual(new Set(['The name or the password is wrong']));
   });
 
+  it('a password that was right begins no session once another is set, or its user disabled or deleted', async () => {
+    const deps = await openTestDeps(dialect);
+    const meanwhile: ((id: string) => Promise<unknown>)[] = [
+      async (id) => accept(deps, await invite(deps, { userId: id }), '', 'another long phrase'),
+      (id) => setUserEnabled(deps, admin, { id }, false),
+      (id) => deleteUser(deps, admin, { id }),
+    ];
+    for (const [i, change] of meanwhile.entries()) {
+      const { id } = await newUser(deps, `ada${i}`, { withPassword: true });
+      const judged = await signIn(deps, `ada${i}`, PASSWORD);
+      await change(id);
+      await expect(beginUserSession(deps, judged)).rejects.toThrow('The name or the password is wrong');
+    }
+    expect((await listUserSessions(deps, PAGE)).data).toEqual([]);
+  });
+
   it('it takes as long for a name that nobody has as for a wrong password', async () => {
     const deps = await openTestDeps(dialect);
     await newUser(deps, 'ada', { withPassword: true });
