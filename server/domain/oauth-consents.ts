@@ -12,6 +12,7 @@ import { OauthError } from './oauth-errors.ts';
 import { insertGrant, type NewGrant } from './oauth-grants.ts';
 import { endInteraction } from './oauth-interactions.ts';
 import { isOnDevice } from './redirect-uris.ts';
+import { lockSignable } from './users.ts';
 
 /** What an authorization request comes to, for one user. */
 export interface Authorization
@@ -93,8 +94,9 @@ export async function giveConsent(
   const caller: Caller = { principal: { kind: 'user', id: subject }, requestId };
   return change(deps, caller, async (tx) => {
     if (!(await endInteraction(tx, interactionId))) throw alreadyAnswered();
-    if (isVerified(application, authorization.redirectUri)) await remember(tx, deps, authorization);
+    // Whoever deletes the user takes their row first, too.
     const { code, grantId } = await insertAuthorization(tx, deps, authorization);
+    if (isVerified(application, authorization.redirectUri)) await remember(tx, deps, authorization);
     return {
       result: code,
       event: {
@@ -115,6 +117,7 @@ async function insertAuthorization(
   deps: Deps,
   { redirectUriGiven, codeChallenge, ...authorization }: Authorization,
 ): Promise<{ code: string; grantId: string }> {
+  await assertMayAllow(tx, deps, authorization);
   const grant = await insertGrant(tx, deps, authorization);
   const { redirectUri, application } = authorization;
   const code = await insertCode(tx, deps, {
@@ -125,6 +128,12 @@ async function insertAuthorization(
     ttlSeconds: application.code_ttl_seconds,
   });
   return { code, grantId: grant.id };
+}
+
+/** One who was deleted or disabled since their session was read allows nothing more; those of a hand-off have no row. */
+async function assertMayAllow(tx: Rows, deps: Deps, { subject }: Pick<Authorization, 'subject'>) {
+  if (deps.signIn.kind === 'handoff' || (await lockSignable(tx, deps, subject))) return;
+  throw new OauthError('access_denied', 'This user may not sign in');
 }
 
 /** Scopes are added to those of before: each was consented to. */

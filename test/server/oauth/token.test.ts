@@ -5,19 +5,21 @@ import { describeOnEachDialect, openTestDeps, type TestDeps } from '../../suppor
 import { allow, newMachine } from '../../support/machines.ts';
 import { newApplication } from '../../support/oauth-tokens.ts';
 import { basic, newPkce, postForm, serveOauth } from '../../support/user-agent.ts';
+import { newUser } from '../../support/users.ts';
 
 const CALLBACK = 'https://notes.example.com/callback';
 
 async function open(deps: TestDeps, input: Record<string, unknown> = {}) {
   const { row: application, secret } = await newApplication(deps, input);
   const { url } = await serveOauth(deps);
+  const user = await newUser(deps);
   const pkce = newPkce();
   const newCode = (more: Partial<Parameters<typeof authorizeSilently>[1]> = {}) =>
     authorizeSilently(
       deps,
       {
         application,
-        subject: 'user_1',
+        subject: user.id,
         claims: {},
         authTime: deps.clock.now,
         organizationId: null,
@@ -41,7 +43,7 @@ async function open(deps: TestDeps, input: Record<string, unknown> = {}) {
       code_verifier: pkce.verifier,
       ...more,
     });
-  return { application, secret, url, newCode, ask, redeem };
+  return { application, secret, url, user, newCode, ask, redeem };
 }
 
 const isActive = async (url: string, token: unknown, client: Record<string, string>) =>
