@@ -10,7 +10,13 @@ import { type Outbound, type OutboundDocument, OutboundError } from '../outbound
 import { networkOf } from './addresses.ts';
 import { type ClientMetadata, readClientMetadata, scopesOfStranger } from './client-metadata.ts';
 import { change } from './events.ts';
-import { type ApplicationRow, createOauthApplicationInput, newApplication } from './oauth-applications.ts';
+import {
+  type ApplicationRow,
+  couldBeClientId,
+  createOauthApplicationInput,
+  newApplication,
+  readApplicationByClientId,
+} from './oauth-applications.ts';
 import { OauthError } from './oauth-errors.ts';
 import { assertRoomForUnused, redirectHostsOf, UNUSED_MS } from './oauth-registrations.ts';
 import { type OauthSettings, readOauthSettings } from './oauth-settings.ts';
@@ -29,8 +35,7 @@ const PER_HOST: Limit = { count: 30, windowSeconds: 60 };
 
 /** Why a URL can be no client id (the draft, section 3), as "wanted …", or null. Two spellings of one are two clients. */
 export function clientIdRefusal(clientId: string): string | null {
-  if (!/^[\x21-\x7e]{1,2048}$/.test(clientId) || !URL.canParse(clientId))
-    return 'wanted a URL of printable ASCII';
+  if (!couldBeClientId(clientId) || !URL.canParse(clientId)) return 'wanted a URL of printable ASCII';
   const url = new URL(clientId);
   if (url.protocol !== 'https:') return 'wanted https';
   if (url.port !== '') return 'wanted port 443';
@@ -153,6 +158,12 @@ function lifetimeSecondsOf(headers: OutboundDocument['headers']): number | null 
   return Number.isNaN(expires) || Number.isNaN(date) ? 0 : (Number(expires) - Number(date)) / 1000 - age;
 }
 
+/** The request that names a client. */
+export interface Asking {
+  address: Address;
+  requestId: string;
+}
+
 /** How much longer what was known is used while its host does not answer. */
 const STALE_MS_MAX = 24 * 3_600_000;
 
@@ -163,32 +174,20 @@ const STALE_MS_MAX = 24 * 3_600_000;
 export async function findDocumentApplication(
   deps: Deps,
   clientId: string,
-  address: Address,
-  requestId = 'metadata_document',
+  asking: Asking,
 ): Promise<ApplicationRow | null> {
   if (clientIdRefusal(clientId) !== null) return null;
   const settings = await readOauthSettings(deps);
   if (settings.metadataDocuments === 'off') return null;
-  const known = await readApplication(deps, clientId);
-  if (known) return isUsable(deps, known) ? known : refresh(deps, settings, known, requestId);
+  const [known] = await readApplicationByClientId(deps.store.read, { clientId });
+  if (known) return isUsable(deps, known) ? known : refresh(deps, settings, known, asking.requestId);
   if (settings.metadataDocuments === 'block') return null;
-  return admit(deps, settings, clientId, { address, requestId });
-}
-
-async function readApplication({ store: { read } }: Deps, clientId: string): Promise<ApplicationRow | null> {
-  const { oauthApplications: a } = read.tables;
-  const [row] = await read.db.select().from(a).where(eq(a.client_id, clientId));
-  return row ?? null;
+  return admit(deps, settings, clientId, asking);
 }
 
 /** One that is disabled stays so, whatever its document has become. */
 const isUsable = ({ now }: Deps, row: ApplicationRow) =>
   !row.enabled || row.document_stale_at === null || row.document_stale_at > now();
-
-interface Asking {
-  address: Address;
-  requestId: string;
-}
 
 /** Of several that come first at the same time one makes the application, and it is everybody's. */
 async function admit(
@@ -217,7 +216,7 @@ async function admit(
     const { oauthApplications: a } = tx.tables;
     const inserted = await tx.db.insert(a).values(row).onConflictDoNothing().returning({ id: a.id });
     if (inserted.length === 0) {
-      const [other] = await tx.db.select().from(a).where(eq(a.client_id, clientId));
+      const [other] = await readApplicationByClientId(tx, { clientId });
       return { result: other ?? null, event: null };
     }
     return {

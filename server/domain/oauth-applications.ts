@@ -1,6 +1,7 @@
 /** OAuth applications: programs that are given access tokens, by users or for themselves. */
-import { and, eq, or, type SQL, sql } from 'drizzle-orm';
+import { and, eq, getTableColumns, or, placeholder, type SQL, sql } from 'drizzle-orm';
 import { z } from 'zod';
+import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
 import { sortableId } from '../crypto/ids.ts';
@@ -521,6 +522,18 @@ export async function deleteOauthApplication(
 
 /** Whether a text could be a client id: what else there is, no database need look up, and PostgreSQL takes no NUL. */
 export const couldBeClientId = (text: string): boolean => /^[\x21-\x7e]{1,2048}$/.test(text);
+
+export const readApplicationByClientId = flatStatement<{ clientId: string }, ApplicationRow>(
+  'oauth_application_by_client_id',
+  (db, { oauthApplications: a }) => {
+    const fields = getTableColumns(a);
+    const query = db
+      .select(fields)
+      .from(a)
+      .where(eq(a.client_id, placeholder('clientId')));
+    return { fields, query };
+  },
+);
 
 /** Reads an application that this transaction is about to change or to hang something on; others that want to, wait. */
 export async function lockApplication(tx: Rows, id: string): Promise<ApplicationRow> {

@@ -13,7 +13,6 @@ import type { UserClaims } from '../domain/oauth-grants.ts';
 import { createInteraction, type Interaction, setInteractionStep } from '../domain/oauth-interactions.ts';
 import { resourcesAsked, scopesNamed, scopesOfAuthorization } from '../domain/oauth-requests.ts';
 import { isRegisteredRedirectUri } from '../domain/redirect-uris.ts';
-import type { Address } from '../domain/secrets.ts';
 import { CountersignError } from '../errors.ts';
 import { type ResponseMode, respond } from './authorization-response.ts';
 import { cookie, cookieIn } from './cookies.ts';
@@ -42,10 +41,10 @@ export interface Target {
 const STATE_LENGTH_MAX = 4_096;
 
 /** Errors of this go to a page of ours: nobody is sent to a URI that was not registered. */
-export async function proveTarget(deps: Deps, address: Address, given: URLSearchParams): Promise<Target> {
+export async function proveTarget(request: OauthRequest, given: URLSearchParams): Promise<Target> {
   const [clientId, ...others] = given.getAll('client_id');
   if (!clientId || others.length > 0) throw new OauthError('invalid_request', "Wanted 'client_id' once");
-  const application = await findApplication(deps, clientId, address);
+  const application = await findApplication(request.deps, clientId, request);
   if (!application?.enabled)
     throw new OauthError(
       'invalid_client',
@@ -63,7 +62,7 @@ export async function proveTarget(deps: Deps, address: Address, given: URLSearch
     ...redirectUri,
     responseMode: given.get('response_mode') === 'form_post' ? 'form_post' : 'query',
     state: state !== undefined && state.length <= STATE_LENGTH_MAX ? state : undefined,
-    issuer: deps.publicUrl,
+    issuer: request.deps.publicUrl,
   };
 }
 
@@ -291,10 +290,9 @@ export async function continueInteraction(
 
 /** The request of an interaction: where its answer goes, and what else it asks for. */
 export async function readInteractionRequest(request: OauthRequest, { parameters }: Interaction) {
-  const { deps, address } = request;
   const given = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters))
     for (const each of [value].flat()) given.append(name, each);
-  const target = await proveTarget(deps, address, given);
-  return { target, check: () => checkRequest(deps, target, given) };
+  const target = await proveTarget(request, given);
+  return { target, check: () => checkRequest(request.deps, target, given) };
 }

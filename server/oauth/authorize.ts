@@ -26,7 +26,7 @@ export const authorizationEndpoint: OauthEndpoint = {
   refusals: 'page',
   async answer(request) {
     const given = request.method === 'POST' ? request.form : request.query;
-    const target = await proveTarget(request.deps, request.address, given);
+    const target = await proveTarget(request, given);
     return toldByRedirect(target, async () =>
       proceed(request, await checkRequest(request.deps, target, given)),
     );

@@ -14,6 +14,7 @@ import { type Answering, answering, CLIENT_HOST, withDocuments } from '../../sup
 import { anywhere, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 
 const URL_OF_CLIENT = `https://${CLIENT_HOST}/oauth/client.json`;
+const ASKING = { address: anywhere, requestId: 'req_documents' };
 const HOUR_MS = 3_600_000;
 
 const DOCUMENT = {
@@ -30,7 +31,7 @@ async function open(
 ) {
   const { deps, site } = await withDocuments(await openTestDeps(dialect), answering(DOCUMENT));
   if (policy !== null) await call(deps, deps.adminKey, 'oauthSettings.update', { metadataDocuments: policy });
-  return { deps, site, find: (url = URL_OF_CLIENT) => findDocumentApplication(deps, url, anywhere) };
+  return { deps, site, find: (url = URL_OF_CLIENT) => findDocumentApplication(deps, url, ASKING) };
 }
 
 const events = async (deps: TestDeps) =>
@@ -111,7 +112,7 @@ describe('addresses that are not for strangers to choose', () => {
     const { deps } = await open();
     const guarded = { ...deps, clientDocuments: createClientDocuments(outbound, deps.now) };
     for (const url of ['https://169.254.169.254/client.json', 'https://metadata.example/client.json'])
-      expect(await findDocumentApplication(guarded, url, anywhere)).toBeNull();
+      expect(await findDocumentApplication(guarded, url, ASKING)).toBeNull();
     expect(await rows(deps)).toEqual([]);
   });
 });
@@ -160,7 +161,7 @@ describe('the policy', () => {
     expect(await find()).toBeNull();
     expect(site.asked).toEqual([]);
     expect(
-      await findDocumentApplication({ ...deps, oauthClients: 'mcp' }, URL_OF_CLIENT, anywhere),
+      await findDocumentApplication({ ...deps, oauthClients: 'mcp' }, URL_OF_CLIENT, ASKING),
     ).not.toBeNull();
   });
 
@@ -374,7 +375,9 @@ describe('how often', () => {
     });
     expect(site.asked).toHaveLength(20);
     const elsewhere = () => '192.0.2.1';
-    expect(await findDocumentApplication(deps, 'https://h.many.example/c.json', elsewhere)).toBeNull();
+    expect(
+      await findDocumentApplication(deps, 'https://h.many.example/c.json', { ...ASKING, address: elsewhere }),
+    ).toBeNull();
   });
 
   it('one host is asked is limited, whoever has us ask', async () => {
@@ -382,7 +385,10 @@ describe('how often', () => {
     site.answer = answering('', {}, 404);
     const outcomes = [];
     for (let i = 0; i < 31; i++) {
-      const found = findDocumentApplication(deps, `https://${CLIENT_HOST}/${i}`, () => `192.0.2.${i}`);
+      const found = findDocumentApplication(deps, `https://${CLIENT_HOST}/${i}`, {
+        ...ASKING,
+        address: () => `192.0.2.${i}`,
+      });
       outcomes.push(await found.catch(({ code }: { code: string }) => code));
     }
     expect(outcomes).toEqual([...Array(30).fill(null), 'rate_limited']);

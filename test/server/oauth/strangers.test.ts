@@ -1,3 +1,4 @@
+import { eq } from 'drizzle-orm';
 import * as oauth from 'oauth4webapi';
 import * as openid from 'openid-client';
 import { describe, expect, it } from 'vitest';
@@ -80,7 +81,7 @@ describe('a client whose id is the URL of its document', () => {
     );
     expect(asked?.text).toContain('Agent');
     expect(asked?.text).toContain('127.0.0.1:49152');
-    expect(asked?.text).toContain(`What it is called is said by ${new URL(CLIENT_ID).host}`);
+    expect(asked?.text).toContain(`What it is called is said by <strong>${new URL(CLIENT_ID).host}</strong>`);
     expect(asked?.text).toContain('Read your notes');
     expect(asked?.text).not.toContain('<img');
     const tokens = await postForm(`${url}/oauth/token`, {
@@ -95,6 +96,8 @@ describe('a client whose id is the URL of its document', () => {
     const { db, tables } = deps.store.read;
     const [row] = await db.select().from(tables.oauthApplications);
     expect(row).toMatchObject({ client_id: CLIENT_ID, unused_until: null });
+    const seen = eq(tables.events.type, 'oauth_application.first_seen');
+    expect(await db.select().from(tables.events).where(seen)).toMatchObject([{ request_id: 'req_test' }]);
     const refreshed = await postForm(`${url}/oauth/token`, {
       grant_type: 'refresh_token',
       client_id: CLIENT_ID,
