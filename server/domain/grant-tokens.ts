@@ -37,11 +37,19 @@ export interface GrantStanding {
   grant: GrantRow;
   /** Null where the user has no row: of a hand-off. */
   userEnabled: boolean | null;
+  /** Null where nothing was ever set for the subject. */
+  subjectEnabled: boolean | null;
 }
 
 /** Whether something may still be issued under a grant. */
-export const stands = ({ grant, userEnabled }: GrantStanding, application: TokenApplication): boolean =>
-  userEnabled !== false && grant.revoked_at === null && grant.generation >= application.token_generation;
+export const stands = (
+  { grant, userEnabled, subjectEnabled }: GrantStanding,
+  application: TokenApplication,
+): boolean =>
+  userEnabled !== false &&
+  subjectEnabled !== false &&
+  grant.revoked_at === null &&
+  grant.generation >= application.token_generation;
 
 /** What a code or refresh token came to: rows that were written, or none. */
 interface Outcome {

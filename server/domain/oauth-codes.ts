@@ -113,12 +113,13 @@ async function readCode(tx: Rows, deps: Deps, value: string): Promise<FoundCode 
   return found ?? null;
 }
 
-const readByHash = statement((db, { oauthCodes: c, oauthGrants: g, users: u }) =>
+const readByHash = statement((db, { oauthCodes: c, oauthGrants: g, users: u, subjects: j }) =>
   db
-    .select({ code: c, grant: g, userEnabled: u.enabled })
+    .select({ code: c, grant: g, userEnabled: u.enabled, subjectEnabled: j.enabled })
     .from(c)
     .innerJoin(g, eq(g.id, c.grant_id))
     .leftJoin(u, eq(u.id, g.subject))
+    .leftJoin(j, eq(j.id, g.subject))
     .where(eq(c.hash, placeholder('hash')))
     .prepare('oauth_code'),
 );

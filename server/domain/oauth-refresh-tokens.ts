@@ -1,5 +1,6 @@
 /** Refresh tokens: each is used once and followed by another; a second use revokes the grant (RFC 9700, section 4.14.2). */
-import { and, eq, isNull } from 'drizzle-orm';
+import { and, eq, isNull, placeholder } from 'drizzle-orm';
+import { statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -67,20 +68,21 @@ interface FoundRefreshToken extends GrantStanding {
   token: RefreshTokenRow;
 }
 
-async function readRefreshToken(
-  { db, tables }: Rows,
-  deps: Deps,
-  value: string,
-): Promise<FoundRefreshToken | null> {
-  const { oauthRefreshTokens: r, oauthGrants: g, users: u } = tables;
-  const [found] = await db
-    .select({ token: r, grant: g, userEnabled: u.enabled })
+async function readRefreshToken(rows: Rows, deps: Deps, value: string): Promise<FoundRefreshToken | null> {
+  const [found] = await readByHash(rows, { hash: deps.keyring.hash(value) });
+  return found ?? null;
+}
+
+const readByHash = statement((db, { oauthRefreshTokens: r, oauthGrants: g, users: u, subjects: j }) =>
+  db
+    .select({ token: r, grant: g, userEnabled: u.enabled, subjectEnabled: j.enabled })
     .from(r)
     .innerJoin(g, eq(g.id, r.grant_id))
     .leftJoin(u, eq(u.id, g.subject))
-    .where(eq(r.hash, deps.keyring.hash(value)));
-  return found ?? null;
-}
+    .leftJoin(j, eq(j.id, g.subject))
+    .where(eq(r.hash, placeholder('hash')))
+    .prepare('oauth_refresh_token'),
+);
 
 /** Each guard refuses. One that was used before passes here: that it is used again is for the using to see. */
 function isFor(

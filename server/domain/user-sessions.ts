@@ -65,7 +65,7 @@ export interface NewlySignedIn extends Omit<SignedInUser, 'sessionId' | 'authTim
 
 /**
  * Begins a session; its value is new, whatever the browser had before. Throws `forbidden` for what is no user, and
- * `unauthenticated` where the user was changed since they were judged.
+ * `unauthenticated` where the user was changed since they were judged, or is disabled as a subject.
  */
 export async function beginUserSession(
   deps: Deps,
@@ -92,6 +92,7 @@ export async function beginUserSession(
   const row = { ...judged, last_seen_at: now, mac: macOf(deps, judged) };
   await deps.store.tx(async (tx) => {
     await assertAsJudged(tx, deps, who, userMac);
+    await assertSubjectEnabled(tx, who);
     await endSurplus(tx, who.subject);
     await tx.db.insert(tx.tables.userSessions).values(row);
     const { users: u } = tx.tables;
@@ -113,10 +114,20 @@ async function assertAsJudged(
   if (source === HANDED_OFF) return;
   const user = await lockSignable(tx, deps, whose);
   if (user && userMac?.equals(user.mac)) return;
-  throw source === LOCAL ? wrongPassword() : mayNotSignIn();
+  throw refusalBy(source);
 }
 
-const mayNotSignIn = () => new CountersignError('unauthenticated', 'This user may not sign in');
+/** Nothing else disables somebody whom the host application signs in. */
+async function assertSubjectEnabled(
+  { db, tables: { subjects: j } }: Rows,
+  { subject: whose, source }: Pick<SignedInUser, 'subject' | 'source'>,
+) {
+  const [found] = await db.select({ enabled: j.enabled }).from(j).where(eq(j.id, whose));
+  if (found?.enabled === false) throw refusalBy(source);
+}
+
+const refusalBy = (source: string) =>
+  source === LOCAL ? wrongPassword() : new CountersignError('unauthenticated', 'This user may not sign in');
 
 async function endSurplus(tx: Rows, whose: string) {
   const { userSessions: s } = tx.tables;
@@ -134,17 +145,19 @@ export async function findUserSession(deps: Deps, value: string | undefined): Pr
   if (value === undefined) return null;
   const [found] = await readSession(deps.store.read, { hash: deps.keyring.hash(value) });
   if (!found || !isLive(deps, found.session)) return null;
-  const { session, user } = found;
-  if (session.source !== sourceNow(deps) || !isTheirs(deps, session, user)) return null;
+  const { session, user, subjectEnabled } = found;
+  if (session.source !== sourceNow(deps) || subjectEnabled === false) return null;
+  if (!isTheirs(deps, session, user)) return null;
   await noteSeen(deps, session);
   return toSignedIn(session);
 }
 
-const readSession = statement((db, { userSessions: s, users: u }) =>
+const readSession = statement((db, { userSessions: s, users: u, subjects: j }) =>
   db
-    .select({ session: s, user: u })
+    .select({ session: s, user: u, subjectEnabled: j.enabled })
     .from(s)
     .leftJoin(u, eq(u.id, s.subject))
+    .leftJoin(j, eq(j.id, s.subject))
     .where(eq(s.hash, placeholder('hash')))
     .prepare('user_session'),
 );

@@ -4,6 +4,7 @@ import type { Caller } from '../../../server/deps.ts';
 import { listEvents } from '../../../server/domain/events.ts';
 import { signInLocally } from '../../../server/domain/local-sign-in.ts';
 import { insertGrant } from '../../../server/domain/oauth-grants.ts';
+import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
 import {
   acceptInvitation,
   findInvitation,
@@ -425,6 +426,20 @@ describeOnEachDialect('sessions of users', (dialect) => {
     const theirs = (await beginUserSession(handoff, who)).value;
     expect(await findUserSession(handoff, theirs)).toMatchObject({ subject: 'ada' });
     expect(await findUserSession(deps, theirs)).toBeNull();
+  });
+
+  it('a subject that is disabled has no session and begins none, until it is enabled', async () => {
+    const deps: TestDeps = {
+      ...(await openTestDeps(dialect)),
+      signIn: { kind: 'handoff', url: 'https://app.example/sign-in' },
+    };
+    const who = { subject: 'ada', source: HANDED_OFF, claims: {}, organizations: [] };
+    const { value } = await beginUserSession(deps, who);
+    await setSubjectEnabled(deps, admin, { id: 'ada' }, false);
+    expect(await findUserSession(deps, value)).toBeNull();
+    await expect(beginUserSession(deps, who)).rejects.toThrow('This user may not sign in');
+    await setSubjectEnabled(deps, admin, { id: 'ada' }, true);
+    expect(await findUserSession(deps, value)).not.toBeNull();
   });
 
   it('no session is begun for a machine, an organization, an application or a credential', async () => {

@@ -1,13 +1,15 @@
 import { expect, it } from 'vitest';
 import { authorizeSilently } from '../../../server/domain/oauth-consents.ts';
+import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
 import { call } from '../../support/calls.ts';
-import { describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
+import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 import { allow, newMachine } from '../../support/machines.ts';
 import { newApplication } from '../../support/oauth-tokens.ts';
 import { basic, newPkce, postForm, serveOauth } from '../../support/user-agent.ts';
 import { newUser } from '../../support/users.ts';
 
 const CALLBACK = 'https://notes.example.com/callback';
+const admin = callerWith('admin');
 
 async function open(deps: TestDeps, input: Record<string, unknown> = {}) {
   const { row: application, secret } = await newApplication(deps, input);
@@ -180,6 +182,23 @@ describeOnEachDialect('the token endpoint', (dialect) => {
     deps.clock.now += 60_000;
     expect(await errorOf(redeem(code))).toBe('invalid_grant');
     expect((await redeem(await newCode())).status).toBe(200);
+  });
+
+  it('a subject that is disabled is given nothing, by a code or a refresh token of before, until it is enabled', async () => {
+    const deps = await openTestDeps(dialect);
+    const { application, secret, url, user, newCode, redeem, ask } = await open(deps);
+    const client = basic(application.client_id, secret);
+    const code = await newCode();
+    await setSubjectEnabled(deps, admin, user, false);
+    expect((await redeem(code)).body['error']).toBe('invalid_grant');
+    await setSubjectEnabled(deps, admin, user, true);
+    const { body } = await redeem(code);
+    const refresh = { grant_type: 'refresh_token', refresh_token: String(body['refresh_token']) };
+    await setSubjectEnabled(deps, admin, user, false);
+    expect(await isActive(url, body['refresh_token'], client)).toBe(false);
+    expect((await ask(refresh)).body['error']).toBe('invalid_grant');
+    await setSubjectEnabled(deps, admin, user, true);
+    expect((await ask(refresh)).status).toBe(200);
   });
 
   it('refreshes within what was granted, and leaves the rest out without a word', async () => {
