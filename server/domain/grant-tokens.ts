@@ -14,6 +14,7 @@ import type { GrantRow, UserClaims } from './oauth-grants.ts';
 import { type WrittenOauthToken, writeOauthToken } from './oauth-tokens.ts';
 import { isAmongResources } from './resources.ts';
 import { maySign, type Signing, withSigning } from './token-signing.ts';
+import { claimsNow, mayBeSignedIn, type UserRow } from './users.ts';
 
 /** What is answered (RFC 6749, section 5.1; OpenID Connect Core 1.0, section 3.1.3.3). */
 export interface IssuedUnderGrant extends Issued {
@@ -27,6 +28,7 @@ export interface IssuedUnderGrant extends Issued {
 interface WrittenUnderGrant {
   application: TokenApplication;
   grant: GrantRow;
+  claims: UserClaims;
   token: WrittenOauthToken;
   refresh: { value: string; expiresAt: number } | null;
   nonce: string | null;
@@ -36,17 +38,18 @@ interface WrittenUnderGrant {
 export interface GrantStanding {
   grant: GrantRow;
   /** Null where the user has no row: of a hand-off. */
-  userEnabled: boolean | null;
+  user: UserRow | null;
   /** Null where nothing was ever set for the subject. */
   subjectEnabled: boolean | null;
 }
 
 /** Whether something may still be issued under a grant. */
 export const stands = (
-  { grant, userEnabled, subjectEnabled }: GrantStanding,
+  deps: Deps,
+  { grant, user, subjectEnabled }: GrantStanding,
   application: TokenApplication,
 ): boolean =>
-  userEnabled !== false &&
+  (user === null || mayBeSignedIn(deps, user)) &&
   subjectEnabled !== false &&
   grant.revoked_at === null &&
   grant.generation >= application.token_generation;
@@ -97,7 +100,7 @@ export async function writeTokensOf(
   tx: Rows,
   deps: Deps,
   { application, secretId }: AuthenticatedApplication,
-  grant: GrantRow,
+  { grant, user }: GrantStanding,
   { scopes, resources, signing, nonce, refreshScopes }: Wanted,
 ): Promise<WrittenUnderGrant> {
   if (!resources.every((resource) => isAmongResources(resource, grant.resources)))
@@ -110,7 +113,8 @@ export async function writeTokensOf(
     signing,
   );
   const refresh = await writeRefreshToken(tx, deps, application, grant, refreshScopes ?? grant.scopes);
-  return { application, grant, token, refresh, nonce };
+  const claims = claimsNow(deps, user, grant.claims);
+  return { application, grant, claims, token, refresh, nonce };
 }
 
 /** Null where the application may not use one, or the user did not let it stay. */
@@ -144,7 +148,7 @@ const insertRow = insertStatement('oauth_refresh_token_insert', 'oauthRefreshTok
 
 async function valuesOf(
   deps: Deps,
-  { application, grant, token, refresh, nonce }: WrittenUnderGrant,
+  { application, grant, claims, token, refresh, nonce }: WrittenUnderGrant,
 ): Promise<IssuedUnderGrant> {
   const { row } = token;
   const accessToken = await token.value();
@@ -155,7 +159,7 @@ async function valuesOf(
     refreshToken: refresh?.value ?? null,
     refreshTokenExpiresInSeconds: refresh && Math.floor((refresh.expiresAt - row.created_at) / 1000),
     idToken: row.scopes.includes('openid')
-      ? await idTokenOf(deps, { application, grant, nonce, scopes: row.scopes, accessToken })
+      ? await idTokenOf(deps, { application, grant, claims, nonce, scopes: row.scopes, accessToken })
       : null,
   };
 }
@@ -166,6 +170,7 @@ const ID_TOKEN_SECONDS = 600;
 interface IdTokenParts {
   application: TokenApplication;
   grant: GrantRow;
+  claims: UserClaims;
   nonce: string | null;
   scopes: readonly string[];
   accessToken: string;
@@ -174,12 +179,12 @@ interface IdTokenParts {
 /** OpenID Connect Core 1.0, section 2. */
 async function idTokenOf(
   deps: Deps,
-  { application, grant, nonce, scopes, accessToken }: IdTokenParts,
+  { application, grant, claims, nonce, scopes, accessToken }: IdTokenParts,
 ): Promise<string> {
   const key = await deps.signer.active();
   const issuedAt = Math.floor(deps.now() / 1000);
   const payload = {
-    ...claimsFor(grant.claims, scopes),
+    ...claimsFor(claims, scopes),
     iss: deps.publicUrl,
     sub: grant.subject,
     aud: application.client_id,
@@ -200,7 +205,7 @@ const CLAIMS_OF_SCOPES: Readonly<Record<string, readonly (keyof UserClaims)[]>> 
 };
 
 /** What an application may know of a user. */
-export function claimsFor(claims: Readonly<Record<string, unknown>>, scopes: readonly string[]): UserClaims {
+export function claimsFor(claims: UserClaims, scopes: readonly string[]): UserClaims {
   const names = scopes.flatMap((scope) => CLAIMS_OF_SCOPES[scope] ?? []);
   return Object.fromEntries(
     names.flatMap((name) => (claims[name] === undefined ? [] : [[name, claims[name]]])),

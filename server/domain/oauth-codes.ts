@@ -84,11 +84,11 @@ export async function redeemCode(
   if (parseValue(redemption.code)?.prefix !== PREFIXES.authorizationCode) throw invalidGrant();
   const issued = await issueUnderGrant(deps, authenticated, requestId, async (tx, signing) => {
     const found = await readCode(tx, deps, redemption.code);
-    if (!found || !isFor(found, authenticated, redemption, deps.now())) return REFUSED;
+    if (!found || !isFor(deps, found, authenticated, redemption)) return REFUSED;
     const { code, grant } = found;
     if (!(await consume(tx, deps, code.id)))
       return { written: null, event: await revokeGrant(tx, deps, grant.id, 'code_reused') };
-    const written = await writeTokensOf(tx, deps, authenticated, grant, {
+    const written = await writeTokensOf(tx, deps, authenticated, found, {
       scopes: grant.scopes,
       resources: redemption.resources,
       signing,
@@ -115,7 +115,7 @@ async function readCode(tx: Rows, deps: Deps, value: string): Promise<FoundCode 
 
 const readByHash = statement((db, { oauthCodes: c, oauthGrants: g, users: u, subjects: j }) =>
   db
-    .select({ code: c, grant: g, userEnabled: u.enabled, subjectEnabled: j.enabled })
+    .select({ code: c, grant: g, user: u, subjectEnabled: j.enabled })
     .from(c)
     .innerJoin(g, eq(g.id, c.grant_id))
     .leftJoin(u, eq(u.id, g.subject))
@@ -126,13 +126,13 @@ const readByHash = statement((db, { oauthCodes: c, oauthGrants: g, users: u, sub
 
 /** Each guard refuses. One that was redeemed before passes here: that it is used again is for the consuming to see. */
 function isFor(
+  deps: Deps,
   { code, ...standing }: FoundCode,
   { application }: AuthenticatedApplication,
   { redirectUri, codeVerifier }: Redemption,
-  now: number,
 ): boolean {
-  if (code.application_id !== application.id || !stands(standing, application)) return false;
-  if (code.redeemed_at === null && hasExpired(code.expires_at, now)) return false;
+  if (code.application_id !== application.id || !stands(deps, standing, application)) return false;
+  if (code.redeemed_at === null && hasExpired(code.expires_at, deps.now())) return false;
   if (redirectUri === undefined ? code.redirect_uri_given : redirectUri !== code.redirect_uri) return false;
   // RFC 9700, section 4.8.2: a verifier without a challenge is a downgrade.
   if (code.code_challenge === null) return codeVerifier === undefined;

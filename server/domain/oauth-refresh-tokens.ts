@@ -45,12 +45,12 @@ export async function refreshTokens(
   if (parseValue(refreshToken)?.prefix !== PREFIXES.refreshToken) throw invalidGrant();
   const issued = await issueUnderGrant(deps, authenticated, requestId, async (tx, signing) => {
     const found = await readRefreshToken(tx, deps, refreshToken);
-    if (!found || !isFor(found, authenticated, deps.now())) return REFUSED;
+    if (!found || !isFor(deps, found, authenticated)) return REFUSED;
     const { token, grant } = found;
     const scopes = narrowed(token.scopes, application.scopes, asked);
     if (!(await use(tx, deps, token.id)))
       return { written: null, event: await revokeGrant(tx, deps, grant.id, 'refresh_token_reused') };
-    const written = await writeTokensOf(tx, deps, authenticated, grant, {
+    const written = await writeTokensOf(tx, deps, authenticated, found, {
       scopes,
       resources,
       signing,
@@ -75,7 +75,7 @@ async function readRefreshToken(rows: Rows, deps: Deps, value: string): Promise<
 
 const readByHash = statement((db, { oauthRefreshTokens: r, oauthGrants: g, users: u, subjects: j }) =>
   db
-    .select({ token: r, grant: g, userEnabled: u.enabled, subjectEnabled: j.enabled })
+    .select({ token: r, grant: g, user: u, subjectEnabled: j.enabled })
     .from(r)
     .innerJoin(g, eq(g.id, r.grant_id))
     .leftJoin(u, eq(u.id, g.subject))
@@ -86,11 +86,12 @@ const readByHash = statement((db, { oauthRefreshTokens: r, oauthGrants: g, users
 
 /** Each guard refuses. One that was used before passes here: that it is used again is for the using to see. */
 function isFor(
+  deps: Deps,
   { token, ...standing }: FoundRefreshToken,
-  { application }: AuthenticatedApplication,
-  now: number,
+  { application }: Pick<AuthenticatedApplication, 'application'>,
 ): boolean {
-  if (token.application_id !== application.id || !stands(standing, application)) return false;
+  const now = deps.now();
+  if (token.application_id !== application.id || !stands(deps, standing, application)) return false;
   const isOver = hasExpired(token.expires_at, now) || hasExpired(standing.grant.expires_at, now);
   return token.used_at !== null || !isOver;
 }
@@ -148,7 +149,7 @@ export async function findRefreshToken(
 ): Promise<{ token: RefreshTokenRow; grant: GrantRow } | null> {
   const found = await readRefreshToken(deps.store.read, deps, value);
   if (!found || found.token.used_at !== null) return null;
-  return isFor(found, { application, secretId: null }, deps.now()) ? found : null;
+  return isFor(deps, found, { application }) ? found : null;
 }
 
 /** Whatever is wrong: who presents another's token learns nothing. */

@@ -23,12 +23,12 @@ import {
   LOCAL,
   lockUser,
   newUserId,
+  readUser,
   SIGN_IN_NAME_RULE,
   saveUser,
   signInNameOf,
   toUser,
   type User,
-  type UserRow,
 } from './users.ts';
 
 export interface UserInvitation {
@@ -163,11 +163,6 @@ export async function findInvitation(
   if (!row || !isOpen(deps, row)) return null;
   const user = row.user_id === null ? null : await readUser(read, row.user_id);
   return { email: row.email, name: row.name, signInName: user?.source_subject ?? null };
-}
-
-async function readUser({ db, tables }: Rows, id: string): Promise<UserRow | null> {
-  const [user] = await db.select().from(tables.users).where(eq(tables.users.id, id));
-  return user ?? null;
 }
 
 async function assertMayTry(deps: Deps, address: Address) {

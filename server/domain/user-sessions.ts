@@ -14,7 +14,7 @@ import { subject, userSessionId } from './fields.ts';
 import type { UserClaims } from './oauth-grants.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
 import { wrongPassword } from './user-passwords.ts';
-import { isUserSubject, LOCAL, lockSignable, mayBeSignedIn, type UserRow } from './users.ts';
+import { claimsNow, isUserSubject, LOCAL, lockSignable, mayBeSignedIn, type UserRow } from './users.ts';
 
 const HOUR_MS = 3_600_000;
 /** A session ends so long after its last request, and so long after it was begun. */
@@ -98,7 +98,7 @@ export async function beginUserSession(
     const { users: u } = tx.tables;
     await tx.db.update(u).set({ last_signed_in_at: now }).where(eq(u.id, who.subject));
   });
-  return { value, user: toSignedIn(row) };
+  return { value, user: toSignedIn(row, row.claims) };
 }
 
 /**
@@ -149,7 +149,7 @@ export async function findUserSession(deps: Deps, value: string | undefined): Pr
   if (session.source !== sourceNow(deps) || subjectEnabled === false) return null;
   if (!isTheirs(deps, session, user)) return null;
   await noteSeen(deps, session);
-  return toSignedIn(session);
+  return toSignedIn(session, claimsNow(deps, user, session.claims));
 }
 
 const readSession = statement((db, { userSessions: s, users: u, subjects: j }) =>
@@ -291,12 +291,12 @@ const macOf = ({ keyring }: Pick<Deps, 'keyring'>, row: Omit<SessionRow, 'last_s
     row.expires_at,
   ]);
 
-const toSignedIn = (row: SessionRow): SignedInUser => ({
+const toSignedIn = (row: SessionRow, claims: UserClaims): SignedInUser => ({
   sessionId: row.id,
   subject: row.subject,
   source: row.source,
   authTime: row.auth_time,
-  claims: row.claims as UserClaims,
+  claims,
   organizations: row.organizations,
 });
 

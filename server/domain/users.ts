@@ -56,11 +56,23 @@ export const email = z.email().max(254);
 export const userIdInput = z.strictObject({ id: userId.meta({ positional: true }) });
 
 export async function getUser(deps: Deps, { id }: z.output<typeof userIdInput>): Promise<User> {
-  const { db, tables } = deps.store.read;
-  const [row] = await db.select().from(tables.users).where(eq(tables.users.id, id));
+  const row = await readUser(deps.store.read, id);
   if (!row) throw userNotFound(id);
   return toUser(row);
 }
+
+export async function readUser(rows: Rows, id: string): Promise<UserRow | null> {
+  const [row] = await readById(rows, { id });
+  return row ?? null;
+}
+
+const readById = statement((db, { users: u }) =>
+  db
+    .select()
+    .from(u)
+    .where(eq(u.id, placeholder('id')))
+    .prepare('user'),
+);
 
 export const listUsersInput = z.strictObject({
   /** The one who signs in to a local account with that name. */
@@ -263,6 +275,20 @@ export const claimsOf = (row: UserRow): UserClaims => ({
   ...(row.source === LOCAL && { preferred_username: row.source_subject }),
   ...(row.email !== null && { email: row.email, email_verified: row.email_verified }),
 });
+
+/**
+ * The same of what was said when they signed in, as it is now: an address that is no longer theirs, or no longer verified, is
+ * told nobody. Where the host application signs them in it says who they are, whatever row there is from before.
+ */
+export function claimsNow(
+  { signIn }: Pick<Deps, 'signIn'>,
+  user: UserRow | null,
+  said: UserClaims,
+): UserClaims {
+  if (user === null || signIn.kind === 'handoff') return said;
+  const { name, email: address, email_verified, ...others } = said;
+  return { ...others, ...claimsOf(user) };
+}
 
 const userNotFound = (id: string) => new CountersignError('not_found', `No user has the id '${id}'`);
 

@@ -3,6 +3,7 @@ import { bearerValue } from '../authenticate.ts';
 import { claimsFor } from '../domain/grant-tokens.ts';
 import { OauthError } from '../domain/oauth-errors.ts';
 import { findLiveOauthToken } from '../domain/oauth-tokens.ts';
+import { claimsNow, mayBeSignedIn, readUser } from '../domain/users.ts';
 import { json, type OauthEndpoint, type OauthRequest, parametersOf } from './endpoint.ts';
 
 export const userinfoEndpoint: OauthEndpoint = {
@@ -13,17 +14,22 @@ export const userinfoEndpoint: OauthEndpoint = {
   cors: true,
   refusals: 'json',
   async answer(request) {
-    const token = await findLiveOauthToken(request.deps, presentedBy(request));
-    if (!token) throw new OauthError('invalid_token', 'Wanted a live access token of this server');
+    const { deps } = request;
+    const token = await findLiveOauthToken(deps, presentedBy(request));
+    if (!token) throw notLive();
     if (token.grantClaims === null || !token.scopes.includes('openid'))
       throw new OauthError('insufficient_scope', "Wanted a token of a user with the scope 'openid'");
+    const user = await readUser(deps.store.read, token.subject);
+    if (user && !mayBeSignedIn(deps, user)) throw notLive();
     return json(200, {
-      ...claimsFor(token.grantClaims, token.scopes),
+      ...claimsFor(claimsNow(deps, user, token.grantClaims), token.scopes),
       sub: token.subject,
       ...(token.organizationId !== null && { org_id: token.organizationId }),
     });
   },
 };
+
+const notLive = () => new OauthError('invalid_token', 'Wanted a live access token of this server');
 
 /** RFC 6750, sections 2.1 and 2.2: never from the query. */
 function presentedBy({ headers, form, method }: OauthRequest): string {

@@ -28,6 +28,7 @@ import {
   deleteUser,
   isUserSubject,
   listUsers,
+  readUser,
   setUserEnabled,
   signInNameOf,
   updateUser,
@@ -395,6 +396,16 @@ describeOnEachDialect('sessions of users', (dialect) => {
     expect(await findUserSession(deps, idle)).toBeNull();
     deps.clock.now = began + SESSION_MS;
     expect(await findUserSession(deps, used)).toBeNull();
+  });
+
+  it('a session tells of its user what is so now', async () => {
+    const deps = await openTestDeps(dialect);
+    const user = await newUser(deps, 'ada', { email: 'ada@example.com' });
+    await updateUser(deps, admin, { id: user.id, emailVerified: true });
+    const { value } = await newUserSession(deps, (await readUser(deps.store.read, user.id)) ?? user);
+    await updateUser(deps, admin, { id: user.id, name: null, email: 'augusta@example.com' });
+    const claims = { preferred_username: 'ada', email: 'augusta@example.com', email_verified: false };
+    expect((await findUserSession(deps, value))?.claims).toEqual(claims);
   });
 
   it('a session that a writer to the database made another’s is none', async () => {

@@ -1,6 +1,8 @@
+import { eq } from 'drizzle-orm';
 import { expect, it } from 'vitest';
 import { authorizeSilently } from '../../../server/domain/oauth-consents.ts';
 import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
+import { updateUser } from '../../../server/domain/users.ts';
 import { call } from '../../support/calls.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 import { allow, newMachine } from '../../support/machines.ts';
@@ -199,6 +201,46 @@ describeOnEachDialect('the token endpoint', (dialect) => {
     expect((await ask(refresh)).body['error']).toBe('invalid_grant');
     await setSubjectEnabled(deps, admin, user, true);
     expect((await ask(refresh)).status).toBe(200);
+  });
+
+  it('tells of a user what is so now, and of an address that is theirs no more nothing', async () => {
+    const deps = await openTestDeps(dialect);
+    const scopes = ['openid', 'offline_access', 'profile', 'email'];
+    const { url, user, newCode, redeem, ask } = await open(deps, { scopes });
+    const said = { given_name: 'Ada', email: 'old@example.com', email_verified: true };
+    const told = async ({ body }: Awaited<ReturnType<typeof redeem>>) => {
+      const payload = String(body['id_token']).split('.')[1] ?? '';
+      const { given_name, email, email_verified } = JSON.parse(Buffer.from(payload, 'base64url').toString());
+      const headers = { Authorization: `Bearer ${body['access_token']}` };
+      const answer = (await (await fetch(`${url}/oauth/userinfo`, { headers })).json()) as object;
+      expect(answer).toMatchObject(JSON.parse(JSON.stringify({ given_name, email, email_verified })));
+      expect('email' in answer).toBe(email !== undefined);
+      return { given_name, email, email_verified };
+    };
+    await updateUser(deps, admin, { id: user.id, email: 'new@example.com' });
+    const first = await redeem(await newCode({ scopes, claims: said }));
+    expect(await told(first)).toEqual({ ...said, email: 'new@example.com', email_verified: false });
+    await updateUser(deps, admin, { id: user.id, email: null });
+    const second = await ask({
+      grant_type: 'refresh_token',
+      refresh_token: String(first.body['refresh_token']),
+    });
+    expect(await told(second)).toEqual({ given_name: 'Ada' });
+  });
+
+  it('a user whose row a writer to the database changed is given and told nothing', async () => {
+    const deps = await openTestDeps(dialect);
+    const { url, user, newCode, redeem, ask } = await open(deps);
+    const { body } = await redeem(await newCode());
+    const code = await newCode();
+    await deps.store.tx(({ db, tables: { users: u } }) =>
+      db.update(u).set({ email: 'boss@example.com', email_verified: true }).where(eq(u.id, user.id)),
+    );
+    const refresh = { grant_type: 'refresh_token', refresh_token: String(body['refresh_token']) };
+    expect((await redeem(code)).body['error']).toBe('invalid_grant');
+    expect((await ask(refresh)).body['error']).toBe('invalid_grant');
+    const headers = { Authorization: `Bearer ${body['access_token']}` };
+    expect((await fetch(`${url}/oauth/userinfo`, { headers })).status).toBe(401);
   });
 
   it('refreshes within what was granted, and leaves the rest out without a word', async () => {
