@@ -95,7 +95,8 @@ function OauthApplicationFacts({ application }: { application: OauthApplication 
         'Gets tokens by': grantTypes.map((each) => (
           <div key={each}>{each in GRANT_TYPES ? each.replaceAll('_', ' ') : each}</div>
         )),
-        Scopes: scopes.join(' ') || 'none',
+        Scopes:
+          scopes.join(' ') || (application.source === 'administrator' ? 'none' : 'those that are advertised'),
         'Where it asks for none': defaultScopes?.join(' ') ?? 'those of the installation',
         Resources: audiences?.join(', ') ?? 'those of its scopes',
         Consent: application.consentRequired ? 'users are asked' : 'users are not asked',

@@ -251,7 +251,7 @@ async function rowOf(
     redirectUris: metadata.redirectUris,
     grantTypes: metadata.grantTypes,
     accessTokenFormat: settings.accessTokenFormat,
-    ...(await scopesOfStranger(deps, settings, metadata.scopes)),
+    ...(await scopesOfStranger(deps, metadata.scopes)),
   });
   return {
     ...newApplication(deps, 'metadata_document', input),

@@ -7,8 +7,7 @@ import type { Deps } from '../deps.ts';
 import { homePageUrl, name, SCOPES_MAX, scope } from './fields.ts';
 import { describeInvalid } from './invalid-input.ts';
 import { OauthError } from './oauth-errors.ts';
-import { advertisedScopes } from './oauth-scopes.ts';
-import type { OauthSettings } from './oauth-settings.ts';
+import { scopesOffered } from './oauth-settings.ts';
 import { REDIRECT_URIS_MAX, redirectHostOf, redirectUriRefusal } from './redirect-uris.ts';
 
 export interface ClientMetadata {
@@ -106,18 +105,14 @@ export const nameOf = ({
   given ?? (first === undefined ? 'unnamed' : redirectHostOf(first).slice(0, 255));
 
 /**
- * What it may be given: of what is advertised, as every stranger, with what it named first; what nobody defined, or is not
- * advertised, is dropped. Later it may ask for more than it named then, as its user allows: clients find out bit by bit.
+ * What it is given where it asks for nothing: what it named first, of what strangers are offered. None is noted of what it may
+ * be given: that is what is offered whenever it asks, as its user allows, for clients find out bit by bit.
  */
 export async function scopesOfStranger(
-  deps: Pick<Deps, 'store'>,
-  { defaultScopes }: Pick<OauthSettings, 'defaultScopes'>,
+  deps: Pick<Deps, 'store' | 'oauthClients'>,
   named: readonly string[] | null,
 ): Promise<{ scopes: string[]; defaultScopes: string[] | null }> {
-  const offered = new Set([...defaultScopes, ...(await advertisedScopes(deps))]);
-  const known = (named ?? []).filter((each) => offered.has(each)).slice(0, SCOPES_MAX);
-  return {
-    scopes: [...new Set([...known, ...offered])].slice(0, SCOPES_MAX),
-    defaultScopes: known.length > 0 ? known : null,
-  };
+  const offered = named === null ? [] : await scopesOffered(deps);
+  const known = (named ?? []).filter((each) => offered.includes(each)).slice(0, SCOPES_MAX);
+  return { scopes: [], defaultScopes: known.length > 0 ? known : null };
 }

@@ -45,7 +45,7 @@ export interface OauthApplication {
   public: boolean;
   redirectUris: string[];
   grantTypes: GrantType[];
-  /** The scopes it may be given. */
+  /** The scopes it may be given; empty of one that came unasked: what is advertised, until an administrator says otherwise. */
   scopes: string[];
   /** What it is given where it names none; null for those of the instance. */
   defaultScopes: string[] | null;
@@ -181,6 +181,10 @@ export function newApplication(
   };
 }
 
+/** Whether it may be given what is advertised whenever it asks: it came unasked, and no administrator said its scopes. */
+export const takesAdvertised = ({ source, scopes: said }: Pick<ApplicationRow, 'source' | 'scopes'>) =>
+  source !== 'administrator' && said.length === 0;
+
 export async function insertApplication(tx: Rows, row: ApplicationRow): Promise<void> {
   await tx.db.insert(tx.tables.oauthApplications).values(row);
 }
@@ -206,7 +210,7 @@ function assertSound(row: ApplicationRow): void {
       'grantTypes',
       "wanted a confidential application with 'client_credentials', found a public one",
     );
-  if (row.default_scopes?.some((scope) => !row.scopes.includes(scope)))
+  if (!takesAdvertised(row) && row.default_scopes?.some((scope) => !row.scopes.includes(scope)))
     throw invalid('defaultScopes', "wanted some of 'scopes', found others");
 }
 

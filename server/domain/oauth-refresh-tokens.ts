@@ -16,6 +16,7 @@ import {
 } from './grant-tokens.ts';
 import { OauthError } from './oauth-errors.ts';
 import { type GrantRow, noteGrantUsed, revokeGrant } from './oauth-grants.ts';
+import { scopesAllowed } from './oauth-requests.ts';
 import { hasExpired } from './secrets.ts';
 
 type RefreshTokenRow = Rows['tables']['oauthRefreshTokens']['$inferSelect'];
@@ -43,11 +44,12 @@ export async function refreshTokens(
   if (!application.grant_types.includes('refresh_token'))
     throw new OauthError('unauthorized_client', "The application may not use the grant type 'refresh_token'");
   if (parseValue(refreshToken)?.prefix !== PREFIXES.refreshToken) throw invalidGrant();
+  const allowed = await scopesAllowed(deps, application);
   const issued = await issueUnderGrant(deps, authenticated, requestId, async (tx, signing) => {
     const found = await readRefreshToken(tx, deps, refreshToken);
     if (!found || !isFor(deps, found, authenticated)) return REFUSED;
     const { token, grant } = found;
-    const scopes = narrowed(token.scopes, application.scopes, asked);
+    const scopes = narrowed(token.scopes, allowed, asked);
     if (!(await use(tx, deps, token.id)))
       return { written: null, event: await revokeGrant(tx, deps, grant.id, 'refresh_token_reused') };
     const written = await writeTokensOf(tx, deps, authenticated, found, {

@@ -138,7 +138,7 @@ async function rowOf(
     redirectUris: metadata.redirectUris,
     grantTypes: metadata.grantTypes,
     accessTokenFormat: settings.accessTokenFormat,
-    ...(await scopesOfStranger(deps, settings, metadata.scopes)),
+    ...(await scopesOfStranger(deps, metadata.scopes)),
   });
   return { ...newApplication(deps, 'registration', input), unused_until: deps.now() + UNUSED_MS };
 }

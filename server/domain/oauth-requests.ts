@@ -2,9 +2,10 @@
 import type { Deps } from '../deps.ts';
 import type { TokenApplication } from './application-authentication.ts';
 import { resourceUrl } from './fields.ts';
+import { takesAdvertised } from './oauth-applications.ts';
 import { OauthError } from './oauth-errors.ts';
 import { BUILT_IN_SCOPES, describeScopes, type OauthScope } from './oauth-scopes.ts';
-import { readOauthSettings } from './oauth-settings.ts';
+import { readOauthSettings, scopesOffered } from './oauth-settings.ts';
 import { isAmongResources } from './resources.ts';
 
 const RESOURCES_MAX = 10;
@@ -47,6 +48,14 @@ export function scopesNamed(parameter: string | undefined): string[] | null {
   return [...new Set(parameter.split(' '))];
 }
 
+/** What an application may be given at this moment. */
+export const scopesAllowed = async (
+  deps: Deps,
+  application: Pick<TokenApplication, 'source' | 'scopes'>,
+): Promise<readonly string[]> => (takesAdvertised(application) ? scopesOffered(deps) : application.scopes);
+
+const OFFLINE_ACCESS = 'offline_access';
+
 /**
  * What a user is asked for. Without a `scope` the application's default, else the instance's: never a refusal
  * (MCP clients name none). Scopes that nobody defined are dropped, and those of a resource that
@@ -54,18 +63,29 @@ export function scopesNamed(parameter: string | undefined): string[] | null {
  */
 export async function scopesOfAuthorization(
   deps: Deps,
-  application: Pick<TokenApplication, 'scopes' | 'default_scopes'>,
+  application: Pick<TokenApplication, 'source' | 'grant_types' | 'scopes' | 'default_scopes'>,
   asked: readonly string[] | null,
   resources: readonly string[],
 ): Promise<string[]> {
-  const wanted = asked ?? defaultsOf(application, (await readOauthSettings(deps)).defaultScopes);
+  const allowed = await scopesAllowed(deps, application);
+  const wanted = asked ?? application.default_scopes ?? (await readOauthSettings(deps)).defaultScopes;
   const known = await describeScopes(deps.store.read, wanted);
-  const refused = known.find(({ name }) => !application.scopes.includes(name));
+  const refused = known.find(({ name }) => !allowed.includes(name));
   if (refused && asked) throw notAllowed(refused.name);
-  return known
-    .filter((scope) => application.scopes.includes(scope.name) && belongsTo(scope, resources))
+  const names = known
+    .filter((scope) => allowed.includes(scope.name) && belongsTo(scope, resources))
     .map(({ name }) => name);
+  return stays(application) && allowed.includes(OFFLINE_ACCESS)
+    ? [...new Set([...names, OFFLINE_ACCESS])]
+    : names;
 }
+
+/**
+ * Agents register for refresh tokens, and then ask for what the MCP server names, in which `offline_access` has no place (MCP,
+ * authorization 2026-07-28): it counts as asked for, so that their users are told of it, and not sent back every hour.
+ */
+const stays = ({ source, grant_types }: Pick<TokenApplication, 'source' | 'grant_types'>) =>
+  source !== 'administrator' && grant_types.includes('refresh_token');
 
 /** What an application gets for itself: none of the scopes that speak of a user. Throws `invalid_scope`. */
 export async function scopesOfApplication(
@@ -78,15 +98,10 @@ export async function scopesOfApplication(
   const refused = asked?.find((scope) => !allowed.includes(scope));
   if (refused !== undefined) throw notAllowed(refused);
   if (allowed.length === 0) return [];
-  const wanted = asked ?? defaultsOf({ ...application, scopes: allowed }, allowed);
+  const wanted = asked ?? application.default_scopes?.filter((scope) => allowed.includes(scope)) ?? allowed;
   const known = await describeScopes(deps.store.read, wanted);
   return known.filter((scope) => belongsTo(scope, resources)).map(({ name }) => name);
 }
-
-const defaultsOf = (
-  { scopes, default_scopes }: Pick<TokenApplication, 'scopes' | 'default_scopes'>,
-  ofInstance: readonly string[],
-): string[] => (default_scopes ?? ofInstance).filter((scope) => scopes.includes(scope));
 
 const belongsTo = ({ resource }: OauthScope, resources: readonly string[]) =>
   resource === null || resources.length === 0 || isAmongResources(resource, resources);

@@ -4,7 +4,7 @@ import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { change } from './events.ts';
 import { scopes } from './fields.ts';
-import { assertScopesKnown, BUILT_IN_SCOPES } from './oauth-scopes.ts';
+import { advertisedScopes, assertScopesKnown, BUILT_IN_SCOPES } from './oauth-scopes.ts';
 
 export interface OauthSettings {
   /** Who may register an application (RFC 7591): nobody, who has an initial access token, or everybody. */
@@ -36,6 +36,12 @@ export const readOauthSettings = (deps: Pick<Deps, 'store' | 'oauthClients'>): P
 async function readSettings(deps: Pick<Deps, 'oauthClients'>, rows: Rows): Promise<OauthSettings> {
   const [row] = await rows.db.select().from(rows.tables.oauthSettings);
   return toOauthSettings(deps, row);
+}
+
+/** What whoever comes unasked may be given now: the default of the instance, and what is advertised. */
+export async function scopesOffered(deps: Pick<Deps, 'store' | 'oauthClients'>): Promise<string[]> {
+  const { defaultScopes } = await readOauthSettings(deps);
+  return [...new Set([...defaultScopes, ...(await advertisedScopes(deps))])];
 }
 
 /** Null leaves a setting to what it is without one. */

@@ -121,7 +121,7 @@ export async function checkRequest(deps: Deps, target: Target, given: URLSearchP
   const prompts = promptsOf(parameters);
   const resources = resourcesAsked(application, parameters.all('resource'));
   const named = scopesNamed(parameters['scope']);
-  const scopes = staying(application, await scopesOfAuthorization(deps, application, named, resources));
+  const scopes = await scopesOfAuthorization(deps, application, named, resources);
   return {
     target,
     scopes,
@@ -132,18 +132,6 @@ export async function checkRequest(deps: Deps, target: Target, given: URLSearchP
     maxAgeSeconds: maxAgeOf(parameters),
     parameters: { ...Object.fromEntries(given), ...(resources.length > 0 && { resource: resources }) },
   };
-}
-
-const OFFLINE_ACCESS = 'offline_access';
-
-/**
- * Agents register for refresh tokens, and then ask for what the MCP server names, in which this scope has no place (MCP,
- * authorization 2026-07-28): it counts as asked for, so that their users are told of it, and not sent back every hour.
- */
-function staying({ source, grant_types, scopes: allowed }: ApplicationRow, scopes: string[]): string[] {
-  const isAgent = source !== 'administrator' && grant_types.includes('refresh_token');
-  const isWanted = isAgent && allowed.includes(OFFLINE_ACCESS) && !scopes.includes(OFFLINE_ACCESS);
-  return isWanted ? [...scopes, OFFLINE_ACCESS] : scopes;
 }
 
 const RESPONSE_MODES = ['query', 'form_post'];

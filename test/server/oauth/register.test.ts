@@ -186,7 +186,7 @@ describe('a registration', () => {
       );
     for (const row of await applications(deps)) {
       expect(row.default_scopes).toBeNull();
-      expect(row.scopes).toEqual(['openid', 'notes:read', 'profile', 'email', 'offline_access']);
+      expect(row.scopes).toEqual([]);
     }
   });
 

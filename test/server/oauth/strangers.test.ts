@@ -106,6 +106,41 @@ describe('a client whose id is the URL of its document', () => {
     expect(refreshed.status).toBe(200);
   });
 
+  it('is given what is advertised when it asks, not when it came, until an administrator says otherwise', async () => {
+    const { deps, url } = await serveAgents();
+    const admin = (path: string, input: object) => call(deps, deps.adminKey, path, input);
+    const agent = new UserAgent(url);
+    const { verifier, challenge } = newPkce();
+    const ask = async (scope: string) => {
+      const { sentTo } = await allow(url, authorizeUrl(url, CLIENT_ID, challenge, { scope }), agent);
+      return new URL(sentTo).searchParams;
+    };
+    expect((await ask('notes:read')).get('code')).toMatch(/^oac_/);
+    await admin('oauthScopes.create', { name: 'notes:write', description: 'Write your notes' });
+    const code = (await ask('notes:write')).get('code') ?? '';
+    const proof = { client_id: CLIENT_ID, redirect_uri: CALLBACK, code_verifier: verifier };
+    const tokenUrl = `${url}/oauth/token`;
+    const { body } = await postForm(tokenUrl, { grant_type: 'authorization_code', code, ...proof });
+    expect(body['scope']).toBe('notes:write offline_access');
+
+    await admin('oauthScopes.update', { name: 'notes:write', advertised: false });
+    expect((await ask('notes:write')).get('error')).toBe('invalid_scope');
+    const refreshed = await postForm(tokenUrl, {
+      grant_type: 'refresh_token',
+      client_id: CLIENT_ID,
+      refresh_token: String(body['refresh_token']),
+    });
+    expect(refreshed.body['scope']).toBe('offline_access');
+
+    const [row] = await deps.store.read.db.select().from(deps.store.read.tables.oauthApplications);
+    const set = (scopes: string[]) => admin('oauthApplications.update', { id: row?.id, scopes });
+    await set(['notes:write']);
+    expect((await ask('notes:write')).get('code')).toMatch(/^oac_/);
+    expect((await ask('notes:read')).get('error')).toBe('invalid_scope');
+    await set([]);
+    expect((await ask('notes:read')).get('code')).toMatch(/^oac_/);
+  });
+
   it('asks its user every time', async () => {
     const { url } = await serveAgents();
     const agent = new UserAgent(url);
