@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Reader } from './store.ts';
 
-/** The folder of one dialect's migrations: beside the sources, or above `dist` when compiled. */
+/** The folder of one dialect's migrations: beside the sources, or above `dist` when built. */
 export function migrationsFolder(dialect: 'sqlite' | 'postgres'): string {
   const beside = fileURLToPath(new URL(`./migrations/${dialect}`, import.meta.url));
   return existsSync(beside)

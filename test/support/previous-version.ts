@@ -13,6 +13,7 @@ import { schemaVersion } from '../../db/migrations.ts';
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const JOURNAL = 'db/migrations/sqlite/meta/_journal.json';
 const SOURCES = ['db', 'server', 'workers', 'client', 'package.json', 'tsconfig.json', 'tsconfig.build.json'];
+const BUNDLER = 'server/rolldown.config.js';
 
 export type PreviousVersion = { commit: string; missing: '' } | { commit: null; missing: string };
 
@@ -69,10 +70,17 @@ function build(folder: string, commit: string, packages: string) {
   });
   execFileSync('tar', ['-x', '-C', folder], { input: archive });
   symlinkSync(packages, join(folder, 'node_modules'));
-  const tsc = join(packages, 'typescript', 'bin', 'tsc');
-  // It was checked when it was this version.
-  const flags = ['-p', 'tsconfig.build.json', '--noCheck', '--declaration', 'false'];
-  execFileSync(process.execPath, [tsc, ...flags], { cwd: folder, stdio: 'inherit' });
+  execFileSync(process.execPath, builderOf(folder, packages), {
+    cwd: folder,
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+}
+
+/** Versions before there were bundles were compiled file by file; they were checked when they were this version. */
+function builderOf(folder: string, packages: string): string[] {
+  if (existsSync(join(folder, BUNDLER))) return [join(packages, 'rolldown/bin/cli.mjs'), '--config', BUNDLER];
+  const tsc = join(packages, 'typescript/bin/tsc');
+  return [tsc, '-p', 'tsconfig.build.json', '--noCheck', '--declaration', 'false'];
 }
 
 /** Whoever else built it meanwhile came to the same. */

@@ -209,7 +209,7 @@ function parseLines(text: string): Record<string, unknown>[] {
 
 let built: Promise<void> | undefined;
 
-/** Compiles the sources if they are newer than what is compiled: once, whichever of the test processes comes first. */
+/** Builds the programs if their sources are newer than what is built last: once, whichever of the test processes comes first. */
 export function build(): Promise<void> {
   built ??= buildIfStale();
   return built;
@@ -221,7 +221,7 @@ async function buildIfStale(): Promise<void> {
   const lock = await openStore({ location: join(dist, '.build') });
   try {
     await lock.exclusively(async () => {
-      if (newestSource() > modifiedAt(join(dist, '.tsbuildinfo'))) {
+      if (newestSource() > modifiedAt(join(dist, 'console/index.html'))) {
         execFileSync('npm', ['run', '--silent', 'build'], { cwd: ROOT, stdio: 'inherit' });
       }
     });
