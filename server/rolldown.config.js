@@ -21,7 +21,12 @@ const PROGRAMS = {
 };
 
 /** Those with files of their own that are no modules, or of which there may be no second copy: ioredis is handed to bullmq. */
-const external = [/^(better-sqlite3|bullmq|ioredis|pg-native|pino|swagger-ui-dist)($|\/)/, /^@bull-board\//];
+const external = [
+  /^(better-sqlite3|bullmq|ioredis|pg-native|pino|swagger-ui-dist)($|\/)/,
+  /^@bull-board\//,
+  // Asked for by trpc-cli, which does without.
+  /^(@orpc\/server|@valibot\/to-json-schema|effect)$/,
+];
 
 export default defineConfig({
   input: Object.fromEntries(

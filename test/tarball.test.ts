@@ -196,7 +196,7 @@ describe('the tarball', () => {
     ]);
     expect(added).toMatchObject({ code: 0 });
     installed = join(folder, 'node_modules/countersign');
-  }, 180_000);
+  }, 300_000);
 
   afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
