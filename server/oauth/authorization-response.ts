@@ -1,6 +1,11 @@
-/** How an authorization request is answered: by a redirect, or by a form that the browser posts (OAuth 2.0 Form Post Response Mode). */
+/**
+ * How an authorization request is answered: by a redirect, or a page that stands for one, or by a form that the browser posts
+ * (OAuth 2.0 Form Post Response Mode).
+ */
+import type { Deps } from '../deps.ts';
+import { redirectHostOf } from '../domain/redirect-uris.ts';
 import { type OauthAnswer, redirect } from './endpoint.ts';
-import { formTargetOf, html, page } from './html.ts';
+import { html, page } from './html.ts';
 
 export type ResponseMode = 'query' | 'form_post';
 
@@ -23,6 +28,21 @@ export function respond(
   return redirect(url.href);
 }
 
+/**
+ * What a form of ours, or a page that one leads to, is answered with: as it is, but for a redirect away from this server.
+ * Browsers hold each redirect that follows a form against `form-action` of the page with the form, those of the application
+ * further on too, which nobody here knows; a page that leads there itself lets them begin anew.
+ */
+export function answerToForm({ publicUrl }: Pick<Deps, 'publicUrl'>, answer: OauthAnswer): OauthAnswer {
+  const { Location: to, ...headers } = answer.headers;
+  if (typeof to !== 'string' || to.startsWith(`${publicUrl}/oauth/`)) return answer;
+  const title = `Going back to ${redirectHostOf(to)}`;
+  const body = html`
+    <h1>${title}</h1>
+    <p>You are sent there by itself. If nothing happens, <a href="${to}">continue</a>.</p>`;
+  return page({ title, body, headers, refresh: to, isOnTheWay: true });
+}
+
 const SUBMIT = 'document.forms[0].submit();';
 
 function postedForm(redirectUri: string, parameters: Record<string, string>): OauthAnswer {
@@ -35,5 +55,5 @@ function postedForm(redirectUri: string, parameters: Record<string, string>): Oa
       <p>You are sent back to the application.</p>
       <div class="actions"><button class="primary" type="submit">Continue</button></div>
     </form>`;
-  return page({ title: 'Going back', body, formTargets: [formTargetOf(redirectUri)], script: SUBMIT });
+  return page({ title: 'Going back', body, script: SUBMIT, isForApplication: true, isOnTheWay: true });
 }

@@ -16,6 +16,7 @@ import { assertOurForm, csrfField } from './csrf.ts';
 import { type OauthAnswer, type OauthEndpoint, type OauthRequest, redirect } from './endpoint.ts';
 import { type Html, html, page } from './html.ts';
 import { ACCOUNT_PATH } from './sign-in.ts';
+import { signedOutPage } from './sign-out.ts';
 
 /** Applications: with more, the newest. */
 const SHOWN_MAX = 100;
@@ -32,7 +33,8 @@ export const connectedApplicationsEndpoint: OauthEndpoint = {
     const { deps, method } = request;
     if (method === 'POST') assertOurForm(request);
     const user = await findUserSession(deps, cookieIn(request, 'session'));
-    if (!user) return redirect(`${deps.publicUrl}/oauth/sign-in`);
+    // By a link, not by a redirect: users may sign in elsewhere, where no form of ours leads.
+    if (!user) return method === 'POST' ? signedOutPage() : redirect(`${deps.publicUrl}/oauth/sign-in`);
     if (method === 'POST') await takeBack(request, user);
     // Reloading the page posts nothing again.
     return method === 'POST' ? redirect(`${deps.publicUrl}${ACCOUNT_PATH}`) : show(request, user);

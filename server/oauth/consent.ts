@@ -8,11 +8,11 @@ import { describeScopes, type OauthScope } from '../domain/oauth-scopes.ts';
 import { isOnDevice, redirectHostOf } from '../domain/redirect-uris.ts';
 import { findUserSession, type SignedInUser } from '../domain/user-sessions.ts';
 import { type Asked, authorizationOf, readInteractionRequest, toldByRedirect } from './authorization.ts';
-import { respond } from './authorization-response.ts';
+import { answerToForm, respond } from './authorization-response.ts';
 import { cookieIn } from './cookies.ts';
 import { assertOurForm, csrfField } from './csrf.ts';
 import type { OauthAnswer, OauthEndpoint, OauthRequest } from './endpoint.ts';
-import { formTargetOf, type Html, html, page } from './html.ts';
+import { type Html, html, page } from './html.ts';
 
 const BODY_BYTES_MAX = 8 * 1024;
 
@@ -23,7 +23,12 @@ export const consentEndpoint: OauthEndpoint = {
   bytesMax: BODY_BYTES_MAX,
   cors: false,
   refusals: 'page',
-  answer: (request) => (request.method === 'POST' ? decideConsent(request) : showConsent(request)),
+  // The page follows the form to sign in on, and may answer without being shown.
+  answer: async (request) =>
+    answerToForm(
+      request.deps,
+      await (request.method === 'POST' ? decideConsent(request) : showConsent(request)),
+    ),
 };
 
 /** What is consented to, by whom: only in the browser that began it, by who is signed in there. */
@@ -105,7 +110,7 @@ function consentPage(request: OauthRequest, { interaction, user, asked, scopes }
       </div>
     </form>
     <p class="quiet">You can take this back at any time under <a href="/oauth/applications">applications you have allowed</a>. Not you? <a href="/oauth/sign-out">Sign out</a>.</p>`;
-  return page({ title, body, formTargets: [formTargetOf(redirectUri)] });
+  return page({ title, body, isOnTheWay: true });
 }
 
 const nameOf = ({ claims, subject }: SignedInUser) =>

@@ -210,5 +210,5 @@ function errorPage(error: OauthError, requestId: string, headers: Record<string,
     <h1>This cannot go on</h1>
     <p>${error.message}.</p>
     <p class="quiet">Error <code>${error.code}</code>, request <code>${requestId}</code>. Go back to the application, and try again from there.</p>`;
-  return page({ title: 'This cannot go on', body, status: error.status, headers });
+  return page({ title: 'This cannot go on', body, status: error.status, headers, isOnTheWay: true });
 }

@@ -68,8 +68,12 @@ export interface Page {
   title: string;
   body: Html;
   status?: number;
-  /** Where its forms lead beyond this server, perhaps by a redirect: sources of `form-action`. */
-  formTargets?: readonly string[];
+  /** Where it leads by itself, at once and without script. */
+  refresh?: string;
+  /** Whether its forms are ours and lead to an application. */
+  isForApplication?: boolean;
+  /** Whether it is on the way of an application, which may have opened it as a popup that it waits for. */
+  isOnTheWay?: boolean;
   /** A script of ours, whole: let in by its hash. */
   script?: string;
   headers?: OauthAnswer['headers'];
@@ -79,7 +83,9 @@ export function page({
   title,
   body,
   status = 200,
-  formTargets = [],
+  refresh,
+  isForApplication = false,
+  isOnTheWay = false,
   script,
   headers = {},
 }: Page): OauthAnswer {
@@ -88,7 +94,8 @@ export function page({
     `style-src ${STYLE_SOURCE}`,
     ...(script === undefined ? [] : [`script-src ${sourceOf(script)}`]),
     "img-src 'self'",
-    `form-action 'self'${formTargets.map((target) => ` ${target}`).join('')}`,
+    // Browsers hold each redirect that follows a form against this too, those of an application among them.
+    ...(isForApplication ? [] : ["form-action 'self'"]),
     "base-uri 'none'",
     "frame-ancestors 'none'",
   ].join('; ');
@@ -102,7 +109,7 @@ export function page({
       'X-Frame-Options': 'DENY',
       // Forms say where they come from, and nobody else learns of an interaction.
       'Referrer-Policy': 'same-origin',
-      'Cross-Origin-Opener-Policy': 'same-origin',
+      ...(!isOnTheWay && { 'Cross-Origin-Opener-Policy': 'same-origin' }),
       ...headers,
     },
     body: `<!doctype html>
@@ -110,7 +117,7 @@ export function page({
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${escapeHtml(title)}</title>
+${refresh === undefined ? '' : `<meta http-equiv="refresh" content="0;url=${escapeHtml(refresh)}">\n`}<title>${escapeHtml(title)}</title>
 <style>${STYLE}</style>
 </head>
 <body>
@@ -120,13 +127,4 @@ export function page({
 </html>
 `,
   };
-}
-
-/**
- * What `form-action` has to name so that a form, or the redirect that answers it, may lead to a URI: its origin, or the
- * scheme of one that has none. (Browsers hold redirects against the policy of the page with the form.)
- */
-export function formTargetOf(uri: string): string {
-  const { protocol, host } = new URL(uri);
-  return ['http:', 'https:'].includes(protocol) ? `${protocol}//${host}` : protocol;
 }

@@ -17,11 +17,11 @@ import {
 } from '../domain/user-sessions.ts';
 import { CountersignError, secondsToRetry } from '../errors.ts';
 import { continueInteraction, readInteractionRequest, type Target, withBrowser } from './authorization.ts';
-import { respond } from './authorization-response.ts';
+import { answerToForm, respond } from './authorization-response.ts';
 import { cookie, cookieIn } from './cookies.ts';
 import { assertOurForm, csrfField } from './csrf.ts';
 import { type OauthAnswer, type OauthEndpoint, type OauthRequest, redirect } from './endpoint.ts';
-import { formTargetOf, html, page } from './html.ts';
+import { html, page } from './html.ts';
 
 const FORM_BYTES_MAX = 8 * 1024;
 
@@ -77,7 +77,8 @@ export const signInEndpoint: OauthEndpoint = {
   bytesMax: FORM_BYTES_MAX,
   cors: false,
   refusals: 'page',
-  answer: (request) => (request.method === 'POST' ? answerForm(request) : showForm(request)),
+  answer: async (request) =>
+    request.method === 'POST' ? answerToForm(request.deps, await answerForm(request)) : showForm(request),
 };
 
 async function showForm(request: OauthRequest): Promise<OauthAnswer> {
@@ -160,8 +161,8 @@ function signInPage(
   return page({
     title: 'Sign in',
     body,
+    isOnTheWay: true,
     ...(refused && { status: refused.status === 401 ? 400 : refused.status }),
-    ...(target && { formTargets: [formTargetOf(target.redirectUri)] }),
     ...(retryAfterSeconds !== undefined && { headers: { 'Retry-After': `${retryAfterSeconds}` } }),
   });
 }

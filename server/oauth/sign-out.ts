@@ -35,8 +35,14 @@ async function signOut(request: OauthRequest): Promise<OauthAnswer> {
   assertOurForm(request);
   const value = cookieIn(request, 'session');
   if (value !== undefined) await endUserSession(deps, value);
-  const body = html`
-    <h1>You are signed out</h1>
-    <p><a href="/oauth/sign-in">Sign in</a> again, or close this page.</p>`;
-  return page({ title: 'Signed out', body, headers: { 'Set-Cookie': endedCookie(deps, 'session') } });
+  return signedOutPage({ 'Set-Cookie': endedCookie(deps, 'session') });
 }
+
+export const signedOutPage = (headers: OauthAnswer['headers'] = {}): OauthAnswer =>
+  page({
+    title: 'Signed out',
+    body: html`
+    <h1>You are signed out</h1>
+    <p><a href="/oauth/sign-in">Sign in</a> again, or close this page.</p>`,
+    headers,
+  });

@@ -42,7 +42,7 @@ export function openUserAgent(site: string): UserAgent {
       const response = await fetch(url, { ...next, headers, redirect: 'manual' });
       keep(cookies, response.headers.getSetCookie());
       const text = await response.text();
-      const location = response.headers.get('location');
+      const location = response.headers.get('location') ?? refreshIn(text);
       const page = { url: url.href, status: response.status, headers: response.headers, text };
       if (location === null) return { ...page, forms: formsIn(text, url), left: null };
       const to = new URL(location, url);
@@ -156,6 +156,12 @@ const attributesIn = (text: string): Record<string, string> =>
       unescaped(double ?? single ?? bare ?? ''),
     ]),
   );
+
+/** Where a page leads by itself, at once; null where it stays. */
+export function refreshIn(text: string): string | null {
+  const url = /<meta http-equiv="refresh" content="0;url=([^"]*)">/.exec(text)?.[1];
+  return url === undefined ? null : unescaped(url);
+}
 
 const ENTITIES: Record<string, string> = { amp: '&', lt: '<', gt: '>', quot: '"', '#39': "'", '#x2F': '/' };
 

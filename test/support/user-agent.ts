@@ -5,6 +5,7 @@ import type { Deps } from '../../server/deps.ts';
 import { createFeeds } from '../../server/feed.ts';
 import { createHotRoutes } from '../../server/hot.ts';
 import { createLogger } from '../../server/logger.ts';
+import { refreshIn } from './plain-browser.ts';
 import { listen } from './procedures.ts';
 
 /** Serves every endpoint; `publicUrl` is where it listens. A test in which the server failed fails at its end. */
@@ -31,7 +32,7 @@ export async function serveOauth(deps: Deps): Promise<{ deps: Deps; url: string 
 
 export interface Page {
   status: number;
-  /** Where it leads, if it redirects. */
+  /** Where it leads by itself: by a redirect, or by a page that stands for one. */
   location: string | null;
   headers: Headers;
   text: string;
@@ -72,12 +73,9 @@ export class UserAgent {
       if (value === '') this.cookies.delete(name);
       else this.cookies.set(name, value);
     }
-    return {
-      status: response.status,
-      location: response.headers.get('location'),
-      headers: response.headers,
-      text: await response.text(),
-    };
+    const text = await response.text();
+    const location = response.headers.get('location') ?? refreshIn(text);
+    return { status: response.status, location, headers: response.headers, text };
   }
 }
 

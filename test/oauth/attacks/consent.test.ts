@@ -10,6 +10,7 @@ import {
   serveOauth,
 } from '../../support/authorization-server.ts';
 import { describeOnEachDialect } from '../../support/deps.ts';
+import { refreshIn } from '../../support/plain-browser.ts';
 
 const ATTACKER = `user_${'6'.repeat(27)}`;
 
@@ -38,7 +39,7 @@ describeOnEachDialect('consent', (dialect) => {
     const action = new URL(form?.action ?? '', page.url);
     const post = async (body: URLSearchParams, headers: Record<string, string>) => {
       const response = await fetch(action, { method: 'POST', body, headers, redirect: 'manual' });
-      return response.headers.get('location') ?? '';
+      return refreshIn(await response.text()) ?? '';
     };
     const forged = new URLSearchParams(fields);
     forged.set('csrf', 'x'.repeat(43));

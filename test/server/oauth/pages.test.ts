@@ -1,4 +1,6 @@
-import { expect, it } from 'vitest';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { expect, it, onTestFinished } from 'vitest';
 import { inviteUser, inviteUserInput } from '../../../server/domain/user-invitations.ts';
 import {
   describeInBrowser,
@@ -79,6 +81,59 @@ describeInBrowser('pages for users', (openPage) => {
     expect(requests.filter((each) => !each.startsWith(url) && !each.startsWith(app))).toEqual([]);
   });
 
+  it('let go to an application that leads on to another origin, and to one on the IPv6 loopback, without script', {
+    timeout: 120_000,
+  }, async () => {
+    const end = await listen((_request, response) => {
+      response.writeHead(200, { 'content-type': 'text/html' });
+      response.end('<!doctype html><title>Notes</title><h1>At the end</h1>');
+    });
+    const callback = createServer((_request, response) => {
+      response.writeHead(302, { location: `${end.url}/done` }).end();
+    });
+    await new Promise<void>((resolve) => callback.listen(0, '::1', resolve));
+    onTestFinished(() => void callback.close());
+    const { port } = callback.address() as AddressInfo;
+    const { deps, ask } = await open({ redirectUris: [`http://[::1]:${port}/callback`] });
+    await newUser(deps, 'ada', { withPassword: true });
+    const target = new URL(ask);
+    target.searchParams.set('redirect_uri', `http://[::1]:${port}/callback`);
+    for (const button of ['Allow', 'Do not allow', 'Cancel']) {
+      const opened = await openPage({ javaScriptEnabled: false });
+      await opened.page.goto(target.href);
+      if (button !== 'Cancel') await signIn(opened);
+      await opened.page.getByRole('button', { name: button, exact: true }).click();
+      await opened.page.getByRole('heading', { name: 'At the end' }).waitFor();
+      expect(opened.complaints).toEqual([]);
+    }
+  });
+
+  for (const mode of ['query', 'form_post'])
+    it(`in a popup lead back to the page that opened it, by ${mode}`, { timeout: 120_000 }, async () => {
+      const { deps, ask } = await open();
+      await newUser(deps, 'ada', { withPassword: true });
+      const app = await listen((request, response) => {
+        response.writeHead(200, { 'content-type': 'text/html' });
+        const script = request.url?.startsWith('/callback')
+          ? 'opener.postMessage("back", "*")'
+          : `addEventListener("message", ({ data }) => (document.title = data)); open(${JSON.stringify(target.href)})`;
+        response.end(`<!doctype html><title>Notes</title><script>${script}</script>`);
+      });
+      const target = new URL(ask);
+      const { row: application } = await newApplication(deps, { redirectUris: [`${app.url}/callback`] });
+      target.searchParams.set('client_id', application.client_id);
+      target.searchParams.set('redirect_uri', `${app.url}/callback`);
+      target.searchParams.set('response_mode', mode);
+      const opened = await openPage();
+      const whenOpened = opened.page.waitForEvent('popup');
+      await opened.page.goto(app.url);
+      const popup = { ...opened, page: await whenOpened };
+      await signIn(popup);
+      await popup.page.getByRole('button', { name: 'Allow', exact: true }).click({ noWaitAfter: true });
+      await expect.poll(() => opened.page.title(), { timeout: 20_000 }).toBe('back');
+      expect(opened.complaints).toEqual([]);
+    });
+
   it('make an account from an invitation, without script', { timeout: 120_000 }, async () => {
     const { deps } = await open();
     const input = inviteUserInput.parse({ email: 'ada@example.com', name: 'Ada' });
@@ -100,7 +155,7 @@ describeInBrowser('pages for users', (openPage) => {
     ['in the dark, on a phone', { colorScheme: 'dark', viewport: PHONE }],
   ] as const)
     it(`are accessible ${look}`, { timeout: 120_000 }, async () => {
-      const { deps, url, ask } = await open();
+      const { deps, url, app, ask } = await open();
       await newUser(deps, 'ada', { withPassword: true });
       const opened = await openPage(options);
       const { page } = opened;
@@ -116,7 +171,12 @@ describeInBrowser('pages for users', (openPage) => {
       await judge('Sign in');
       await signIn(opened);
       await judge('Allow Notes?');
+      // Without content the browser stays where it is.
+      await page.route(`${app}/**`, (route) => route.fulfill({ status: 204 }));
       await page.getByRole('button', { name: 'Allow', exact: true }).click();
+      await judge(`Going back to ${new URL(app).host}`);
+      await page.unroute(`${app}/**`);
+      await page.getByRole('link', { name: 'continue' }).click();
       await page.getByRole('heading', { name: 'Sent back' }).waitFor();
       await page.goto(`${url}/oauth/applications`);
       await judge('Applications you have allowed');
