@@ -11,6 +11,7 @@ import { change, type NewEvent } from './events.ts';
 import type { Issued } from './oauth-client-credentials.ts';
 import { OauthError } from './oauth-errors.ts';
 import type { GrantRow, UserClaims } from './oauth-grants.ts';
+import { describeScopes } from './oauth-scopes.ts';
 import { type WrittenOauthToken, writeOauthToken } from './oauth-tokens.ts';
 import { isAmongResources } from './resources.ts';
 import { maySign, type Signing, withSigning } from './token-signing.ts';
@@ -87,34 +88,68 @@ export async function issueUnderGrant(
 }
 
 interface Wanted {
-  scopes: string[];
+  /** What the code or refresh token was allowed. */
+  granted: string[];
+  /** What the application may be given now. */
+  allowed: readonly string[];
+  /** Null for all of that. */
+  asked: string[] | null;
   /** Those of the grant it is to be for; empty for all of them. */
   resources: string[];
   signing: Signing | null;
   nonce: string | null;
-  /** What the refresh token before this was allowed; without it, what the grant is. */
-  refreshScopes?: string[];
 }
 
+/** Throws `invalid_scope` where nothing is left of what is asked for, and `invalid_target`. */
 export async function writeTokensOf(
   tx: Rows,
   deps: Deps,
   { application, secretId }: AuthenticatedApplication,
   { grant, user }: GrantStanding,
-  { scopes, resources, signing, nonce, refreshScopes }: Wanted,
+  { granted, allowed, asked, resources, signing, nonce }: Wanted,
 ): Promise<WrittenUnderGrant> {
-  if (!resources.every((resource) => isAmongResources(resource, grant.resources)))
-    throw new OauthError('invalid_target', "Wanted 'resource' to be one that the user was asked for");
-  const audience = resources.length > 0 ? resources : grant.resources;
+  const audience = audienceOf(application, grant, resources);
+  // Not what was deleted meanwhile, also where there is another of that name later.
+  const known = (await describeScopes(tx, granted)).map(({ name }) => name);
+  const scopes = narrowed(known, allowed, asked);
   const token = await writeOauthToken(
     tx,
     deps,
     { application, secretId, grant, scopes, resources: audience },
     signing,
   );
-  const refresh = await writeRefreshToken(tx, deps, application, grant, refreshScopes ?? grant.scopes);
+  const refresh = await writeRefreshToken(tx, deps, application, grant, known);
   const claims = claimsNow(deps, user, grant.claims);
   return { application, grant, claims, token, refresh, nonce };
+}
+
+/** Fewer resources than were allowed may be; none in particular instead of them may not. */
+function audienceOf(
+  { audiences }: TokenApplication,
+  { resources: granted }: GrantRow,
+  asked: string[],
+): string[] {
+  if (!asked.every((resource) => isAmongResources(resource, granted)))
+    throw new OauthError('invalid_target', "Wanted 'resource' to be one that the user was asked for");
+  const wanted = asked.length > 0 ? asked : granted;
+  const audience = wanted.filter((resource) => audiences === null || isAmongResources(resource, audiences));
+  if (audience.length < asked.length || (audience.length === 0 && wanted.length > 0))
+    throw new OauthError('invalid_target', "The application's tokens may not be for that 'resource'");
+  return audience;
+}
+
+/** What was granted, is still the application's to be given, and is asked for. */
+function narrowed(
+  granted: readonly string[],
+  allowed: readonly string[],
+  asked: readonly string[] | null,
+): string[] {
+  const scopes = granted.filter(
+    (scope) => allowed.includes(scope) && (asked === null || asked.includes(scope)),
+  );
+  if (scopes.length === 0 && asked !== null)
+    throw new OauthError('invalid_scope', "Wanted 'scope' to name scopes that were granted, found none");
+  return scopes;
 }
 
 /** Null where the application may not use one, or the user did not let it stay. */

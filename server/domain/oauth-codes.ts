@@ -18,6 +18,7 @@ import {
 } from './grant-tokens.ts';
 import { OauthError } from './oauth-errors.ts';
 import { type GrantRow, revokeGrant } from './oauth-grants.ts';
+import { scopesAllowed } from './oauth-requests.ts';
 import { hasExpired } from './secrets.ts';
 
 type CodeRow = Rows['tables']['oauthCodes']['$inferSelect'];
@@ -82,6 +83,7 @@ export async function redeemCode(
       "The application may not use the grant type 'authorization_code'",
     );
   if (parseValue(redemption.code)?.prefix !== PREFIXES.authorizationCode) throw invalidGrant();
+  const allowed = await scopesAllowed(deps, application);
   const issued = await issueUnderGrant(deps, authenticated, requestId, async (tx, signing) => {
     const found = await readCode(tx, deps, redemption.code);
     if (!found || !isFor(deps, found, authenticated, redemption)) return REFUSED;
@@ -89,7 +91,9 @@ export async function redeemCode(
     if (!(await consume(tx, deps, code.id)))
       return { written: null, event: await revokeGrant(tx, deps, grant.id, 'code_reused') };
     const written = await writeTokensOf(tx, deps, authenticated, found, {
-      scopes: grant.scopes,
+      granted: grant.scopes,
+      allowed,
+      asked: null,
       resources: redemption.resources,
       signing,
       nonce: grant.nonce,

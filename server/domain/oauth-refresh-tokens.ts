@@ -49,15 +49,15 @@ export async function refreshTokens(
     const found = await readRefreshToken(tx, deps, refreshToken);
     if (!found || !isFor(deps, found, authenticated)) return REFUSED;
     const { token, grant } = found;
-    const scopes = narrowed(token.scopes, allowed, asked);
     if (!(await use(tx, deps, token.id)))
       return { written: null, event: await revokeGrant(tx, deps, grant.id, 'refresh_token_reused') };
     const written = await writeTokensOf(tx, deps, authenticated, found, {
-      scopes,
+      granted: token.scopes,
+      allowed,
+      asked,
       resources,
       signing,
       nonce: null,
-      refreshScopes: token.scopes,
     });
     await noteGrantUsed(tx, deps, grant.id);
     return { written, event: null };
@@ -96,20 +96,6 @@ function isFor(
   if (token.application_id !== application.id || !stands(deps, standing, application)) return false;
   const isOver = hasExpired(token.expires_at, now) || hasExpired(standing.grant.expires_at, now);
   return token.used_at !== null || !isOver;
-}
-
-/** What was granted, is still the application's to be given, and is asked for. */
-function narrowed(
-  granted: readonly string[],
-  allowed: readonly string[],
-  asked: readonly string[] | null,
-): string[] {
-  const scopes = granted.filter(
-    (scope) => allowed.includes(scope) && (asked === null || asked.includes(scope)),
-  );
-  if (scopes.length === 0 && asked !== null)
-    throw new OauthError('invalid_scope', "Wanted 'scope' to name scopes that were granted, found none");
-  return scopes;
 }
 
 /** Whether it was ours to use. */

@@ -1,6 +1,12 @@
 import { eq } from 'drizzle-orm';
 import { expect, it } from 'vitest';
+import { updateOauthApplication } from '../../../server/domain/oauth-applications.ts';
 import { authorizeSilently } from '../../../server/domain/oauth-consents.ts';
+import {
+  createOauthScope,
+  createOauthScopeInput,
+  deleteOauthScope,
+} from '../../../server/domain/oauth-scopes.ts';
 import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
 import { updateUser } from '../../../server/domain/users.ts';
 import { call } from '../../support/calls.ts';
@@ -268,6 +274,65 @@ describeOnEachDialect('the token endpoint', (dialect) => {
     deps.clock.now += 91 * 86_400_000;
     const late = { grant_type: 'refresh_token', refresh_token: String(all.body['refresh_token']) };
     expect((await ask(late)).body['error']).toBe('invalid_grant');
+  });
+
+  it('gives nobody a scope that was deleted, nor one that the application may have no more', async () => {
+    const deps = await openTestDeps(dialect);
+    const { application, newCode, redeem, ask } = await open(deps);
+    const refresh = async ({ body }: Awaited<ReturnType<typeof redeem>>) =>
+      ask({ grant_type: 'refresh_token', refresh_token: String(body['refresh_token']) });
+    const scopes = ['openid', 'offline_access', 'notes:read', 'notes:write'];
+    const code = await newCode({ scopes });
+    const before = await redeem(await newCode({ scopes }));
+    await deleteOauthScope(deps, admin, { name: 'notes:write' });
+    expect((await redeem(code)).body['scope']).toBe('openid offline_access notes:read');
+    const after = await refresh(before);
+    expect(after.body['scope']).toBe('openid offline_access notes:read');
+    // Another of that name is not what the user allowed.
+    await createOauthScope(
+      deps,
+      admin,
+      createOauthScopeInput.parse({ name: 'notes:write', description: 'x' }),
+    );
+    const last = await refresh(after);
+    expect(last.body['scope']).toBe('openid offline_access notes:read');
+    await updateOauthApplication(deps, admin, { id: application.id, scopes: ['openid', 'offline_access'] });
+    expect((await redeem(await newCode({ scopes }))).body['scope']).toBe('openid offline_access');
+    expect((await refresh(last)).body['scope']).toBe('openid offline_access');
+  });
+
+  it('gives no token for a resource that the application’s may be for no more, nor one for all instead', async () => {
+    const deps = await openTestDeps(dialect);
+    const { application, newCode, redeem, ask } = await open(deps, { accessTokenFormat: 'jwt' });
+    const [api, files] = ['https://api.example.com/', 'https://files.example.com/'];
+    const audienceOf = ({ body }: Awaited<ReturnType<typeof redeem>>) =>
+      JSON.parse(Buffer.from(String(body['access_token']).split('.')[1] ?? '', 'base64url').toString())[
+        'aud'
+      ];
+    const allow = (audiences: string[]) =>
+      updateOauthApplication(deps, admin, { id: application.id, audiences });
+    const both = await redeem(await newCode({ resources: [api, files] }));
+    const code = await newCode({ resources: [api, files] });
+    await allow([api]);
+    const refresh = { grant_type: 'refresh_token', refresh_token: String(both.body['refresh_token']) };
+    expect((await ask({ ...refresh, resource: files })).body['error']).toBe('invalid_target');
+    expect((await redeem(code, { resource: files })).body['error']).toBe('invalid_target');
+    expect(audienceOf(await redeem(code))).toBe(api);
+    await allow(['https://other.example.com/']);
+    expect((await ask(refresh)).body['error']).toBe('invalid_target');
+    await allow([api]);
+    expect(audienceOf(await ask(refresh))).toBe(api);
+  });
+
+  it('a used refresh token is noticed whatever it is used for', async () => {
+    const deps = await openTestDeps(dialect);
+    const { application, secret, url, newCode, redeem, ask } = await open(deps);
+    const { body } = await redeem(await newCode());
+    const refresh = { grant_type: 'refresh_token', refresh_token: String(body['refresh_token']) };
+    const next = await ask(refresh);
+    expect((await ask({ ...refresh, scope: 'nothing' })).body['error']).toBe('invalid_grant');
+    const client = basic(application.client_id, secret);
+    expect(await isActive(url, next.body['refresh_token'], client)).toBe(false);
   });
 
   it('binds tokens to the resources that were asked for, and to none otherwise', async () => {
