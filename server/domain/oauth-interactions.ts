@@ -60,22 +60,53 @@ export async function createInteraction(deps: Deps, interaction: NewInteraction)
     created_at: now,
     expires_at: now + INTERACTION_MS,
   };
+  await assertRoomForAll(deps);
   await deps.store.tx(async (tx) => {
-    await assertRoom(tx, row.network, now);
+    await assertRoomOfNetwork(tx, row.network, now);
     await tx.db.insert(tx.tables.oauthInteractions).values(row);
   }, 'minting');
   return toInteraction(row);
 }
 
-async function assertRoom({ db, tables }: Rows, network: string, now: number): Promise<void> {
+/** How long a count of all is believed: each goes through as many rows as there may be. */
+const COUNTED_MS = 1_000;
+
+interface Counted {
+  isFull: boolean;
+  at: number;
+}
+
+/** By the store of a process, of which there is one. */
+const counted = new WeakMap<Deps['store'], Counted>();
+
+async function assertRoomForAll({ store, now }: Deps): Promise<void> {
+  const before = counted.get(store);
+  const isKnown = before !== undefined && now() - before.at < COUNTED_MS;
+  const { isFull } = isKnown ? before : await countAll(store, now());
+  if (isFull) throw tooMany();
+}
+
+async function countAll(store: Deps['store'], now: number): Promise<Counted> {
+  const { db, tables } = store.read;
+  const { oauthInteractions: i } = tables;
+  const beyond = await db
+    .select({ id: i.id })
+    .from(i)
+    .where(gt(i.expires_at, now))
+    .limit(1)
+    .offset(INTERACTIONS_MAX - 1);
+  const found = { isFull: beyond.length > 0, at: now };
+  counted.set(store, found);
+  return found;
+}
+
+async function assertRoomOfNetwork({ db, tables }: Rows, network: string, now: number): Promise<void> {
   const { oauthInteractions: i } = tables;
   const [ofNetwork] = await db
     .select({ count: count() })
     .from(i)
     .where(and(eq(i.network, network), gt(i.expires_at, now)));
   if ((ofNetwork?.count ?? 0) >= INTERACTIONS_OF_NETWORK_MAX) throw tooMany();
-  const beyond = await db.select({ id: i.id }).from(i).limit(1).offset(INTERACTIONS_MAX);
-  if (beyond.length > 0) throw tooMany();
 }
 
 const tooMany = () =>
