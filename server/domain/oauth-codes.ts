@@ -83,10 +83,16 @@ export async function redeemCode(
       "The application may not use the grant type 'authorization_code'",
     );
   if (parseValue(redemption.code)?.prefix !== PREFIXES.authorizationCode) throw invalidGrant();
+  const find = async (rows: Rows) => {
+    const found = await readCode(rows, deps, redemption.code);
+    return found && isFor(deps, found, authenticated, redemption) ? found : null;
+  };
+  // What was made up takes neither the writer nor a place in a status list; what is there is judged again where it is consumed.
+  if (!(await find(deps.store.read))) throw invalidGrant();
   const allowed = await scopesAllowed(deps, application);
   const issued = await issueUnderGrant(deps, authenticated, requestId, async (tx, signing) => {
-    const found = await readCode(tx, deps, redemption.code);
-    if (!found || !isFor(deps, found, authenticated, redemption)) return REFUSED;
+    const found = await find(tx);
+    if (!found) return REFUSED;
     const { code, grant } = found;
     if (!(await consume(tx, deps, code.id)))
       return { written: null, event: await revokeGrant(tx, deps, grant.id, 'code_reused') };
@@ -112,8 +118,8 @@ interface FoundCode extends GrantStanding {
   code: CodeRow;
 }
 
-async function readCode(tx: Rows, deps: Deps, value: string): Promise<FoundCode | null> {
-  const [found] = await readByHash(tx, { hash: deps.keyring.hash(value) });
+async function readCode(rows: Rows, deps: Deps, value: string): Promise<FoundCode | null> {
+  const [found] = await readByHash(rows, { hash: deps.keyring.hash(value) });
   return found ?? null;
 }
 

@@ -44,10 +44,16 @@ export async function refreshTokens(
   if (!application.grant_types.includes('refresh_token'))
     throw new OauthError('unauthorized_client', "The application may not use the grant type 'refresh_token'");
   if (parseValue(refreshToken)?.prefix !== PREFIXES.refreshToken) throw invalidGrant();
+  const find = async (rows: Rows) => {
+    const found = await readRefreshToken(rows, deps, refreshToken);
+    return found && isFor(deps, found, authenticated) ? found : null;
+  };
+  // What was made up takes neither the writer nor a place in a status list; what is there is judged again where it is used.
+  if (!(await find(deps.store.read))) throw invalidGrant();
   const allowed = await scopesAllowed(deps, application);
   const issued = await issueUnderGrant(deps, authenticated, requestId, async (tx, signing) => {
-    const found = await readRefreshToken(tx, deps, refreshToken);
-    if (!found || !isFor(deps, found, authenticated)) return REFUSED;
+    const found = await find(tx);
+    if (!found) return REFUSED;
     const { token, grant } = found;
     if (!(await use(tx, deps, token.id)))
       return { written: null, event: await revokeGrant(tx, deps, grant.id, 'refresh_token_reused') };
@@ -109,24 +115,24 @@ async function use({ db, tables }: Rows, deps: Deps, id: string): Promise<boolea
   return used.length > 0;
 }
 
-/** Revokes the grant of a refresh token of this application; what is none is left alone without a word (RFC 7009, section 2.2). */
+/** Revokes the grant of a refresh token of this application, and answers whether it is one; what is none is left alone (RFC 7009, section 2.2). */
 export async function revokeByRefreshToken(
   deps: Deps,
   caller: Caller,
   applicationId: string,
   value: string,
-): Promise<void> {
-  const nothing = { result: undefined, event: null };
+): Promise<boolean> {
+  const found = await readRefreshToken(deps.store.read, deps, value);
+  if (found?.token.application_id !== applicationId) return false;
+  const { id, revoked_at: revokedAt } = found.grant;
+  if (revokedAt !== null) return true;
   await change<void>(
     deps,
     caller,
-    async (tx) => {
-      const found = await readRefreshToken(tx, deps, value);
-      if (found?.token.application_id !== applicationId) return nothing;
-      return { result: undefined, event: await revokeGrant(tx, deps, found.grant.id, 'revoked_by_client') };
-    },
+    async (tx) => ({ result: undefined, event: await revokeGrant(tx, deps, id, 'revoked_by_client') }),
     'revocation',
   );
+  return true;
 }
 
 /** A refresh token of an application as introspection shows it; null for one that is over, or another's. */

@@ -3,9 +3,10 @@ import { authenticate, authorize, bearerValue } from '../authenticate.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import type { AuthenticatedApplication } from '../domain/application-authentication.ts';
 import { type ValidCredential, verify } from '../domain/credentials.ts';
+import { describeM2mToken } from '../domain/m2m-tokens.ts';
 import { OauthError } from '../domain/oauth-errors.ts';
 import { findRefreshToken } from '../domain/oauth-refresh-tokens.ts';
-import { audienceClaim, findLiveOauthToken } from '../domain/oauth-tokens.ts';
+import { audienceClaim, describeOauthToken, findLiveOauthToken } from '../domain/oauth-tokens.ts';
 import { authenticateClient } from './client-authentication.ts';
 import { json, type OauthEndpoint, type OauthRequest, parametersOf } from './endpoint.ts';
 
@@ -102,10 +103,13 @@ async function introspectAsVerifier(
     (principal) => authorize(principal, 'oauth.introspect', true),
     'anybody',
   );
-  return outcome.valid ? presentVerified(deps.publicUrl, outcome) : INACTIVE;
+  if (!outcome.valid) return INACTIVE;
+  const describe = outcome.kind === 'oauth_token' ? describeOauthToken : describeM2mToken;
+  const described = await describe(deps, outcome.id);
+  return described ? presentVerified(deps.publicUrl, outcome, described.createdAt) : INACTIVE;
 }
 
-const presentVerified = (issuer: string, valid: ValidCredential) => ({
+const presentVerified = (issuer: string, valid: ValidCredential, createdAt: number) => ({
   active: true,
   scope: valid.scopes.join(' '),
   client_id: valid.kind === 'oauth_token' ? valid.clientId : valid.subject,
@@ -113,6 +117,8 @@ const presentVerified = (issuer: string, valid: ValidCredential) => ({
   sub: valid.subject,
   iss: issuer,
   jti: valid.id,
+  iat: seconds(createdAt),
+  nbf: seconds(createdAt),
   ...(valid.expiresAt !== null && { exp: seconds(valid.expiresAt) }),
   ...('audience' in valid && audienceClaim(valid.audience ?? [])),
   ...('organizationId' in valid && { org_id: valid.organizationId }),

@@ -1,5 +1,8 @@
 import { eq } from 'drizzle-orm';
 import { expect, it } from 'vitest';
+import type { Store } from '../../../db/store.ts';
+import { PREFIXES } from '../../../server/crypto/format.ts';
+import { newValue } from '../../../server/crypto/hashing.ts';
 import { updateOauthApplication } from '../../../server/domain/oauth-applications.ts';
 import { authorizeSilently } from '../../../server/domain/oauth-consents.ts';
 import {
@@ -7,6 +10,7 @@ import {
   createOauthScopeInput,
   deleteOauthScope,
 } from '../../../server/domain/oauth-scopes.ts';
+import type { StatusIndexes } from '../../../server/domain/status-indexes.ts';
 import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
 import { updateUser } from '../../../server/domain/users.ts';
 import { call } from '../../support/calls.ts';
@@ -368,6 +372,80 @@ describeOnEachDialect('the token endpoint', (dialect) => {
     expect((await redeem(code, { resource: slashed })).status).toBe(200);
     const another = await newCode({ resources: [bare] });
     expect((await redeem(another, { resource: `${slashed}v1` })).body['error']).toBe('invalid_target');
+  });
+
+  it('takes neither the writer nor a place in a status list for what was made up', async () => {
+    const opened = await openTestDeps(dialect);
+    let taken: string[] = [];
+    const tx: Store['tx'] = (work, lane) => {
+      taken.push(`the writer, ${lane}`);
+      return opened.store.tx(work, lane);
+    };
+    const statusIndexes: StatusIndexes = {
+      take(block) {
+        taken.push('a status index');
+        return opened.statusIndexes.take(block);
+      },
+    };
+    const deps: TestDeps = { ...opened, store: { ...opened.store, tx }, statusIndexes };
+    const { url, newCode, redeem, ask, application, secret } = await open(deps, { accessTokenFormat: 'jwt' });
+    const other = await newApplication(deps);
+    const anothers = await newCode({ application: other.row });
+    const { body } = await redeem(await newCode());
+    expect(taken).toContain('a status index');
+    taken = [];
+    const [code, refreshToken] = [
+      newValue(PREFIXES.authorizationCode).value,
+      newValue(PREFIXES.refreshToken).value,
+    ];
+    for (const each of [code, anothers]) expect((await redeem(each)).body['error']).toBe('invalid_grant');
+    const refresh = await ask({ grant_type: 'refresh_token', refresh_token: refreshToken });
+    expect(refresh.body['error']).toBe('invalid_grant');
+    const revoke = (token: string, client: ReturnType<typeof basic>) =>
+      postForm(`${url}/oauth/revoke`, { token }, client);
+    const [own, others] = [basic(application.client_id, secret), basic(other.row.client_id, other.secret)];
+    for (const token of [refreshToken, code]) expect((await revoke(token, own)).status).toBe(200);
+    for (const kind of ['access_token', 'refresh_token'])
+      expect((await revoke(String(body[kind]), others)).status).toBe(200);
+    expect(taken).toEqual([]);
+  });
+
+  it('limits how much that is nothing one network may present to be revoked, and nothing else', async () => {
+    const deps = await openTestDeps(dialect);
+    const { url, newCode, redeem, application, secret } = await open(deps);
+    const client = basic(application.client_id, secret);
+    const { body } = await redeem(await newCode());
+    const revoke = (token: unknown) => postForm(`${url}/oauth/revoke`, { token: String(token) }, client);
+    for (let i = 0; i < 60; i++) expect((await revoke(`nothing ${i}`)).status).toBe(200);
+    const refused = await revoke(newValue(PREFIXES.refreshToken).value);
+    expect(refused).toMatchObject({ status: 429, body: { error: 'temporarily_unavailable' } });
+    expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
+    for (const kind of ['access_token', 'refresh_token']) expect((await revoke(body[kind])).status).toBe(200);
+    expect(await isActive(url, body['access_token'], client)).toBe(false);
+    deps.clock.now += 60_000;
+    expect((await revoke('nothing')).status).toBe(200);
+  });
+
+  it('tells whoever may verify of a token when it was issued, as it tells its application', async () => {
+    const deps = await openTestDeps(dialect);
+    const { url, newCode, redeem, application, secret } = await open(deps);
+    const [from, to] = [await newMachine(deps, 'from'), await newMachine(deps, 'to')];
+    await allow(deps, from.id, to.id);
+    const { body: mint } = await postForm(
+      `${url}/oauth/token`,
+      { grant_type: 'client_credentials' },
+      basic(from.id, from.secret),
+    );
+    const { body } = await redeem(await newCode());
+    const introspect = async (token: unknown, by: Record<string, string>) =>
+      (await postForm(`${url}/oauth/introspect`, { token: String(token) }, by)).body;
+    const admin = { Authorization: `Bearer ${deps.adminKey}` };
+    const issuedAt = Math.floor(deps.clock.now / 1000);
+    const issued = { active: true, iat: issuedAt, nbf: issuedAt };
+    const own = await introspect(body['access_token'], basic(application.client_id, secret));
+    expect(own).toMatchObject(issued);
+    expect(await introspect(body['access_token'], admin)).toEqual(own);
+    expect(await introspect(mint['access_token'], basic(to.id, to.secret))).toMatchObject(issued);
   });
 
   it('revokes what is the application’s own, answers the same for all else, and an object', async () => {
