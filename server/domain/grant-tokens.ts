@@ -1,6 +1,6 @@
 /** What an application is given under a grant: an access token, and as the scopes say a refresh token and an ID token. */
 import { insertStatement } from '../../db/statement.ts';
-import type { Rows } from '../../db/store.ts';
+import { type Rows, storeFailure } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
 import { newValue } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
@@ -56,7 +56,7 @@ export const stands = (
   grant.generation >= application.token_generation;
 
 /** What a code or refresh token came to: rows that were written, or none. */
-interface Outcome {
+export interface Outcome {
   written: WrittenUnderGrant | null;
   event: NewEvent | null;
 }
@@ -64,12 +64,23 @@ interface Outcome {
 /** Nothing was written, and nothing is to be told. */
 export const REFUSED: Outcome = { written: null, event: null };
 
-/** Consumes something of an application's and writes what follows, in one transaction with its event; null where it is refused. */
+/** What is done with a code or a refresh token. */
+interface Use {
+  /** Consumes it and writes what follows. */
+  write(tx: Rows, signing: Signing | null): Promise<Outcome>;
+  /** Revokes its grant where it was consumed before; null where it was not, or is refused anyway. */
+  revokeReused(tx: Rows): Promise<NewEvent | null>;
+}
+
+/**
+ * Writes in one transaction with its event; null where it is refused. While the disk is full nothing is issued, and a second
+ * use revokes all the same: for that there is room.
+ */
 export async function issueUnderGrant(
   deps: Deps,
   { application }: AuthenticatedApplication,
   requestId: string,
-  write: (tx: Rows, signing: Signing | null) => Promise<Outcome>,
+  { write, revokeReused }: Use,
 ): Promise<IssuedUnderGrant | null> {
   const caller: Caller = { principal: { kind: 'oauth_application', id: application.id }, requestId };
   const { written } = await withSigning(deps, application.access_token_format, (signing) =>
@@ -83,7 +94,16 @@ export async function issueUnderGrant(
       },
       'minting',
     ),
-  );
+  ).catch(async (error: unknown) => {
+    if (storeFailure(error) === 'full')
+      await change(
+        deps,
+        caller,
+        async (tx) => ({ result: null, event: await revokeReused(tx) }),
+        'revocation',
+      );
+    throw error;
+  });
   return written && valuesOf(deps, written);
 }
 

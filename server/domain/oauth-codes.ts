@@ -8,10 +8,12 @@ import { newValue } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Deps } from '../deps.ts';
 import type { AuthenticatedApplication } from './application-authentication.ts';
+import type { NewEvent } from './events.ts';
 import {
   type GrantStanding,
   type IssuedUnderGrant,
   issueUnderGrant,
+  type Outcome,
   REFUSED,
   stands,
   writeTokensOf,
@@ -20,6 +22,7 @@ import { OauthError } from './oauth-errors.ts';
 import { type GrantRow, revokeGrant } from './oauth-grants.ts';
 import { scopesAllowed } from './oauth-requests.ts';
 import { hasExpired } from './secrets.ts';
+import type { Signing } from './token-signing.ts';
 
 type CodeRow = Rows['tables']['oauthCodes']['$inferSelect'];
 
@@ -90,12 +93,13 @@ export async function redeemCode(
   // What was made up takes neither the writer nor a place in a status list; what is there is judged again where it is consumed.
   if (!(await find(deps.store.read))) throw invalidGrant();
   const allowed = await scopesAllowed(deps, application);
-  const issued = await issueUnderGrant(deps, authenticated, requestId, async (tx, signing) => {
+  const revoke = (tx: Rows, { grant }: FoundCode) => revokeGrant(tx, deps, grant.id, 'code_reused');
+
+  async function write(tx: Rows, signing: Signing | null): Promise<Outcome> {
     const found = await find(tx);
     if (!found) return REFUSED;
     const { code, grant } = found;
-    if (!(await consume(tx, deps, code.id)))
-      return { written: null, event: await revokeGrant(tx, deps, grant.id, 'code_reused') };
+    if (!(await consume(tx, deps, code.id))) return { written: null, event: await revoke(tx, found) };
     const written = await writeTokensOf(tx, deps, authenticated, found, {
       granted: grant.scopes,
       allowed,
@@ -109,7 +113,14 @@ export async function redeemCode(
       written,
       event: { type: 'oauth_grant.created', objectId: grant.id, subject, data: { applicationId, scopes } },
     };
-  });
+  }
+
+  async function revokeReused(tx: Rows): Promise<NewEvent | null> {
+    const found = await find(tx);
+    return found && found.code.redeemed_at !== null ? revoke(tx, found) : null;
+  }
+
+  const issued = await issueUnderGrant(deps, authenticated, requestId, { write, revokeReused });
   if (!issued) throw invalidGrant();
   return issued;
 }

@@ -5,11 +5,12 @@ import type { Rows } from '../../db/store.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import type { Caller, Deps } from '../deps.ts';
 import type { AuthenticatedApplication } from './application-authentication.ts';
-import { change } from './events.ts';
+import { change, type NewEvent } from './events.ts';
 import {
   type GrantStanding,
   type IssuedUnderGrant,
   issueUnderGrant,
+  type Outcome,
   REFUSED,
   stands,
   writeTokensOf,
@@ -18,6 +19,7 @@ import { OauthError } from './oauth-errors.ts';
 import { type GrantRow, noteGrantUsed, revokeGrant } from './oauth-grants.ts';
 import { scopesAllowed } from './oauth-requests.ts';
 import { hasExpired } from './secrets.ts';
+import type { Signing } from './token-signing.ts';
 
 type RefreshTokenRow = Rows['tables']['oauthRefreshTokens']['$inferSelect'];
 
@@ -51,12 +53,14 @@ export async function refreshTokens(
   // What was made up takes neither the writer nor a place in a status list; what is there is judged again where it is used.
   if (!(await find(deps.store.read))) throw invalidGrant();
   const allowed = await scopesAllowed(deps, application);
-  const issued = await issueUnderGrant(deps, authenticated, requestId, async (tx, signing) => {
+  const revoke = (tx: Rows, { grant }: FoundRefreshToken) =>
+    revokeGrant(tx, deps, grant.id, 'refresh_token_reused');
+
+  async function write(tx: Rows, signing: Signing | null): Promise<Outcome> {
     const found = await find(tx);
     if (!found) return REFUSED;
     const { token, grant } = found;
-    if (!(await use(tx, deps, token.id)))
-      return { written: null, event: await revokeGrant(tx, deps, grant.id, 'refresh_token_reused') };
+    if (!(await use(tx, deps, token.id))) return { written: null, event: await revoke(tx, found) };
     const written = await writeTokensOf(tx, deps, authenticated, found, {
       granted: token.scopes,
       allowed,
@@ -67,7 +71,14 @@ export async function refreshTokens(
     });
     await noteGrantUsed(tx, deps, grant.id);
     return { written, event: null };
-  });
+  }
+
+  async function revokeReused(tx: Rows): Promise<NewEvent | null> {
+    const found = await find(tx);
+    return found && found.token.used_at !== null ? revoke(tx, found) : null;
+  }
+
+  const issued = await issueUnderGrant(deps, authenticated, requestId, { write, revokeReused });
   if (!issued) throw invalidGrant();
   return issued;
 }
