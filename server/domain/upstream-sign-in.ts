@@ -14,8 +14,7 @@ import {
   email,
   insertUser,
   isUserSubject,
-  lockUser,
-  mayBeSignedIn,
+  lockSignable,
   newUserId,
   saveUser,
   type UserRow,
@@ -141,7 +140,6 @@ export async function finishUpstream(
   if (since !== null && (authTime === undefined || authTime < since))
     throw new UpstreamRefusal('The user was to sign in again, and did not');
   const user = await knowUser(deps, upstream.issuer, claims, requestId);
-  if (!mayBeSignedIn(deps, user)) throw new UpstreamRefusal('This user may not sign in');
   return {
     subject: user.id,
     source: user.source,
@@ -276,13 +274,13 @@ async function readBySource(
 async function updateKnown(tx: Rows, deps: Deps, source: Source, said: Said) {
   const found = await readBySource(tx, source);
   if (!found) throw new Error('A user is there and is not');
-  const before = await lockUser(tx, found.id);
+  const before = await lockSignable(tx, deps, found.id);
+  if (!before) throw new UpstreamRefusal('This user may not sign in');
   const changed = changedIn(before, { ...before, ...said });
-  // What was changed behind our back is not made sound by writing it again.
-  if (changed.length === 0 || !mayBeSignedIn(deps, before)) return { result: before, event: null };
+  if (changed.length === 0) return { result: before, event: null };
   const { id } = before;
   return {
-    result: await saveUser(tx, deps, { ...before, ...said }),
+    result: await saveUser(tx, deps, before, { ...before, ...said }),
     event: { type: 'user.updated' as const, objectId: id, subject: id, data: { changed } },
   };
 }

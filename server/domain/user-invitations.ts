@@ -62,7 +62,8 @@ export const inviteUserInput = z.strictObject({
 
 /**
  * Makes a link; it is answered this once. Whoever has it chooses a password, and of a new user the name to sign in with.
- * Throws `not_found`, and `invalid_input` for a user whose password is not ours to set.
+ * Throws `not_found`, `invalid_input` for a user whose password is not ours to set, and `wrong_state` for one whose row is not
+ * as we wrote it.
  */
 export async function inviteUser(
   deps: Deps,
@@ -81,7 +82,7 @@ export async function inviteUser(
   };
   const row = { ...judged, created_at: now, mac: macOf(deps, judged) };
   return create(deps, caller, { procedure: 'users.invite', input }, async (tx) => {
-    if (row.user_id !== null) await assertHasPassword(tx, row.user_id);
+    if (row.user_id !== null) await assertHasPassword(tx, deps, row.user_id);
     await tx.db.insert(tx.tables.userInvitations).values(row);
     const link = `${deps.publicUrl}/oauth/invitation?value=${value}`;
     return {
@@ -91,8 +92,8 @@ export async function inviteUser(
   });
 }
 
-async function assertHasPassword(tx: Rows, id: string) {
-  const user = await lockUser(tx, id);
+async function assertHasPassword(tx: Rows, deps: Deps, id: string) {
+  const user = await lockUser(tx, deps, id);
   if (user.source === LOCAL) return;
   throw new CountersignError(
     'invalid_input',
@@ -244,9 +245,9 @@ async function takeInvitation(tx: Rows, deps: Deps, value: string): Promise<Invi
 }
 
 async function setPassword(tx: Rows, deps: Deps, id: string, hash: Buffer) {
-  const before = await lockUser(tx, id);
+  const before = await lockUser(tx, deps, id);
   await endWays(tx, id);
-  const row = await saveUser(tx, deps, { ...before, password_hash: hash });
+  const row = await saveUser(tx, deps, before, { ...before, password_hash: hash });
   return {
     result: toUser(row),
     event: { type: 'user.password_set' as const, objectId: id, subject: id },

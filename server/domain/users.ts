@@ -111,14 +111,17 @@ export const updateUserInput = z.strictObject({
 
 const UPDATABLE = ['name', 'email', 'emailVerified'] as const satisfies (keyof User)[];
 
-/** Changes what it is told to; what already is so leaves no event. Another address is not verified unless that is said. */
+/**
+ * Changes what it is told to; what already is so leaves no event. Another address is not verified unless that is said. Throws
+ * `not_found`, and `wrong_state` for a row that is not as we wrote it.
+ */
 export async function updateUser(
   deps: Deps,
   caller: Caller,
   { id, ...changes }: z.output<typeof updateUserInput>,
 ): Promise<User> {
   return change(deps, caller, async (tx) => {
-    const before = await lockUser(tx, id);
+    const before = await lockUser(tx, deps, id);
     const row = { ...before };
     if (changes.name !== undefined) row.name = changes.name;
     if (changes.email !== undefined && changes.email !== before.email) {
@@ -129,7 +132,7 @@ export async function updateUser(
     const changed = changedIn(before, row);
     if (changed.length === 0) return { result: toUser(before), event: null };
     return {
-      result: toUser(await saveUser(tx, deps, row)),
+      result: toUser(await saveUser(tx, deps, before, row)),
       event: { type: 'user.updated', objectId: id, subject: id, data: { changed } },
     };
   });
@@ -143,7 +146,8 @@ export const changedIn = (before: UserRow, after: UserRow): string[] => {
 
 /**
  * Lets a user sign in, or no longer: then they are signed out, and no access token that acts for them is accepted. A user
- * who already is as wanted leaves no event.
+ * who already is as wanted leaves no event. Throws `not_found`; a row that is not as we wrote it may be disabled, and to enable
+ * it throws `wrong_state`.
  */
 export async function setUserEnabled(
   deps: Deps,
@@ -155,10 +159,10 @@ export async function setUserEnabled(
     deps,
     caller,
     async (tx) => {
-      const before = await lockUser(tx, id);
+      const before = enabled ? await lockUser(tx, deps, id) : await lockAny(tx, id);
       if (before.enabled === enabled) return { result: toUser(before), event: null };
       if (!enabled) await endWays(tx, id);
-      const result = toUser(await saveUser(tx, deps, { ...before, enabled }));
+      const result = toUser(await saveUser(tx, deps, before, { ...before, enabled }));
       if (enabled) return { result, event: { type: 'user.enabled', objectId: id, subject: id } };
       const data = { selector: { subject: id } };
       return { result, event: { type: 'user.disabled', objectId: id, subject: id, data } };
@@ -199,8 +203,20 @@ export async function endWays(tx: Rows, id: string, butSession = ''): Promise<vo
   await tx.db.delete(i).where(eq(i.user_id, id));
 }
 
-/** Reads a user whom this transaction is about to change; others that want to, wait. */
-export async function lockUser(tx: Rows, id: string): Promise<UserRow> {
+/**
+ * Reads a user whom this transaction is about to change; others that want to, wait. Throws `not_found`, and `wrong_state` for
+ * a row that is not as we wrote it: what somebody else wrote into it is not to be ours with the next change.
+ */
+export async function lockUser(tx: Rows, deps: Deps, id: string): Promise<UserRow> {
+  const row = await lockAny(tx, id);
+  if (isGenuine(deps, row)) return row;
+  throw new CountersignError(
+    'wrong_state',
+    `Cannot change user '${id}': the row is not as this server wrote it, and can only be disabled or deleted`,
+  );
+}
+
+async function lockAny(tx: Rows, id: string): Promise<UserRow> {
   const [row] = await lockById(tx, { id });
   if (!row) throw userNotFound(id);
   return row;
@@ -243,16 +259,18 @@ export async function insertUser(tx: Rows, deps: Deps, given: NewUser): Promise<
   return inserted ?? null;
 }
 
-/** Writes a row that was changed. */
-export async function saveUser(tx: Rows, deps: Deps, changed: UserRow): Promise<UserRow> {
-  const row = { ...changed, mac: macOf(deps, changed), updated_at: deps.now() };
+/** Writes a row that was changed. One that was not genuine does not become so by that. */
+export async function saveUser(tx: Rows, deps: Deps, before: UserRow, changed: UserRow): Promise<UserRow> {
+  const mac = isGenuine(deps, before) ? macOf(deps, changed) : before.mac;
+  const row = { ...changed, mac, updated_at: deps.now() };
   await tx.db.update(tx.tables.users).set(row).where(eq(tx.tables.users.id, row.id));
   return row;
 }
 
 /** Those whose rows are as we wrote them and enabled. */
-export const mayBeSignedIn = (deps: Deps, row: UserRow): boolean =>
-  row.enabled && row.mac.equals(macOf(deps, row));
+export const mayBeSignedIn = (deps: Deps, row: UserRow): boolean => row.enabled && isGenuine(deps, row);
+
+const isGenuine = (deps: Deps, row: UserRow): boolean => row.mac.equals(macOf(deps, row));
 
 type Judged = Omit<UserRow, 'mac' | 'last_signed_in_at' | 'created_at' | 'updated_at'>;
 

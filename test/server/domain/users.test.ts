@@ -28,6 +28,7 @@ import {
   deleteUser,
   isUserSubject,
   listUsers,
+  mayBeSignedIn,
   readUser,
   setUserEnabled,
   signInNameOf,
@@ -349,6 +350,28 @@ describeOnEachDialect('users', (dialect) => {
     const [grant] = await read.db.select().from(read.tables.oauthGrants);
     expect(grant).toMatchObject({ revoked_at: deps.now(), revocation_reason: 'user_deleted' });
     expect((await newUser(deps)).id).not.toBe(user.id);
+  });
+
+  it('a row that a writer to the database changed is made sound by no change; it may be disabled and deleted', async () => {
+    const deps = await openTestDeps(dialect);
+    const { id } = await newUser(deps, 'ada', { withPassword: true });
+    const value = await invite(deps, { userId: id });
+    await deps.store.tx(({ db, tables: { users: u } }) =>
+      db.update(u).set({ email: 'boss@example.com', email_verified: true }).where(eq(u.id, id)),
+    );
+    const changes = [
+      () => updateUser(deps, admin, { id, name: 'Augusta' }),
+      () => setUserEnabled(deps, admin, { id }, true),
+      () => invite(deps, { userId: id }),
+      () => accept(deps, value, '', 'another long phrase'),
+    ];
+    for (const change of changes) expect(await outcomeOf(change())).toBe('wrong_state');
+    expect(await setUserEnabled(deps, admin, { id }, false)).toMatchObject({ enabled: false });
+    expect(await outcomeOf(setUserEnabled(deps, admin, { id }, true))).toBe('wrong_state');
+    const row = await readUser(deps.store.read, id);
+    expect(row && mayBeSignedIn(deps, { ...row, enabled: true })).toBe(false);
+    expect(await outcomeOf(signIn(deps, 'ada', PASSWORD))).toBe('unauthenticated');
+    expect(await outcomeOf(deleteUser(deps, admin, { id }))).toBe('ok');
   });
 
   it('a row that a writer to the database changed signs nobody in', async () => {
