@@ -1,5 +1,10 @@
 import { expect, it } from 'vitest';
-import { type Authorization, authorizeSilently, giveConsent } from '../../../server/domain/oauth-consents.ts';
+import {
+  type Authorization,
+  authorizeSilently,
+  giveConsent,
+  withoutAsking,
+} from '../../../server/domain/oauth-consents.ts';
 import { createInteraction } from '../../../server/domain/oauth-interactions.ts';
 import { deleteUser, setUserEnabled } from '../../../server/domain/users.ts';
 import {
@@ -39,6 +44,8 @@ async function open(deps: TestDeps, name: string, subject?: string) {
   });
   return {
     id,
+    authorization,
+    interaction,
     silently: () => authorizeSilently(deps, authorization, null),
     asked: () => giveConsent(deps, interaction.id, authorization, 'req_1'),
   };
@@ -76,6 +83,29 @@ describeOnEachDialect('what a user allows', (dialect) => {
       await Promise.allSettled(round % 2 === 0 ? both : both.reverse());
       expect(await allowedIn(deps)).toMatchObject({ live: 0, consents: 0 });
     }
+  });
+
+  it('is remembered for the redirect URI, the resources and the organization that it was allowed for', async () => {
+    const deps = await openTestDeps(dialect);
+    const { authorization: plain, interaction } = await open(deps, 'ada');
+    const [acme, others] = [{ id: 'org_7' }, [{ id: 'org_8' }]];
+    const allowed = { ...plain, resources: ['https://api.example.com/'], organizationId: acme.id };
+    await giveConsent(deps, interaction.id, allowed, 'req_1');
+    const asked = { ...allowed, organizationId: null };
+    const organizationOf = async (more: Partial<Authorization>, organizations: { id: string }[]) =>
+      (await withoutAsking(deps, { ...asked, ...more }, organizations))?.organizationId;
+    expect(await organizationOf({}, [acme, ...others])).toBe('org_7');
+    expect(await organizationOf({}, others)).toBeUndefined();
+    expect(await organizationOf({}, [])).toBeUndefined();
+    const changes: Partial<Authorization>[] = [
+      { redirectUri: 'https://other.example.com/callback' },
+      { resources: [] },
+      { resources: ['https://files.example.com/'] },
+      { resources: [...allowed.resources, 'https://files.example.com/'] },
+      { scopes: [...plain.scopes, 'notes:write'] },
+    ];
+    for (const more of changes)
+      expect(await organizationOf(more, [acme, ...others]), JSON.stringify(more)).toBeUndefined();
   });
 
   it('is theirs to allow without a row, where the host application says who they are', async () => {

@@ -110,6 +110,24 @@ describeOnEachDialect('the code flow', (dialect) => {
     expect(more.location).toMatch(`${url}/oauth/consent?interaction=int_`);
   });
 
+  it('asks again for another redirect URI, and for another resource', async () => {
+    const deps = await openTestDeps(dialect);
+    const other = 'https://other.example.com/callback';
+    const { application, url } = await open(deps, { pkceRequired: false, redirectUris: [CALLBACK, other] });
+    const agent = new UserAgent(url);
+    const resource = 'https://api.example.com/';
+    const ask = (more: Record<string, string>) =>
+      authorizeUrl(url, application.client_id, { scope: 'notes:read', ...more });
+    const terms = [{}, { redirect_uri: other }, { resource }, { redirect_uri: other, resource }];
+    for (const more of terms) {
+      expect((await agent.get(ask({ ...more, prompt: 'none' }))).location).toMatch(
+        /error=(login|consent)_required/,
+      );
+      await walk(url, ask(more), agent);
+      expect((await agent.get(ask({ ...more, prompt: 'none' }))).location).toContain('code=oac_');
+    }
+  });
+
   it('tells the application that the user did not allow it', async () => {
     const deps = await openTestDeps(dialect);
     const { application, url } = await open(deps, { pkceRequired: false });

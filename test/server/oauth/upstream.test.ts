@@ -174,6 +174,17 @@ describeOnEachDialect('signing in at another issuer', (dialect) => {
     expect(again.cookies.has(SESSION)).toBe(false);
   });
 
+  it('no user is called what a machine, an organization, an application or a credential is, whatever the issuer says', async () => {
+    const { deps, url, ask } = await open(dialect);
+    for (const name of ['mch_1', 'org_1', 'oauthapp_1', 'oat_1', 'sk_1']) {
+      const agent = new UserAgent(url);
+      const { location } = await agent.get(await signInThere(agent, await agent.get(ask()), url, name));
+      expect(new URL(location ?? '').searchParams.get('error'), name).toBe('access_denied');
+      expect(agent.cookies.has(SESSION)).toBe(false);
+    }
+    expect((await listUsers(deps, { limit: 10, offset: 0 })).data).toEqual([]);
+  });
+
   it('says so where the issuer cannot be reached, and nothing of why', async () => {
     const { deps, url, ask } = await open(dialect);
     Object.assign(deps, {
