@@ -130,9 +130,13 @@ export async function checkRequest(deps: Deps, target: Target, given: URLSearchP
     codeChallenge,
     prompts,
     maxAgeSeconds: maxAgeOf(parameters),
-    parameters: { ...Object.fromEntries(given), ...(resources.length > 0 && { resource: resources }) },
+    parameters: { ...withValue(given), ...(resources.length > 0 && { resource: resources }) },
   };
 }
+
+/** One without a value counts as left out, to whoever goes on with them too. */
+const withValue = (given: URLSearchParams) =>
+  Object.fromEntries([...given].filter(([, value]) => value !== ''));
 
 const RESPONSE_MODES = ['query', 'form_post'];
 const NONCE_LENGTH_MAX = 512;
