@@ -20,7 +20,14 @@ import { continueInteraction, readInteractionRequest, type Target, withBrowser }
 import { answerToForm, respond } from './authorization-response.ts';
 import { cookie, cookieIn } from './cookies.ts';
 import { assertOurForm, csrfField } from './csrf.ts';
-import { type OauthAnswer, type OauthEndpoint, type OauthRequest, redirect } from './endpoint.ts';
+import {
+  type OauthAnswer,
+  type OauthEndpoint,
+  type OauthRequest,
+  redirect,
+  refusal,
+  toOauthError,
+} from './endpoint.ts';
 import { html, page } from './html.ts';
 
 const FORM_BYTES_MAX = 8 * 1024;
@@ -57,12 +64,19 @@ export async function finishSignIn(
   const before = cookieIn(request, 'session');
   if (before !== undefined) await endUserSession(deps, before);
   const { value, user } = await beginUserSession(deps, who);
-  const answer =
+  const goingOn =
     interaction && interaction.applicationId !== null
-      ? await goOn(request, interaction, user)
-      : await toAccount(request, interaction);
+      ? goOn(request, interaction, user)
+      : toAccount(request, interaction);
+  // Whoever cannot go on is signed in all the same: the session of before is over.
+  const answer = await goingOn.catch((error: unknown) => refusalPage(request, error));
   const cookies = [answer.headers['Set-Cookie'] ?? [], cookie(deps, 'session', value)].flat();
   return { ...answer, headers: { ...answer.headers, 'Set-Cookie': cookies } };
+}
+
+function refusalPage({ requestId }: OauthRequest, error: unknown): OauthAnswer {
+  if (!(error instanceof OauthError) && !(error instanceof CountersignError)) throw error;
+  return refusal(signInEndpoint, toOauthError(error), requestId);
 }
 
 async function toAccount({ deps }: OauthRequest, interaction: Interaction | null): Promise<OauthAnswer> {
