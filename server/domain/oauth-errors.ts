@@ -34,15 +34,18 @@ export class OauthError extends Error {
   /** HTTP status, where it is not a redirect that carries it. */
   readonly status: number;
   readonly retryAfterMs: number | undefined;
+  /** What the challenge of Bearer says (RFC 6750, section 3). */
+  readonly challenge: Readonly<Record<string, string>>;
 
   constructor(
     code: OauthErrorCode,
     message: string,
-    options: { status?: number; retryAfterMs?: number } = {},
+    options: { status?: number; retryAfterMs?: number; challenge?: Record<string, string> } = {},
   ) {
     super(message);
     this.code = code;
     this.status = options.status ?? OAUTH_ERRORS[code].status;
     this.retryAfterMs = options.retryAfterMs;
+    this.challenge = options.challenge ?? { error: code };
   }
 }

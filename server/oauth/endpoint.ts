@@ -199,8 +199,10 @@ function refusalHeaders(endpoint: OauthEndpoint, error: OauthError): Record<stri
   // RFC 6749, section 5.2: of the scheme that the client used; Basic is the only one there is.
   if (error.code === 'invalid_client')
     headers['WWW-Authenticate'] = 'Basic realm="countersign", charset="UTF-8"';
-  if (error.code === 'invalid_token' || error.code === 'insufficient_scope')
-    headers['WWW-Authenticate'] = `Bearer realm="countersign", error="${error.code}"`;
+  if (error.code === 'invalid_token' || error.code === 'insufficient_scope') {
+    const told = Object.entries({ realm: 'countersign', ...error.challenge });
+    headers['WWW-Authenticate'] = `Bearer ${told.map(([name, value]) => `${name}="${value}"`).join(', ')}`;
+  }
   return headers;
 }
 

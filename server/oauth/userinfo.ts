@@ -18,7 +18,9 @@ export const userinfoEndpoint: OauthEndpoint = {
     const token = await findLiveOauthToken(deps, presentedBy(request));
     if (!token) throw notLive();
     if (token.grantClaims === null || !token.scopes.includes('openid'))
-      throw new OauthError('insufficient_scope', "Wanted a token of a user with the scope 'openid'");
+      throw new OauthError('insufficient_scope', "Wanted a token of a user with the scope 'openid'", {
+        challenge: { error: 'insufficient_scope', scope: 'openid' },
+      });
     const user = await readUser(deps.store.read, token.subject);
     if (user && !mayBeSignedIn(deps, user)) throw notLive();
     return json(200, {
@@ -42,6 +44,7 @@ function presentedBy({ headers, form, method }: OauthRequest): string {
     );
   const presented = value ?? inBody;
   if (presented === undefined)
-    throw new OauthError('invalid_token', "Wanted 'Authorization: Bearer' with a token");
+    // Whoever presents nothing is told of no error there (RFC 6750, section 3.1).
+    throw new OauthError('invalid_token', "Wanted 'Authorization: Bearer' with a token", { challenge: {} });
   return presented;
 }

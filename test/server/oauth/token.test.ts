@@ -253,6 +253,25 @@ describeOnEachDialect('the token endpoint', (dialect) => {
     expect((await fetch(`${url}/oauth/userinfo`, { headers })).status).toBe(401);
   });
 
+  it('userinfo says what was wrong with a token, and nothing of none', async () => {
+    const deps = await openTestDeps(dialect);
+    const { url, newCode, redeem } = await open(deps);
+    const { body } = await redeem(await newCode({ scopes: ['notes:read'] }));
+    const challenged = async (headers: Record<string, string>) => {
+      const answer = await fetch(`${url}/oauth/userinfo`, { headers });
+      return [answer.status, answer.headers.get('www-authenticate')];
+    };
+    expect(await challenged({})).toEqual([401, 'Bearer realm="countersign"']);
+    expect(await challenged({ Authorization: 'Bearer nothing' })).toEqual([
+      401,
+      'Bearer realm="countersign", error="invalid_token"',
+    ]);
+    expect(await challenged({ Authorization: `Bearer ${body['access_token']}` })).toEqual([
+      403,
+      'Bearer realm="countersign", error="insufficient_scope", scope="openid"',
+    ]);
+  });
+
   it('refreshes within what was granted, and leaves the rest out without a word', async () => {
     const deps = await openTestDeps(dialect);
     const { newCode, redeem, ask } = await open(deps);
