@@ -13,7 +13,7 @@ import { canonicalJson } from './canonical-json.ts';
 import { documentHostOf } from './client-metadata-documents.ts';
 import { instant, scopes, subject } from './fields.ts';
 import { toOauthApplication } from './oauth-applications.ts';
-import { isVerified } from './oauth-consents.ts';
+import { isVerified, knownHomeOf } from './oauth-consents.ts';
 import type { UserClaims } from './oauth-grants.ts';
 import { type Interaction, interactionId, readInteraction } from './oauth-interactions.ts';
 import { logoUrlOf } from './oauth-logos.ts';
@@ -36,6 +36,7 @@ export interface HandedOff {
   application: {
     id: string;
     name: string;
+    /** Its home page, where an administrator or its own document's host says so. */
     clientUri: string | null;
     /** Of an application that has its client id metadata document there: the host is proven, the name is its own word. */
     documentHost: string | null;
@@ -111,7 +112,7 @@ async function readAsked(deps: Deps, applicationId: string, parameters: Interact
     application: {
       id: application.id,
       name: application.name,
-      clientUri: application.client_uri,
+      clientUri: knownHomeOf(application),
       documentHost: documentHostOf(application),
       logoUrl: isKnown ? logoUrlOf(deps.publicUrl, toOauthApplication(application)) : null,
       isVerified: isKnown,

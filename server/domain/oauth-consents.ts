@@ -5,6 +5,7 @@ import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
+import { documentHostOf } from './client-metadata-documents.ts';
 import { change } from './events.ts';
 import type { ApplicationRow } from './oauth-applications.ts';
 import { insertCode, type NewCode } from './oauth-codes.ts';
@@ -35,6 +36,13 @@ const termsHash = ({ redirectUri, organizationId, resources }: Terms): Buffer =>
  */
 export const isVerified = ({ source }: Pick<ApplicationRow, 'source'>, redirectUri: string): boolean =>
   source === 'administrator' && !isOnDevice(redirectUri);
+
+/** Its home page, where somebody else says so: an administrator, or the host of its document, which is proven to be its own. */
+export function knownHomeOf(application: ApplicationRow): string | null {
+  const { source, client_uri: uri } = application;
+  if (uri === null || source === 'administrator') return uri;
+  return new URL(uri).host === documentHostOf(application) ? uri : null;
+}
 
 /**
  * What may be answered without asking the user: the authorization with the organization it is then for, or null where they

@@ -1,10 +1,11 @@
 /** The page on which a user lets an application act for them, or does not. */
+import { createHash } from 'node:crypto';
 import { documentHostOf } from '../domain/client-metadata-documents.ts';
 import type { ApplicationRow } from '../domain/oauth-applications.ts';
-import { alreadyAnswered, giveConsent, isVerified } from '../domain/oauth-consents.ts';
+import { alreadyAnswered, giveConsent, isVerified, knownHomeOf } from '../domain/oauth-consents.ts';
 import { OauthError } from '../domain/oauth-errors.ts';
 import { endInteraction, findInteraction, type Interaction } from '../domain/oauth-interactions.ts';
-import { describeScopes, type OauthScope } from '../domain/oauth-scopes.ts';
+import { describeScopes } from '../domain/oauth-scopes.ts';
 import { isOnDevice, redirectHostOf } from '../domain/redirect-uris.ts';
 import { findUserSession, type SignedInUser } from '../domain/user-sessions.ts';
 import { type Asked, authorizationOf, readInteractionRequest, toldByRedirect } from './authorization.ts';
@@ -42,11 +43,9 @@ async function readConsent(request: OauthRequest, id: string | null) {
 
 async function showConsent(request: OauthRequest): Promise<OauthAnswer> {
   const { interaction, user, target, check } = await readConsent(request, request.query.get('interaction'));
-  return toldByRedirect(target, async () => {
-    const asked = await check();
-    const scopes = await describeScopes(request.deps.store.read, asked.scopes);
-    return consentPage(request, { interaction, user, asked, scopes });
-  });
+  return toldByRedirect(target, async () =>
+    consentPage(request, { interaction, user, asked: await check(), hasChanged: false }),
+  );
 }
 
 async function decideConsent(request: OauthRequest): Promise<OauthAnswer> {
@@ -61,6 +60,9 @@ async function decideConsent(request: OauthRequest): Promise<OauthAnswer> {
       throw new OauthError('access_denied', 'The user did not allow it');
     }
     const asked = await check();
+    // The request is judged anew, and an application may have become another meanwhile: nobody allows what they did not read.
+    if (form.get(SHOWN_FIELD) !== shownHash(asked))
+      return consentPage(request, { interaction, user, asked, hasChanged: true });
     const organizationId = organizationOf(user, form.get('organization'));
     const authorization = authorizationOf(asked, user, organizationId);
     return respond(target, { code: await giveConsent(deps, interaction.id, authorization, requestId) });
@@ -74,16 +76,29 @@ function organizationOf({ organizations }: SignedInUser, id: string | null): str
   throw new OauthError('access_denied', 'Wanted one of the organizations of the user');
 }
 
+const SHOWN_FIELD = 'shown';
+
+/** Of what a user reads before they allow it; the form that says so is ours, and for their session. */
+const shownHash = ({ target: { application, redirectUri }, scopes, resources }: Asked): string =>
+  createHash('sha256')
+    .update(JSON.stringify([application.name, redirectUri, scopes, resources]))
+    .digest('base64url');
+
 interface Consent {
   interaction: Interaction;
   user: SignedInUser;
   asked: Asked;
-  scopes: readonly OauthScope[];
+  /** Since it was shown to them before. */
+  hasChanged: boolean;
 }
 
 /** MCP, authorization 2026-07-28: the host that the user is sent to is shown, and a warning where nothing proves who is there. */
-function consentPage(request: OauthRequest, { interaction, user, asked, scopes }: Consent): OauthAnswer {
+async function consentPage(
+  request: OauthRequest,
+  { interaction, user, asked, hasChanged }: Consent,
+): Promise<OauthAnswer> {
   const { deps } = request;
+  const scopes = await describeScopes(deps.store.read, asked.scopes);
   const { application, redirectUri } = asked.target;
   const host = redirectHostOf(redirectUri);
   const title = `Allow ${application.name}?`;
@@ -91,6 +106,7 @@ function consentPage(request: OauthRequest, { interaction, user, asked, scopes }
   const body = html`
     ${logoOf(application, redirectUri)}
     <h1>${title}</h1>
+    ${hasChanged && html`<p class="bad" role="alert">The application has changed what it asks for, where it sends you or what it is called. Read this again.</p>`}
     <p><strong>${application.name}</strong> wants to act for you, ${nameOf(user)}.</p>
     <h2>It will be able to</h2>
     <ul>${scopes.map(({ description, name }) => html`<li>${description} <span class="quiet">(<code>${name}</code>)</span></li>`)}${
@@ -102,7 +118,7 @@ function consentPage(request: OauthRequest, { interaction, user, asked, scopes }
       ${warningOf(application, redirectUri)}
     </div>
     <form method="post" action="/oauth/consent">
-      ${csrfField(deps, browser, user.sessionId)}<input type="hidden" name="interaction" value="${interaction.id}">
+      ${csrfField(deps, browser, user.sessionId)}<input type="hidden" name="interaction" value="${interaction.id}"><input type="hidden" name="${SHOWN_FIELD}" value="${shownHash(asked)}">
       ${organizationsOf(user)}
       <div class="actions">
         <button class="primary" type="submit" name="decision" value="allow">Allow</button>
@@ -122,8 +138,10 @@ const logoOf = (application: ApplicationRow, redirectUri: string): Html | null =
     ? html`<img class="logo" src="/oauth/logos/${application.id}" alt="">`
     : null;
 
-const homeOf = ({ client_uri: uri }: ApplicationRow): Html | null =>
-  uri === null ? null : html` Its home page is <code>${uri}</code>.`;
+function homeOf(application: ApplicationRow): Html | null {
+  const uri = knownHomeOf(application);
+  return uri === null ? null : html` Its home page is <code>${uri}</code>.`;
+}
 
 /** MCP, authorization 2026-07-28: the host of the client id, which is proven as its name is not. */
 function documentOf(application: ApplicationRow): Html | null {

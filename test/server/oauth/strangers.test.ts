@@ -13,7 +13,12 @@ const REGISTERED = 'http://127.0.0.1/callback';
 /** The port is free on loopback. */
 const CALLBACK = 'http://127.0.0.1:49152/callback';
 
-const DOCUMENT = { client_id: CLIENT_ID, client_name: 'Agent', redirect_uris: [REGISTERED] };
+const DOCUMENT = {
+  client_id: CLIENT_ID,
+  client_name: 'Agent',
+  client_uri: `https://${CLIENT_HOST}/agent`,
+  redirect_uris: [REGISTERED],
+};
 
 /** A server for agents, with a user and a scope of its own. */
 async function serveAgents() {
@@ -83,6 +88,7 @@ describe('a client whose id is the URL of its document', () => {
     expect(asked?.text).toContain('127.0.0.1:49152');
     expect(asked?.text).toContain(`What it is called is said by <strong>${new URL(CLIENT_ID).host}</strong>`);
     expect(asked?.text).toContain('Read your notes');
+    expect(asked?.text).toContain(`Its home page is <code>${DOCUMENT.client_uri}</code>`);
     expect(asked?.text).not.toContain('<img');
     const tokens = await postForm(`${url}/oauth/token`, {
       grant_type: 'authorization_code',
