@@ -1,24 +1,38 @@
 /** A server that dies between any two steps of handing something out: nothing is lost, and nothing is handed out twice. */
 import { eq } from 'drizzle-orm';
 import { beforeAll, expect, it } from 'vitest';
-import { clientOf, type TestApplication } from '../support/authorization-server.ts';
+import { authorizeParams, clientOf, formOf, type TestApplication } from '../support/authorization-server.ts';
 import { describeOnEachDialect, whenSuiteDone } from '../support/deps.ts';
+import type { UserAgent } from '../support/plain-browser.ts';
+import { send } from '../support/server.ts';
 import { inspect, newSite, type Site, startAt } from '../support/site.ts';
 import { type StallPoint, stallAt } from '../support/stalls.ts';
-import { atFirst, codeFor, formTo, type Started, startAuthorizationServerAt } from './clients/started.ts';
+import {
+  atFirst,
+  CALLBACK,
+  cameBack,
+  codeFor,
+  formTo,
+  type Started,
+  startAuthorizationServerAt,
+} from './clients/started.ts';
 
 const REDEEMING: StallPoint[] = [
   { table: 'oauth_codes', on: 'UPDATE', when: 'NEW.redeemed_at IS NOT NULL' },
   { table: 'oauth_tokens', on: 'INSERT', when: '1 = 1' },
   { table: 'oauth_refresh_tokens', on: 'INSERT', when: '1 = 1' },
-  { table: 'event_head', on: 'UPDATE', when: '1 = 1' },
   { table: 'events', on: 'INSERT', when: "NEW.type = 'oauth_grant.created'" },
 ];
 
 const REFRESHING: StallPoint[] = [
   { table: 'oauth_refresh_tokens', on: 'UPDATE', when: 'NEW.used_at IS NOT NULL' },
-  { table: 'oauth_tokens', on: 'INSERT', when: '1 = 1' },
   { table: 'oauth_refresh_tokens', on: 'INSERT', when: '1 = 1' },
+];
+
+/** The first and the last of what is written together. */
+const CONSENTING: StallPoint[] = [
+  { table: 'oauth_interactions', on: 'DELETE', when: '1 = 1' },
+  { table: 'oauth_codes', on: 'INSERT', when: '1 = 1' },
 ];
 
 const named = (points: StallPoint[]) => points.map((point) => [`${point.on} ${point.table}`, point] as const);
@@ -27,10 +41,14 @@ describeOnEachDialect('a server that is killed', (dialect) => {
   const whenDone = whenSuiteDone();
   let site: Site;
   let server: Started;
+  /** Signed in from the first on: that takes longer than all else. */
+  let agent: UserAgent;
 
   beforeAll(async () => {
-    site = atFirst(await newSite(dialect, 1, {}, whenDone));
+    site = atFirst(await newSite(dialect, 1, { COUNTERSIGN_OAUTH_CLIENTS: 'mcp' }, whenDone));
     server = await startAuthorizationServerAt(site, 0, { whenDone });
+    agent = server.browser();
+    await codeFor(server, await server.application({ name: 'signs in' }), agent);
   }, 300_000);
 
   /** Has the server stand still in the middle of what `ask` asks, kills it there, and starts it again. */
@@ -67,7 +85,7 @@ describeOnEachDialect('a server that is killed', (dialect) => {
     { timeout: 240_000 },
     async (_, point) => {
       const application = await server.application({ name: `redeems ${point.table}`, codeTtlSeconds: 600 });
-      const { form } = await codeFor(server, application);
+      const { form } = await codeFor(server, application, agent);
       const redeem = () => formTo(server.url, '/oauth/token', { ...form, ...clientOf(application) });
       await dieAt(point, redeem);
       expect(await issuedTo(application)).toEqual([0, 0, 0, 0]);
@@ -81,7 +99,7 @@ describeOnEachDialect('a server that is killed', (dialect) => {
     { timeout: 240_000 },
     async (_, point) => {
       const application = await server.application({ name: `refreshes ${point.on} ${point.table}` });
-      const { form } = await codeFor(server, application);
+      const { form } = await codeFor(server, application, agent);
       const { body } = await formTo(server.url, '/oauth/token', { ...form, ...clientOf(application) });
       const refresh = () =>
         formTo(server.url, '/oauth/token', {
@@ -96,13 +114,90 @@ describeOnEachDialect('a server that is killed', (dialect) => {
     },
   );
 
+  /** Consent is remembered only for who is on no device. */
+  const ELSEWHERE = 'https://notes.example.com/callback';
+
+  const rowsOf = ({ id }: TestApplication) =>
+    inspect(site, async ({ store: { read } }) => {
+      const { oauthConsents: c, oauthGrants: g, oauthCodes: o, oauthInteractions: i } = read.tables;
+      const count = async (table: typeof c | typeof g | typeof o | typeof i) =>
+        (await read.db.select().from(table).where(eq(table.application_id, id))).length;
+      const grants = await read.db.select().from(g).where(eq(g.application_id, id));
+      return {
+        waiting: await count(i),
+        consents: await count(c),
+        grants: grants.filter(({ revoked_at: revokedAt }) => revokedAt === null).length,
+        codes: await count(o),
+      };
+    });
+
+  const ASKED = { waiting: 1, consents: 0, grants: 0, codes: 0 };
+  const ALLOWED = { waiting: 0, consents: 1, grants: 1, codes: 1 };
+
+  /** Has the user led to the page of consent; answers how they allow it there, again and again. */
+  async function askedFor(application: TestApplication) {
+    const query = formOf({
+      ...authorizeParams(application, 'x'.repeat(43)),
+      redirect_uri: ELSEWHERE,
+      scope: 'openid',
+    });
+    const page = await agent.open(`${server.url}/oauth/authorize?${query}`);
+    return async () => cameBack(await agent.submit(page, {}, /allow/i)).searchParams.get('code');
+  }
+
+  it.each(named(CONSENTING))(
+    'while a user allows has noted nothing, and asks on: at %s',
+    { timeout: 240_000 },
+    async (_, point) => {
+      const redirectUris = [ELSEWHERE];
+      const application = await server.application({ name: `allowed ${point.table}`, redirectUris });
+      const consent = await askedFor(application);
+      await dieAt(point, consent);
+      expect(await rowsOf(application)).toEqual(ASKED);
+      expect(await consent()).toMatch(/^oac_/);
+      expect(await rowsOf(application)).toEqual(ALLOWED);
+    },
+  );
+
+  it('while it takes back what a user allowed has taken back nothing', { timeout: 240_000 }, async () => {
+    const application = await server.application({ name: 'taken back', redirectUris: [ELSEWHERE] });
+    await (await askedFor(application))();
+    const { data } = await server.administer('oauthGrants.list', { applicationId: application.id });
+    const withdraw = () =>
+      server.administer('oauthGrants.withdraw', {
+        subject: data[0].subject,
+        applicationId: application.id,
+      });
+    await dieAt({ table: 'oauth_consents', on: 'DELETE', when: '1 = 1' }, withdraw);
+    expect(await rowsOf(application)).toEqual(ALLOWED);
+    await withdraw();
+    expect(await rowsOf(application)).toMatchObject({ consents: 0, grants: 0 });
+  });
+
+  it('while an application registers itself has registered none', { timeout: 240_000 }, async () => {
+    const { token } = await server.administer('initialAccessTokens.create', { name: 'partner' });
+    const register = () =>
+      send(`${server.url}/oauth/register`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+        body: JSON.stringify({ redirect_uris: [CALLBACK], client_name: 'Registered' }),
+      });
+    const registered = async () =>
+      (await server.administer('oauthApplications.list', { query: 'Registered' })).data.length;
+    await dieAt({ table: 'oauth_applications', on: 'INSERT', when: "NEW.source = 'registration'" }, register);
+    expect(await registered()).toBe(0);
+    // The token of one use is not used up.
+    expect((await register()).status).toBe(201);
+    expect(await registered()).toBe(1);
+  });
+
   it('at any moment: what was answered is there, and what was not is whole or not at all', {
     timeout: 480_000,
   }, async () => {
     for (let round = 0; round < 4; round++) {
       const application = await server.application({ name: `round ${round}`, codeTtlSeconds: 600 });
       const codes = [];
-      while (codes.length < 12) codes.push(await codeFor(server, application));
+      while (codes.length < 12) codes.push(await codeFor(server, application, agent));
       const redeem = ({ form }: { form: Record<string, string> }) =>
         formTo(server.url, '/oauth/token', { ...form, ...clientOf(application) });
       const asked = codes.map((code) => redeem(code).catch(() => null));

@@ -16,8 +16,8 @@ export interface Stall {
 
 export interface StallPoint {
   table: string;
-  on: 'INSERT' | 'UPDATE';
-  /** SQL about the row as it will be, which is `NEW`. */
+  on: 'INSERT' | 'UPDATE' | 'DELETE';
+  /** SQL about the row as it will be, which is `NEW`, or as it was, `OLD`. */
   when: string;
 }
 
