@@ -139,7 +139,16 @@ const withValue = (given: URLSearchParams) =>
   Object.fromEntries([...given].filter(([, value]) => value !== ''));
 
 const RESPONSE_MODES = ['query', 'form_post'];
-const NONCE_LENGTH_MAX = 512;
+
+/** Well beyond what honest ones need; what is not here has a form of its own, or is looked at by nobody. */
+const LENGTHS_MAX = {
+  state: STATE_LENGTH_MAX,
+  nonce: 512,
+  login_hint: 1_024,
+  ui_locales: 512,
+  acr_values: 512,
+  display: 64,
+} as const;
 
 function assertSupported(parameters: Parameters): void {
   if (parameters['request'] !== undefined)
@@ -157,10 +166,9 @@ function assertSupported(parameters: Parameters): void {
     throw new OauthError('unsupported_response_type', "Wanted 'response_type' to be 'code'");
   if (mode !== undefined && !RESPONSE_MODES.includes(mode))
     throw new OauthError('invalid_request', "Wanted 'response_mode' to be 'query' or 'form_post'");
-  if ((parameters['state'] ?? '').length > STATE_LENGTH_MAX)
-    throw new OauthError('invalid_request', `Wanted 'state' of at most ${STATE_LENGTH_MAX} characters`);
-  if ((parameters['nonce'] ?? '').length > NONCE_LENGTH_MAX)
-    throw new OauthError('invalid_request', `Wanted 'nonce' of at most ${NONCE_LENGTH_MAX} characters`);
+  for (const [name, most] of Object.entries(LENGTHS_MAX))
+    if ((parameters[name] ?? '').length > most)
+      throw new OauthError('invalid_request', `Wanted '${name}' of at most ${most} characters`);
 }
 
 /** RFC 7636, section 4.2: S256 is 43 characters of base64url. */

@@ -3,20 +3,36 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { getTableName } from 'drizzle-orm';
 import { beforeAll, expect, it } from 'vitest';
-import { clientOf } from '../support/authorization-server.ts';
+import { authorizeParams, clientOf, formOf } from '../support/authorization-server.ts';
 import { describeOnEachDialect, whenSuiteDone } from '../support/deps.ts';
-import { inspect, newSite, type Site } from '../support/site.ts';
-import { atFirst, codeFor, formTo, type Started, startAuthorizationServerAt } from './clients/started.ts';
+import { openUserAgent } from '../support/plain-browser.ts';
+import { type RunningServer, send } from '../support/server.ts';
+import { inspect, newSite, type Site, startAt } from '../support/site.ts';
+import {
+  atFirst,
+  CALLBACK,
+  codeFor,
+  formTo,
+  type Started,
+  startAuthorizationServerAt,
+} from './clients/started.ts';
 
 describeOnEachDialect('the database and the log', (dialect) => {
   const whenDone = whenSuiteDone();
   let site: Site;
   let server: Started;
+  /** Another on the same database, which hands users to the host application. */
+  let host: RunningServer;
 
   beforeAll(async () => {
     const more = { COUNTERSIGN_LOG_LEVEL: 'debug', COUNTERSIGN_OAUTH_CLIENTS: 'mcp' };
-    site = atFirst(await newSite(dialect, 1, more, whenDone));
+    site = atFirst(await newSite(dialect, 2, more, whenDone));
+    Object.assign(site.settings[1] ?? {}, {
+      COUNTERSIGN_SIGN_IN: 'handoff',
+      COUNTERSIGN_HANDOFF_URL: 'https://host.example.com/sign-in',
+    });
     server = await startAuthorizationServerAt(site, 0, { whenDone });
+    host = await startAt(site, 1, { whenDone });
   }, 300_000);
 
   /** Every value that some flow hands out, by what it is. */
@@ -42,9 +58,68 @@ describeOnEachDialect('the database and the log', (dialect) => {
       });
       handed[`${accessTokenFormat} rotated secret`] = secret;
     }
+    Object.assign(handed, await handToThemselves(), await handToStrangers(), await handOff());
     const { link } = await server.administer('users.invite', { name: 'Grace' });
     handed['invitation'] = new URL(link).searchParams.get('value') ?? '';
     return handed;
+  }
+
+  /** What applications and machines get without a user. */
+  async function handToThemselves(): Promise<Record<string, string>> {
+    const machine = await server.administer('machines.create', { name: 'Robot' });
+    const handed: Record<string, string> = { 'machine secret': machine.secret };
+    const ask = async (form: Record<string, string>) => {
+      const { status, body } = await formTo(server.url, '/oauth/token', {
+        grant_type: 'client_credentials',
+        ...form,
+      });
+      expect(status).toBe(200);
+      return body.access_token;
+    };
+    for (const format of ['opaque', 'jwt']) {
+      const application = await server.application({
+        name: `itself ${format}`,
+        accessTokenFormat: format,
+        grantTypes: ['client_credentials'],
+        redirectUris: [],
+      });
+      handed[`${format} token for itself`] = await ask(clientOf(application));
+      handed[`${format} M2M token`] = await ask({
+        client_id: machine.id,
+        client_secret: machine.secret,
+        token_format: format,
+      });
+    }
+    return handed;
+  }
+
+  /** What an application gets that registers itself, and by what. */
+  async function handToStrangers(): Promise<Record<string, string>> {
+    const { token } = await server.administer('initialAccessTokens.create', { name: 'partners' });
+    const { status, body } = await send(`${server.url}/oauth/register`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ redirect_uris: [CALLBACK], token_endpoint_auth_method: 'client_secret_post' }),
+    });
+    expect(status).toBe(201);
+    return { 'initial access token': token, 'registered secret': body.client_secret };
+  }
+
+  /** That by which a browser comes back from the host application; it is not used up. */
+  async function handOff(): Promise<Record<string, string>> {
+    const application = await server.application({ name: 'handed off' });
+    const query = formOf({ ...authorizeParams(application, 'x'.repeat(43)), redirect_uri: CALLBACK });
+    const agent = openUserAgent(host.url);
+    const { left } = await agent.open(`${host.url}/oauth/authorize?${query}`);
+    const id = left?.url.searchParams.get('interaction');
+    const { status, body } = await host.call(
+      'interactions.complete',
+      { id, subject: 'user_handed' },
+      server.adminKey,
+    );
+    expect(status).toBe(200);
+    const [, value = ''] = /(res_[0-9A-Za-z]+)/.exec(body.result.data.resumeUrl) ?? [];
+    return { 'resume value': value, 'browser of the hand-off': [...agent.cookies.values()][0] ?? '' };
   }
 
   /** A value as somebody could have kept it: as it is, in part, or hashed without a key. */
@@ -83,7 +158,7 @@ describeOnEachDialect('the database and the log', (dialect) => {
     const handed = await handOut();
     for (const [name, value] of Object.entries(handed))
       expect([name, value.length > 16]).toEqual([name, true]);
-    const log = server.stdout() + server.stderr();
+    const log = [server, host].map((each) => each.stdout() + each.stderr()).join('\n');
     const places: Record<string, Buffer> = {
       rows: Buffer.from(await dump()),
       log: Buffer.from(log),

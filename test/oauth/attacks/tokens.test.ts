@@ -10,6 +10,7 @@ import {
   type TestApplication,
 } from '../../support/authorization-server.ts';
 import { describeOnEachDialect } from '../../support/deps.ts';
+import { allow, newMachine } from '../../support/machines.ts';
 import { send } from '../../support/server.ts';
 
 const API = 'https://api.example.com/';
@@ -143,6 +144,20 @@ describeOnEachDialect('tokens', (dialect) => {
     const { accessToken: credential } = await served.tokens(application);
     expect(await verify({ credential, kinds: ['m2m_token'] })).toBe('wrong_kind');
     expect(await verify({ credential, kinds: ['api_key'] })).toBe('wrong_kind');
+    const [from, to] = [await newMachine(served.deps, 'from'), await newMachine(served.deps, 'to')];
+    await allow(served.deps, from.id, to.id);
+    for (const token_format of ['opaque', 'jwt']) {
+      const form = { grant_type: 'client_credentials', token_format };
+      const { body } = await served.post(
+        '/oauth/token',
+        form,
+        basic({ clientId: from.id, secret: from.secret }),
+      );
+      const token: string = body.access_token;
+      expect(await verify({ credential: token, kinds: ['m2m_token'], audience: to.id })).toBe('valid');
+      expect(await verify({ credential: token, kinds: ['oauth_token'] })).toBe('wrong_kind');
+      expect(await accepting(token)).toEqual([]);
+    }
   });
 
   /** What an attacker can make of a token that they have: other claims, or other signatures, by what is tried. */

@@ -127,6 +127,10 @@ describe("Clerk's SDK with OAuth", () => {
         ({ id }: TestApplication) => server.administer('oauthApplications.disable', { id }),
         ({ id }: TestApplication) => server.administer('oauthApplications.revokeTokens', { id }),
         ({ id }: TestApplication) => server.administer('oauthApplications.delete', { id }),
+        async ({ id: applicationId }: TestApplication) => {
+          const { data } = await server.administer('oauthGrants.list', { applicationId });
+          await server.administer('oauthGrants.withdraw', { subject: data[0].subject, applicationId });
+        },
       ];
       for (const revoke of revokings) {
         const application = await server.application();
