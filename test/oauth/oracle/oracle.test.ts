@@ -152,9 +152,9 @@ describe('beside oidc-provider', () => {
   });
 
   describeOnEachDialect('wrong in several things at once,', (dialect) => {
-    /** Of these names some, each once, in any order. */
+    /** Of these names some, or one, each once, in any order. */
     const several = (names: readonly string[]) =>
-      fc.uniqueArray(fc.constantFrom(...names), { minLength: 2, maxLength: 3 });
+      fc.uniqueArray(fc.constantFrom(...names), { minLength: 1, maxLength: 3 });
 
     /** The names of what diverges by itself say nothing of several together. */
     const alike = (endpoint: Difference['endpoint'], names: readonly string[]) =>
@@ -181,21 +181,23 @@ describe('beside oidc-provider', () => {
       );
     }
 
-    it('a request is refused where the other refuses it, by the same way', TIMEOUT, async () => {
-      const pair = await startPair(dialect, 'opaque');
-      await fc.assert(
-        fc.asyncProperty(cases(), async (each) => {
-          const differences = await differencesIn(pair, each);
-          // Which of several is told first is an order that no standard has.
-          const outcomes = differences.filter(
-            ({ field, ours, oracle }) =>
-              field === 'to' || (field === 'error' && (ours === null || oracle === null)),
-          );
-          expect(unexplained(outcomes)).toEqual([]);
-        }),
-        { numRuns: 120, interruptAfterTimeLimit: 240_000 },
-      );
-      expect(pair.failures).toEqual([]);
-    });
+    it(
+      'a request is refused where the other refuses it, by the same way, and answered with the same',
+      TIMEOUT,
+      async () => {
+        const pair = await startPair(dialect, 'opaque');
+        await fc.assert(
+          fc.asyncProperty(cases(), async (each) => {
+            const differences = await differencesIn(pair, each);
+            // Which of several is told first is an order that no standard has, and of what is told the status is.
+            const isOrder = ({ wrong, field, ours, oracle }: Difference) =>
+              wrong.length > 1 && field === 'error' && ours !== null && oracle !== null;
+            expect(unexplained(differences.filter((difference) => !isOrder(difference)))).toEqual([]);
+          }),
+          { numRuns: 120, interruptAfterTimeLimit: 240_000 },
+        );
+        expect(pair.failures).toEqual([]);
+      },
+    );
   });
 });
