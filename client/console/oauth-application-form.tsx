@@ -27,12 +27,18 @@ type Entered = Pick<
   | 'defaultScopes'
   | 'consentRequired'
   | 'pkceRequired'
-  | 'accessTokenFormat'
   | 'accessTokenTtlSeconds'
   | 'refreshTokenIdleSeconds'
   | 'refreshTokenMaxSeconds'
   | 'codeTtlSeconds'
-> & { description: string; clientUri: string; grantTypes: string[]; audiences: string[] };
+> & {
+  description: string;
+  clientUri: string;
+  grantTypes: string[];
+  audiences: string[];
+  /** Of a new one, empty for what the settings say. */
+  accessTokenFormat: OauthApplication['accessTokenFormat'] | '';
+};
 
 /** What the server takes where nothing is said. */
 const BLANK: Entered = {
@@ -47,7 +53,7 @@ const BLANK: Entered = {
   audiences: [],
   consentRequired: true,
   pkceRequired: true,
-  accessTokenFormat: 'opaque',
+  accessTokenFormat: '',
   accessTokenTtlSeconds: 3600,
   refreshTokenIdleSeconds: 90 * 86_400,
   refreshTokenMaxSeconds: null,
@@ -74,8 +80,9 @@ const enteredOf = (application: OauthApplication): Entered => ({
 });
 
 /** A public application has PKCE whatever is entered. */
-const inputOf = (entered: Entered): CreateInput => ({
+const inputOf = ({ accessTokenFormat, ...entered }: Entered): CreateInput => ({
   ...entered,
+  ...(accessTokenFormat !== '' && { accessTokenFormat }),
   name: entered.name.trim(),
   description: entered.description.trim() || null,
   clientUri: entered.clientUri.trim() || null,
@@ -284,13 +291,16 @@ function Tokens({ form }: { form: Form }) {
         label="Format of access tokens"
         {...form.getInputProps('accessTokenFormat')}
         data={[
+          ...(form.getInitialValues().accessTokenFormat === ''
+            ? [{ value: '', label: 'As the settings say' }]
+            : []),
           { value: 'opaque', label: 'Opaque: whoever is called asks this server' },
           { value: 'jwt', label: 'JWT (RFC 9068): whoever is called may check it by itself' },
         ]}
       />
       <ListInput
         label="Resources"
-        description="URLs that its tokens may be for (RFC 8707); none for those of its scopes"
+        description="URLs that its tokens may be for (RFC 8707); none entered for any"
         {...form.getInputProps('audiences')}
       />
       <DurationInput

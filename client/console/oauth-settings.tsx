@@ -1,10 +1,10 @@
 /** What holds for all OAuth applications: who may come unasked, and what is given where nothing is said. */
-import { Button, Group, NativeSelect, Stack, Title } from '@mantine/core';
+import { Button, Group, NativeSelect, Stack, Switch, Title } from '@mantine/core';
 import { useForm } from '@mantine/form';
 import { useQuery } from '@tanstack/react-query';
 import type { FormEvent } from 'react';
 import { useChange } from './change.ts';
-import { countersign, type Outputs } from './countersign.ts';
+import { countersign, type Inputs, type Outputs } from './countersign.ts';
 import { Failure } from './failure.tsx';
 import { InitialAccessTokens } from './initial-access-tokens.tsx';
 import { ScopesInput } from './oauth-scopes.tsx';
@@ -12,12 +12,24 @@ import { useMayCall } from './permission.ts';
 
 type Settings = Outputs['oauthSettings']['get'];
 
+type Changes = Inputs['oauthSettings']['update'];
+
+/** Empty, and of a list null, for what holds where nothing is set. */
+interface Entered {
+  registration: Settings['registration'] | '';
+  metadataDocuments: Settings['metadataDocuments'] | '';
+  defaultScopes: string[] | null;
+  accessTokenFormat: Settings['accessTokenFormat'] | '';
+}
+
+const enteredOf = ({ updatedAt: _, ...settings }: Settings): Entered => settings;
+
 const NOUN = 'oauthSettings';
 
 const REGISTRATION: Record<Settings['registration'], string> = {
   off: 'Nobody: applications are entered here',
   initial_access_token: 'Whoever has an initial access token',
-  open: 'Everybody, public applications only, and users are always asked',
+  open: 'Everybody, and users are always asked',
 };
 
 const METADATA_DOCUMENTS: Record<Settings['metadataDocuments'], string> = {
@@ -47,13 +59,13 @@ export function OauthSettings() {
 }
 
 function SettingsForm({ settings }: { settings: Settings }) {
-  const { updatedAt: _, ...initial } = settings;
-  const form = useForm({ initialValues: initial });
+  const form = useForm({ initialValues: enteredOf(settings) });
+  const { defaultScopes } = form.values;
   const mayUpdate = useMayCall()('oauthSettings.update');
-  const saving = useChange(NOUN, (input: Parameters<typeof save>[0]) => save(input));
+  const saving = useChange(NOUN, (input: Changes) => countersign.oauthSettings.update.mutate(input));
   function submit(event: FormEvent) {
     event.preventDefault();
-    saving.mutate(form.values);
+    saving.mutate(changesOf(form));
   }
   return (
     <form onSubmit={submit}>
@@ -64,26 +76,37 @@ function SettingsForm({ settings }: { settings: Settings }) {
         <NativeSelect
           label="Who may register an application (RFC 7591)"
           {...form.getInputProps('registration')}
-          data={choicesOf(REGISTRATION)}
+          data={[BY_WORD, ...choicesOf(REGISTRATION)]}
           disabled={!mayUpdate}
         />
         <NativeSelect
           label="Applications that are known by a document at their URL"
           {...form.getInputProps('metadataDocuments')}
-          data={choicesOf(METADATA_DOCUMENTS)}
+          data={[BY_WORD, ...choicesOf(METADATA_DOCUMENTS)]}
           disabled={!mayUpdate}
         />
-        <ScopesInput
-          label="Default scopes"
-          description="What an application is given that asks for none, and has none of its own"
-          {...form.getInputProps('defaultScopes')}
+        <Switch
+          label="Default scopes of this server's own"
+          checked={defaultScopes !== null}
+          onChange={({ currentTarget }) =>
+            form.setFieldValue('defaultScopes', currentTarget.checked ? settings.defaultScopes : null)
+          }
           disabled={!mayUpdate}
         />
+        {defaultScopes !== null && (
+          <ScopesInput
+            label="Default scopes"
+            description="What an application is given that asks for none, and has none of its own"
+            value={defaultScopes}
+            onChange={(chosen) => form.setFieldValue('defaultScopes', chosen)}
+            disabled={!mayUpdate}
+          />
+        )}
         <NativeSelect
           label="Format of access tokens"
           description="Of applications that nobody gave another"
           {...form.getInputProps('accessTokenFormat')}
-          data={choicesOf(FORMATS)}
+          data={[{ value: '', label: 'As the server has it by default' }, ...choicesOf(FORMATS)]}
           disabled={!mayUpdate}
         />
         <Failure error={saving.error} />
@@ -99,7 +122,15 @@ function SettingsForm({ settings }: { settings: Settings }) {
   );
 }
 
-const save = (input: Omit<Settings, 'updatedAt'>) => countersign.oauthSettings.update.mutate(input);
+/** Only what is chosen: whatever else would be fixed too, and COUNTERSIGN_OAUTH_CLIENTS say nothing of it any more. */
+const changesOf = (form: ReturnType<typeof useForm<Entered>>): Changes =>
+  Object.fromEntries(
+    Object.entries(form.values)
+      .filter(([name]) => form.isDirty(name as keyof Entered))
+      .map(([name, value]) => [name, value === '' ? null : value]),
+  );
+
+const BY_WORD = { value: '', label: 'As COUNTERSIGN_OAUTH_CLIENTS says' };
 
 const choicesOf = (words: Record<string, string>) =>
   Object.entries(words).map(([value, label]) => ({ value, label }));

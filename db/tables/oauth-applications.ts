@@ -26,7 +26,7 @@ export const oauthApplicationsTable = (k: Kit) =>
       scopes: k.json<string[]>('scopes').notNull(),
       /** What it is given where it names none; null for the instance's. */
       default_scopes: k.json<string[]>('default_scopes'),
-      /** The resources its tokens may be for (RFC 8707); null for any that a scope belongs to, or none. */
+      /** The resources its tokens may be for (RFC 8707); null for any. */
       audiences: k.json<string[]>('audiences'),
       consent_required: k.bool('consent_required').notNull(),
       pkce_required: k.bool('pkce_required').notNull(),

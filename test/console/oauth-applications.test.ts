@@ -299,6 +299,40 @@ describeInBrowser('OAuth applications', (open) => {
     expect(complaints).toEqual([]);
   });
 
+  it('are changed one by one, and given back to what holds where nothing is set', async () => {
+    const { page, complaints } = await openAt(open, '/oauth-applications/settings');
+    const choose = async (label: string, value: string) => {
+      const saving = page.waitForRequest(/oauthSettings\.update/);
+      await page.getByLabel(label).selectOption(value);
+      await page.getByRole('button', { name: 'Save' }).click();
+      const request = await saving;
+      await request.response();
+      return request.postData();
+    };
+    const read = async () => (await server.call('oauthSettings.get')).body.result.data;
+    await server.call('oauthSettings.update', { registration: null });
+    await page.reload();
+    expect(await choose('Format of access tokens', 'jwt')).toMatch(
+      /^\{("0":\{)?"accessTokenFormat":"jwt"\}+$/,
+    );
+    expect(await read()).toMatchObject({ accessTokenFormat: 'jwt', registration: 'off' });
+    await page.getByRole('button', { name: 'Save' }).and(page.locator(':disabled')).waitFor();
+    await page.goto(`${server.url}/console/oauth-applications`);
+    await page.getByRole('button', { name: 'Create application' }).click();
+    const form = page.getByRole('dialog');
+    await form.getByRole('textbox', { name: 'Name', exact: true }).fill('as the settings say');
+    await form.getByLabel('Redirect URIs', { exact: true }).fill(REDIRECT_URI);
+    await form.getByLabel('Redirect URIs', { exact: true }).press('Enter');
+    await form.getByRole('button', { name: 'Create', exact: true }).click();
+    await page.getByTestId('secret').waitFor();
+    const { body } = await server.call('oauthApplications.list', { query: 'as the settings say' });
+    expect(body.result.data.data).toMatchObject([{ accessTokenFormat: 'jwt' }]);
+    await page.goto(`${server.url}/console/oauth-applications/settings`);
+    expect(await choose('Format of access tokens', '')).toContain('"accessTokenFormat":null');
+    expect(await read()).toMatchObject({ accessTokenFormat: 'opaque' });
+    expect(complaints).toEqual([]);
+  });
+
   it('are given a logo, which is shown and taken away; what is no image is refused in words', async () => {
     const { id } = await create('with a logo');
     const { page, complaints } = await openAt(open, `/oauth-applications/${id}`);
