@@ -3,6 +3,7 @@ import { and, desc, eq, gt, gte, inArray, isNull, max, min, or } from 'drizzle-o
 import { z } from 'zod';
 import type { Rows } from '../../db/store.ts';
 import type { Deps } from '../deps.ts';
+import { redirectHostsOf } from './oauth-registrations.ts';
 import { describeScopes } from './oauth-scopes.ts';
 import { afterCursor, type Page, pageInput, toPage } from './pages.ts';
 
@@ -135,7 +136,7 @@ async function describe(
       applicationId: id,
       name: application.name,
       clientUri: application.client_uri,
-      redirectHosts: hostsOf(application.redirect_uris),
+      redirectHosts: redirectHostsOf(application.redirect_uris),
       scopes: known
         .filter(({ name }) => scopes.has(name))
         .map(({ name, description }) => ({ name, description })),
@@ -166,15 +167,4 @@ async function readTerms(read: Rows, subject: string, now: number, ids: string[]
     .where(and(eq(c.subject, subject), inArray(c.application_id, ids)))
     .limit(TERMS_MAX);
   return [...granted, ...remembered.map((each) => ({ ...each, organizationId: null }))];
-}
-
-/** A private-use scheme has no host, and is itself what tells whose it is (RFC 8252, section 7.1). */
-function hostsOf(redirectUris: readonly string[]): string[] {
-  const hosts = redirectUris
-    .filter((uri) => URL.canParse(uri))
-    .map((uri) => {
-      const { protocol, host } = new URL(uri);
-      return protocol === 'https:' || protocol === 'http:' ? host : protocol;
-    });
-  return [...new Set(hosts)];
 }

@@ -27,6 +27,10 @@ export interface AuthorizingUser {
   organizations: { id: string; name: string }[];
 }
 
+/** What users are called to themselves. */
+export const nameOf = ({ claims, subject }: Pick<AuthorizingUser, 'claims' | 'subject'>): string =>
+  claims.name ?? claims.preferred_username ?? claims.email ?? subject;
+
 /** Where an answer goes: proven before anything is sent there. */
 export interface Target {
   application: ApplicationRow;

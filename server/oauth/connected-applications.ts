@@ -10,7 +10,7 @@ import {
   type UserSession,
   userSessionIdInput,
 } from '../domain/user-sessions.ts';
-import { withBrowser } from './authorization.ts';
+import { nameOf, withBrowser } from './authorization.ts';
 import { cookieIn } from './cookies.ts';
 import { assertOurForm, csrfField } from './csrf.ts';
 import { type OauthAnswer, type OauthEndpoint, type OauthRequest, redirect } from './endpoint.ts';
@@ -63,7 +63,7 @@ async function show(request: OauthRequest, user: SignedInUser): Promise<OauthAns
     const csrf = csrfField(deps, browser);
     const body = html`
     <h1>Applications you have allowed</h1>
-    <p>Signed in as ${nameOf(user)}. <a href="/oauth/sign-out">Sign out</a></p>
+    <p>Signed in as <strong>${nameOf(user)}</strong>. <a href="/oauth/sign-out">Sign out</a></p>
     ${connected.length === 0 && html`<p>You have allowed no application anything.</p>`}
     ${connected.map((application) => applicationBox(application, csrf))}
     <h2>Where you are signed in</h2>
@@ -71,9 +71,6 @@ async function show(request: OauthRequest, user: SignedInUser): Promise<OauthAns
     return page({ title: 'Applications you have allowed', body });
   });
 }
-
-const nameOf = ({ claims, subject }: SignedInUser) =>
-  html`<strong>${claims.name ?? claims.preferred_username ?? claims.email ?? subject}</strong>`;
 
 /** Whatever an application calls itself, where it sends its users is what it is. */
 function applicationBox(

@@ -8,7 +8,13 @@ import { endInteraction, findInteraction, type Interaction } from '../domain/oau
 import { describeScopes } from '../domain/oauth-scopes.ts';
 import { isOnDevice, redirectHostOf } from '../domain/redirect-uris.ts';
 import { findUserSession, type SignedInUser } from '../domain/user-sessions.ts';
-import { type Asked, authorizationOf, readInteractionRequest, toldByRedirect } from './authorization.ts';
+import {
+  type Asked,
+  authorizationOf,
+  nameOf,
+  readInteractionRequest,
+  toldByRedirect,
+} from './authorization.ts';
 import { answerToForm, respond } from './authorization-response.ts';
 import { cookieIn } from './cookies.ts';
 import { assertOurForm, csrfField } from './csrf.ts';
@@ -128,9 +134,6 @@ async function consentPage(
     <p class="quiet">You can take this back at any time under <a href="/oauth/applications">applications you have allowed</a>. Not you? <a href="/oauth/sign-out">Sign out</a>.</p>`;
   return page({ title, body, isOnTheWay: true });
 }
-
-const nameOf = ({ claims, subject }: SignedInUser) =>
-  claims.name ?? claims.preferred_username ?? claims.email ?? subject;
 
 /** Whoever nobody vouches for shows no picture of somebody else's (threats.md, OAuth). */
 const logoOf = (application: ApplicationRow, redirectUri: string): Html | null =>

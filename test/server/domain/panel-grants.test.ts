@@ -110,7 +110,7 @@ describeOnEachDialect('panel grants', (dialect) => {
         {
           applicationId: id,
           name: 'Ledger',
-          redirectHosts: ['app.example', 'com.example.app:'],
+          redirectHosts: ['app.example', 'com.example.app'],
           organizationIds: ['org_7'],
           firstAllowedAt: first,
           lastUsedAt: first + 5,
