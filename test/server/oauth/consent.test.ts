@@ -125,7 +125,7 @@ describeOnEachDialect('a request to authorize', (dialect) => {
     expect(location).toBe(`${url}/oauth/authorize?${body}`);
     expect((await (await signedIn()).get(location)).location).toContain('/oauth/consent?interaction=');
     // Longer than a request line may be: it goes on as what it is.
-    const long = await post({ state: 'x'.repeat(4_000), login_hint: 'x'.repeat(4_000) });
+    const long = await post({ state: 'x'.repeat(4_000), unknown: 'x'.repeat(4_000) });
     expect(long.location).toContain('/oauth/sign-in?interaction=');
   });
 
