@@ -215,7 +215,7 @@ export function renderResults(results: readonly Result[], machine: string): stri
 Made by \`npm run bench\` on ${machine}.
 
 The server has one core, the load the other: 32 keep-alive connections, 1,000 keys, every answer 2xx. Everybody is warmed
-up, then measured in turn, round by round; who is not being measured is stopped. Values are medians of the rounds, a ratio
+up for 6 s, then measured in turn, round by round; who is not being measured is stopped. Values are medians of the rounds, a ratio
 is the median of the rounds' ratios. *Busy* is the share of its core that we, and what we are compared with, had: well
 below 1, something else was the limit. \`verify-10m\` is measured only when named, and is of the last run that did.
 

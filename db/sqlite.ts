@@ -137,7 +137,12 @@ function openWriter(location: string, lockTimeoutMs: number, appended: () => voi
   connection.pragma('foreign_keys = ON');
   // From here on the queue waits asynchronously, never SQLite on the event loop.
   connection.pragma('busy_timeout = 0');
-  return { connection, rows: rows(withinTransactionsOnly(connection)) };
+  return {
+    connection,
+    begin: connection.prepare('SAVEPOINT member'),
+    keep: connection.prepare('RELEASE member'),
+    rows: rows(withinTransactionsOnly(connection)),
+  };
 }
 
 function tuned(connection: Database.Database): Database.Database {

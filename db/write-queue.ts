@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Database } from 'better-sqlite3';
+import type { Database, Statement } from 'better-sqlite3';
 import type { Reserve } from './reserve.ts';
 import { type Lane, type Rows, StoreError, storeFailure } from './store.ts';
 
 /** A batch takes no further transaction after this long, so that others get their share of the event loop. */
-const BATCH_MS_MAX = 2;
+const BATCH_MS_MAX = 4;
 
 /** As long as each turn of the event loop brings more transactions, a batch waits for them, but no longer than this. */
 const GATHER_MS_MAX = 1;
@@ -31,6 +31,9 @@ interface Done {
 export interface Writer {
   readonly connection: Database;
   readonly rows: Rows;
+  /** Around each member of a batch; prepared, as every transaction there is runs them. */
+  readonly begin: Statement;
+  readonly keep: Statement;
 }
 
 export interface QueueOptions {
@@ -238,11 +241,11 @@ export class WriteQueue {
 }
 
 async function runMember(writer: Writer, work: Waiting['work'], guard: LoopGuard): Promise<Outcome> {
-  const { connection, rows } = writer;
+  const { connection, rows, begin, keep } = writer;
   try {
-    connection.exec('SAVEPOINT member');
+    begin.run();
     const value = await guard.watch(work(rows));
-    connection.exec('RELEASE member');
+    keep.run();
     return { value };
   } catch (error) {
     rollBackMember(connection);

@@ -199,12 +199,14 @@ async function readScopes(rows: Rows, names: readonly string[]): Promise<ScopeRo
     read = readerOf(size);
     readersBySize.set(size, read);
   }
-  return read(rows, Object.fromEntries(placesOf(size).map((place, i) => [place, names[i] ?? names[0]])));
+  const parameters: Record<string, unknown> = {};
+  for (let i = 0; i < size; i++) parameters[placeOf(i)] = names[i] ?? names[0];
+  return read(rows, parameters);
 }
 
 const readersBySize = new Map<number, ReturnType<typeof readerOf>>();
 
-const placesOf = (size: number) => Array.from({ length: size }, (_, i) => `name_${i}`);
+const placeOf = (i: number) => `name_${i}`;
 
 const readerOf = (size: number) =>
   flatStatement<Record<string, unknown>, ScopeRow>(`oauth_scopes_${size}`, (db, { oauthScopes: s }) => {
@@ -212,7 +214,12 @@ const readerOf = (size: number) =>
     const query = db
       .select(fields)
       .from(s)
-      .where(inArray(s.name, placesOf(size).map(placeholder)));
+      .where(
+        inArray(
+          s.name,
+          Array.from({ length: size }, (_, i) => placeholder(placeOf(i))),
+        ),
+      );
     return { fields, query };
   });
 

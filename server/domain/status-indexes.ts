@@ -38,14 +38,25 @@ export function createStatusIndexes(): StatusIndexes {
   /** The one that is handed out, and the next. */
   const blocks: Block[] = [];
   let fetching: Promise<void> | undefined;
+  /** Of the list last taken from: 128 blocks are cut from what takes milliseconds to shuffle. */
+  let shuffled: { listId: string; indexes: Uint32Array } | undefined;
 
   function fetchBlock(deps: BlockDeps): Promise<void> {
-    fetching ??= takeBlock(deps)
-      .then((block) => void blocks.push(block))
+    const takenAt = deps.now();
+    fetching ??= deps.store
+      // Ahead of minting, which may be waiting for it.
+      .tx((tx) => takeFromAny(tx, takenAt), 'normal')
+      .then((taken) => void blocks.push(blockOf(taken, takenAt)))
       .finally(() => {
         fetching = undefined;
       });
     return fetching;
+  }
+
+  function blockOf({ id, seed, blocksTaken }: Taken, takenAt: number): Block {
+    if (shuffled?.listId !== id) shuffled = { listId: id, indexes: shuffledIndexes(seed) };
+    const end = blocksTaken * BLOCK_LENGTH;
+    return { listId: id, takenAt, indexes: shuffled.indexes.slice(end - BLOCK_LENGTH, end), given: 0 };
   }
 
   function take(deps: BlockDeps): StatusIndex | Promise<StatusIndex> {
@@ -66,15 +77,6 @@ export function createStatusIndexes(): StatusIndexes {
 
 const isSpent = ({ given, takenAt }: Block, now: number) =>
   given === BLOCK_LENGTH || now - takenAt > BLOCK_HELD_MS_MAX;
-
-/** Ahead of minting, which may be waiting for it. */
-async function takeBlock({ store, now }: BlockDeps): Promise<Block> {
-  const takenAt = now();
-  const { id, seed, blocksTaken } = await store.tx((tx) => takeFromAny(tx, takenAt), 'normal');
-  const end = blocksTaken * BLOCK_LENGTH;
-  const indexes = shuffledIndexes(seed).slice(end - BLOCK_LENGTH, end);
-  return { listId: id, takenAt, indexes, given: 0 };
-}
 
 interface Taken {
   id: string;

@@ -101,6 +101,7 @@ function basicCredentials(authorization: string | undefined): { id: string; secr
 }
 
 function formDecoded(text: string): string {
+  if (!/[%+]/.test(text)) return text;
   try {
     return decodeURIComponent(text.replaceAll('+', ' '));
   } catch {

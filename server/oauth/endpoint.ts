@@ -79,7 +79,9 @@ async function readRequest(endpoint: OauthEndpoint, raw: RawRequest): Promise<Oa
   const known = endpoint.methods.find((each) => each === method);
   if (!known)
     throw new CountersignError('method_not_allowed', `Wanted the method ${endpoint.methods.join(' or ')}`);
-  const [path = '', query = ''] = raw.url.split(/\?(.*)/s, 2);
+  const queryAt = raw.url.indexOf('?');
+  const [path, query] =
+    queryAt === -1 ? [raw.url, ''] : [raw.url.slice(0, queryAt), raw.url.slice(queryAt + 1)];
   const request = {
     deps,
     method: known,

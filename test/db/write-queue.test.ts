@@ -59,8 +59,8 @@ describe('group commit', () => {
   });
 
   it.each([
-    ['two of a millisecond each', 1, [2, 2, 2, 2]],
-    ['one that takes longer than a batch may', 3, [1, 1, 1, 1, 1, 1, 1, 1]],
+    ['four of a millisecond each', 1, [4, 4]],
+    ['one that takes longer than a batch may', 5, [1, 1, 1, 1, 1, 1, 1, 1]],
     ['as many as wait when they take no time', 0, [8]],
   ])('takes into one batch %s', async (_, milliseconds, expected) => {
     const location = await freshDatabase('sqlite');
