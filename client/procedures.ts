@@ -80,7 +80,7 @@ export const PROCEDURES = {
   'oauthGrants.list': { type: 'query', repeatable: true },
   'oauthGrants.revoke': { type: 'mutation', repeatable: true },
   'oauthGrants.withdraw': { type: 'mutation', repeatable: true },
-  'oauthGrants.revokeAll': { type: 'mutation', repeatable: true },
+  'oauthGrants.revokeAll': { type: 'mutation', repeatable: false },
   'oauthSettings.get': { type: 'query', repeatable: true },
   'oauthSettings.update': { type: 'mutation', repeatable: true },
   'oauthLogos.set': { type: 'mutation', repeatable: true },

@@ -36,7 +36,6 @@ export const oauthGrantsRouter = router({
   revokeAll: procedure
     .meta({
       description: 'Take back all that a user allowed any OAuth application: every grant, token and consent',
-      idempotent: true,
     })
     .input(revokeAllOauthGrantsInput)
     .mutation(({ ctx, input }) => revokeAllOauthGrants(ctx.deps, ctx.caller, input)),

@@ -231,11 +231,10 @@ it('users: invited, read, changed, disabled, signed out and deleted', async () =
   await ask('DELETE', `/v1/user_invitations/${invitation.id}`);
   const { id, ...user } = await newUser(deps);
   expect(await ask('GET', '/v1/users?sign_in_name=ada')).toMatchObject({ data: [{ id, name: user.name }] });
+  const first = await newUserSession(deps, { id, ...user });
+  await newUserSession(deps, { id, ...user });
   const changed = await ask('PATCH', `/v1/users/${id}`, { email: 'ada@example.com', email_verified: true });
   expect(changed).toMatchObject({ email: 'ada@example.com', email_verified: true });
-  const row = { id, ...user, email: 'ada@example.com' };
-  const first = await newUserSession(deps, row);
-  await newUserSession(deps, row);
   expect((await ask('GET', `/v1/user_sessions?subject=${id}`)).data).toHaveLength(2);
   await ask('DELETE', `/v1/user_sessions/${first.user.sessionId}`);
   expect(await ask('POST', '/v1/user_sessions/end_all', { subject: id })).toMatchObject({ ended: 1 });
