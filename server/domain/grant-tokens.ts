@@ -10,7 +10,8 @@ import type { AuthenticatedApplication, TokenApplication } from './application-a
 import { change, type NewEvent } from './events.ts';
 import type { Issued } from './oauth-client-credentials.ts';
 import { OauthError } from './oauth-errors.ts';
-import type { GrantRow, UserClaims } from './oauth-grants.ts';
+import { type GrantRow, revokeGrant, type UserClaims } from './oauth-grants.ts';
+import { scopesAllowed } from './oauth-requests.ts';
 import { describeScopes } from './oauth-scopes.ts';
 import { type WrittenOauthToken, writeOauthToken } from './oauth-tokens.ts';
 import { isAmongResources } from './resources.ts';
@@ -56,40 +57,65 @@ export const stands = (
   grant.generation >= application.token_generation;
 
 /** What a code or refresh token came to: rows that were written, or none. */
-export interface Outcome {
+interface Outcome {
   written: WrittenUnderGrant | null;
   event: NewEvent | null;
 }
 
 /** Nothing was written, and nothing is to be told. */
-export const REFUSED: Outcome = { written: null, event: null };
+const REFUSED: Outcome = { written: null, event: null };
 
-/** What is done with a code or a refresh token. */
-interface Use {
-  /** Consumes it and writes what follows. */
-  write(tx: Rows, signing: Signing | null): Promise<Outcome>;
-  /** Revokes its grant where it was consumed before; null where it was not, or is refused anyway. */
-  revokeReused(tx: Rows): Promise<NewEvent | null>;
+/** What is done with a code or a refresh token: each is good once. */
+interface Use<Found extends GrantStanding> {
+  /** Null where it is refused; one that was used before is found all the same. */
+  find(rows: Rows): Promise<Found | null>;
+  isUsed(found: Found): boolean;
+  /** Marks it as used, and answers whether it was not before. */
+  use(tx: Rows, found: Found): Promise<boolean>;
+  /** Why its grant is revoked where it was. */
+  reuse: 'code_reused' | 'refresh_token_reused';
+  /** Writes what follows; `allowed` is what the application may be given now. */
+  write(
+    tx: Rows,
+    found: Found,
+    given: { allowed: readonly string[]; signing: Signing | null },
+  ): Promise<{ written: WrittenUnderGrant; event: NewEvent | null }>;
 }
 
 /**
- * Writes in one transaction with its event; null where it is refused. While the disk is full nothing is issued, and a second
- * use revokes all the same: for that there is room.
+ * Uses it and writes what follows in one transaction with its event; null where it is refused. A second use revokes its grant
+ * with all that the first was issued (RFC 9700, sections 4.5 and 4.14.2), also while the disk is full: for that there is room.
  */
-export async function issueUnderGrant(
+export async function issueUnderGrant<Found extends GrantStanding>(
   deps: Deps,
   { application }: AuthenticatedApplication,
   requestId: string,
-  { write, revokeReused }: Use,
+  { find, isUsed, use, reuse, write }: Use<Found>,
 ): Promise<IssuedUnderGrant | null> {
+  // What was made up takes neither the writer nor a place in a status list; what is there is judged again where it is used.
+  if (!(await find(deps.store.read))) return null;
+  const allowed = await scopesAllowed(deps, application);
   const caller: Caller = { principal: { kind: 'oauth_application', id: application.id }, requestId };
+
+  async function useOnce(tx: Rows, signing: Signing | null): Promise<Outcome> {
+    const found = await find(tx);
+    if (!found) return REFUSED;
+    if (await use(tx, found)) return write(tx, found, { allowed, signing });
+    return { written: null, event: await revokeGrant(tx, deps, found.grant.id, reuse) };
+  }
+
+  async function revokeReused(tx: Rows): Promise<NewEvent | null> {
+    const found = await find(tx);
+    return found && isUsed(found) ? revokeGrant(tx, deps, found.grant.id, reuse) : null;
+  }
+
   const { written } = await withSigning(deps, application.access_token_format, (signing) =>
     change<Outcome | null>(
       deps,
       caller,
       async (tx) => {
         if (!(await maySign(tx, signing))) return { result: null, event: null };
-        const outcome = await write(tx, signing);
+        const outcome = await useOnce(tx, signing);
         return { result: outcome, event: outcome.event };
       },
       'minting',

@@ -8,21 +8,16 @@ import { newValue } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Deps } from '../deps.ts';
 import type { AuthenticatedApplication } from './application-authentication.ts';
-import type { NewEvent } from './events.ts';
 import {
   type GrantStanding,
   type IssuedUnderGrant,
   issueUnderGrant,
-  type Outcome,
-  REFUSED,
   stands,
   writeTokensOf,
 } from './grant-tokens.ts';
 import { OauthError } from './oauth-errors.ts';
-import { type GrantRow, revokeGrant } from './oauth-grants.ts';
-import { scopesAllowed } from './oauth-requests.ts';
+import type { GrantRow } from './oauth-grants.ts';
 import { hasExpired } from './secrets.ts';
-import type { Signing } from './token-signing.ts';
 
 type CodeRow = Rows['tables']['oauthCodes']['$inferSelect'];
 
@@ -86,41 +81,25 @@ export async function redeemCode(
       "The application may not use the grant type 'authorization_code'",
     );
   if (parseValue(redemption.code)?.prefix !== PREFIXES.authorizationCode) throw invalidGrant();
-  const find = async (rows: Rows) => {
-    const found = await readCode(rows, deps, redemption.code);
-    return found && isFor(deps, found, authenticated, redemption) ? found : null;
-  };
-  // What was made up takes neither the writer nor a place in a status list; what is there is judged again where it is consumed.
-  if (!(await find(deps.store.read))) throw invalidGrant();
-  const allowed = await scopesAllowed(deps, application);
-  const revoke = (tx: Rows, { grant }: FoundCode) => revokeGrant(tx, deps, grant.id, 'code_reused');
-
-  async function write(tx: Rows, signing: Signing | null): Promise<Outcome> {
-    const found = await find(tx);
-    if (!found) return REFUSED;
-    const { code, grant } = found;
-    if (!(await consume(tx, deps, code.id))) return { written: null, event: await revoke(tx, found) };
-    const written = await writeTokensOf(tx, deps, authenticated, found, {
-      granted: grant.scopes,
-      allowed,
-      asked: null,
-      resources: redemption.resources,
-      signing,
-      nonce: grant.nonce,
-    });
-    const { subject, application_id: applicationId, scopes } = grant;
-    return {
-      written,
-      event: { type: 'oauth_grant.created', objectId: grant.id, subject, data: { applicationId, scopes } },
-    };
-  }
-
-  async function revokeReused(tx: Rows): Promise<NewEvent | null> {
-    const found = await find(tx);
-    return found && found.code.redeemed_at !== null ? revoke(tx, found) : null;
-  }
-
-  const issued = await issueUnderGrant(deps, authenticated, requestId, { write, revokeReused });
+  const issued = await issueUnderGrant<FoundCode>(deps, authenticated, requestId, {
+    async find(rows) {
+      const found = await readCode(rows, deps, redemption.code);
+      return found && isFor(deps, found, authenticated, redemption) ? found : null;
+    },
+    isUsed: ({ code }) => code.redeemed_at !== null,
+    use: (tx, { code }) => consume(tx, deps, code.id),
+    reuse: 'code_reused',
+    async write(tx, found, given) {
+      const { id, subject, application_id: applicationId, scopes, nonce } = found.grant;
+      const { resources } = redemption;
+      const wanted = { ...given, granted: scopes, asked: null, resources, nonce };
+      const written = await writeTokensOf(tx, deps, authenticated, found, wanted);
+      return {
+        written,
+        event: { type: 'oauth_grant.created', objectId: id, subject, data: { applicationId, scopes } },
+      };
+    },
+  });
   if (!issued) throw invalidGrant();
   return issued;
 }

@@ -58,7 +58,6 @@ export async function withoutAsking(
   if (!isVerified(application, redirectUri)) return null;
   if (!application.consent_required) return authorization;
   const consents = await readConsents(deps.store.read, { subject, applicationId: application.id });
-  if (consents.length === 0) return null;
   const allowed = [null, ...organizations.map(({ id }) => id)].filter((organizationId) => {
     const hash = termsHash({ ...authorization, organizationId });
     const consent = consents.find(({ terms_hash }) => terms_hash.equals(hash));

@@ -5,21 +5,17 @@ import type { Rows } from '../../db/store.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import type { Caller, Deps } from '../deps.ts';
 import type { AuthenticatedApplication } from './application-authentication.ts';
-import { change, type NewEvent } from './events.ts';
+import { change } from './events.ts';
 import {
   type GrantStanding,
   type IssuedUnderGrant,
   issueUnderGrant,
-  type Outcome,
-  REFUSED,
   stands,
   writeTokensOf,
 } from './grant-tokens.ts';
 import { OauthError } from './oauth-errors.ts';
 import { type GrantRow, noteGrantUsed, revokeGrant } from './oauth-grants.ts';
-import { scopesAllowed } from './oauth-requests.ts';
 import { hasExpired } from './secrets.ts';
-import type { Signing } from './token-signing.ts';
 
 type RefreshTokenRow = Rows['tables']['oauthRefreshTokens']['$inferSelect'];
 
@@ -46,39 +42,21 @@ export async function refreshTokens(
   if (!application.grant_types.includes('refresh_token'))
     throw new OauthError('unauthorized_client', "The application may not use the grant type 'refresh_token'");
   if (parseValue(refreshToken)?.prefix !== PREFIXES.refreshToken) throw invalidGrant();
-  const find = async (rows: Rows) => {
-    const found = await readRefreshToken(rows, deps, refreshToken);
-    return found && isFor(deps, found, authenticated) ? found : null;
-  };
-  // What was made up takes neither the writer nor a place in a status list; what is there is judged again where it is used.
-  if (!(await find(deps.store.read))) throw invalidGrant();
-  const allowed = await scopesAllowed(deps, application);
-  const revoke = (tx: Rows, { grant }: FoundRefreshToken) =>
-    revokeGrant(tx, deps, grant.id, 'refresh_token_reused');
-
-  async function write(tx: Rows, signing: Signing | null): Promise<Outcome> {
-    const found = await find(tx);
-    if (!found) return REFUSED;
-    const { token, grant } = found;
-    if (!(await use(tx, deps, token.id))) return { written: null, event: await revoke(tx, found) };
-    const written = await writeTokensOf(tx, deps, authenticated, found, {
-      granted: token.scopes,
-      allowed,
-      asked,
-      resources,
-      signing,
-      nonce: null,
-    });
-    await noteGrantUsed(tx, deps, grant.id);
-    return { written, event: null };
-  }
-
-  async function revokeReused(tx: Rows): Promise<NewEvent | null> {
-    const found = await find(tx);
-    return found && found.token.used_at !== null ? revoke(tx, found) : null;
-  }
-
-  const issued = await issueUnderGrant(deps, authenticated, requestId, { write, revokeReused });
+  const issued = await issueUnderGrant<FoundRefreshToken>(deps, authenticated, requestId, {
+    async find(rows) {
+      const found = await readRefreshToken(rows, deps, refreshToken);
+      return found && isFor(deps, found, authenticated) ? found : null;
+    },
+    isUsed: ({ token }) => token.used_at !== null,
+    use: (tx, { token }) => use(tx, deps, token.id),
+    reuse: 'refresh_token_reused',
+    async write(tx, found, given) {
+      const wanted = { ...given, granted: found.token.scopes, asked, resources, nonce: null };
+      const written = await writeTokensOf(tx, deps, authenticated, found, wanted);
+      await noteGrantUsed(tx, deps, found.grant.id);
+      return { written, event: null };
+    },
+  });
   if (!issued) throw invalidGrant();
   return issued;
 }
