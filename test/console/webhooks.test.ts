@@ -88,7 +88,7 @@ describeInBrowser('webhooks', (open) => {
     const { page, complaints } = await openAt(open, `/webhooks/${id}`);
     await page.getByRole('cell', { name: '500' }).first().waitFor();
     await page.getByRole('link', { name: /^dlv_/ }).first().click();
-    await page.getByText('Not now').waitFor();
+    await page.getByText('Not now').first().waitFor();
     receiver.status = 204;
     await page.getByRole('button', { name: 'Send once more' }).click();
     await page.getByText('arrived').waitFor();
