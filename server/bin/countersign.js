@@ -8,6 +8,11 @@ if (existsSync(cli)) {
   const { runCommand } = await import(cli.href);
   const { version } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8'));
   const { env, stdin, stdout, stderr } = process;
+  // Whoever reads has read enough, as `head` has.
+  stdout.on('error', (error) => {
+    if (error.code !== 'EPIPE') throw error;
+    process.exit();
+  });
   process.exitCode = await runCommand(process.argv.slice(2), { env, stdin, stdout, stderr, version });
 } else {
   process.stderr.write("Wanted the built program, found none: run 'npm run build' once\n");

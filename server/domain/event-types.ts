@@ -604,7 +604,7 @@ export const EVENT_TYPES = {
     },
   },
   'user_session.ended': {
-    when: 'Sessions of a user were ended by an administrator: one, or all of them',
+    when: 'Sessions of a user were ended, by an administrator or by the user: one, or all of them',
     payload: { 'sessionId?': 'string' },
     example: {
       objectId: 'user_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',

@@ -62,8 +62,8 @@ const COLUMNS = {
 const FIELDS = Object.keys(COLUMNS) as (keyof typeof COLUMNS)[];
 
 /**
- * Changes what it is told to, for applications that come from then on; what already is so leaves no event. Throws
- * `invalid_input` for scopes that nobody defined.
+ * Changes what it is told to, for applications that come from then on, and `defaultScopes` also for those that came
+ * unasked; what already is so leaves no event. Throws `invalid_input` for scopes that nobody defined.
  */
 export async function updateOauthSettings(
   deps: Deps,

@@ -271,6 +271,15 @@ describe('the program', () => {
     expect(program('completion', 'tcsh')).toMatchObject({ status: 2, stdout: '' });
   });
 
+  it('says nothing of a reader that is gone', () => {
+    const line = 'set -o pipefail; "$0" server/bin/countersign.js --help | true';
+    const { status, stderr } = spawnSync('bash', ['--norc', '-c', line, process.execPath], {
+      encoding: 'utf8',
+      env: {},
+    });
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+  });
+
   it('answers over pipes, with its exit code, from the server that is running', async () => {
     const { url, adminKey } = await startServer(freshFolder());
     const program = (argv: string[], stdin: string) => {
