@@ -8,7 +8,15 @@ import { pgKit } from './kit.ts';
 import { mergedReads } from './merged-reads.ts';
 import { migrationsFolder } from './migrations.ts';
 import { buildTables, type Tables } from './schema.ts';
-import { type Db, type Rows, type Store, StoreError, type StoreOptions } from './store.ts';
+import {
+  type Db,
+  isRepeated,
+  type Lane,
+  type Rows,
+  type Store,
+  StoreError,
+  type StoreOptions,
+} from './store.ts';
 
 const tables = buildTables(pgKit);
 
@@ -31,9 +39,9 @@ export function openPostgres({ location, poolSize = 10, lockTimeoutMs = 5_000 }:
   const changes = new Changes((changed) => listen(location, lockTimeoutMs, changed));
   let closed = false;
 
-  function tx<T>(work: (tx: Rows) => Promise<T>): Promise<T> {
+  function tx<T>(work: (tx: Rows) => Promise<T>, lane: Lane = 'normal'): Promise<T> {
     if (closed) return Promise.reject(new StoreError('unavailable', 'Cannot write: the store is closed'));
-    const running = retryDeadlocks(() => transact(writers, work));
+    const running = retryDeadlocks(() => transact(writers, work, isRepeated(lane) ? BEGIN_UNFLUSHED : BEGIN));
     accepted.add(running);
     const forget = () => accepted.delete(running);
     running.then(forget, forget);
@@ -208,12 +216,16 @@ function preparer(client: pg.PoolClient): Rows['prepare'] {
     (await client.query<unknown[]>({ name, text, values, rowMode: 'array' })).rows;
 }
 
+const BEGIN = 'BEGIN ISOLATION LEVEL READ COMMITTED';
+/** COMMIT does not wait for the disk: https://www.postgresql.org/docs/15/wal-async-commit.html */
+const BEGIN_UNFLUSHED = `${BEGIN}; SET LOCAL synchronous_commit = off`;
+
 /** Drizzle's own `transaction` loses a connection on which BEGIN fails, and the error on which ROLLBACK does. */
-async function transact<T>(pool: pg.Pool, work: (tx: Rows) => Promise<T>): Promise<T> {
+async function transact<T>(pool: pg.Pool, work: (tx: Rows) => Promise<T>, begin: string): Promise<T> {
   const client = await pool.connect();
   let broken = false;
   try {
-    await client.query('BEGIN ISOLATION LEVEL READ COMMITTED');
+    await client.query(begin);
     const value = await work({ db: databaseOf(client), tables, prepare: preparer(client) });
     await commit(client);
     return value;

@@ -18,20 +18,28 @@ export interface Rows {
 /** Executes with values in place of the parameters, and answers rows as lists of columns; at once where it can. */
 export type PreparedText = (values: unknown[]) => unknown[][] | Promise<unknown[][]>;
 
+/** The lanes of what is kept through a loss of power: only these append events. */
+export type DurableLane = 'revocation' | 'normal' | 'minting';
+
+/** The lanes of what does not wait for the disk, as whoever finds it lost with the power does it again. */
+export const REPEATED_LANES = ['claiming', 'unhurried', 'sweeping'] as const;
+
 /**
  * Which transactions go first when several wait for the one writer of SQLite. Revocations overtake everything;
- * minting, which may come in floods, comes last. Nobody waits for what is unhurried, so it waits a few milliseconds to be
- * committed together with something else.
+ * minting, which may come in floods, and the deletion of what nobody asks for come last. Nobody waits for what is
+ * unhurried, so it waits a few milliseconds to be committed together with something else.
  */
-export type Lane = 'revocation' | 'normal' | 'unhurried' | 'minting';
+export type Lane = DurableLane | (typeof REPEATED_LANES)[number];
+
+export const isRepeated = (lane: Lane): boolean => (REPEATED_LANES as readonly Lane[]).includes(lane);
 
 export interface Store {
   readonly dialect: 'sqlite' | 'postgres';
   /** For reading outside a transaction; on SQLite its connection cannot write. */
   readonly read: Rows;
   /**
-   * Runs `work` in a transaction and answers once it is durable. `work` may await nothing but the database, and
-   * may run again from its start after a deadlock.
+   * Runs `work` in a transaction and answers once it is durable, or in one of `REPEATED_LANES` once others see it. `work`
+   * may await nothing but the database, and may run again from its start after a deadlock.
    */
   tx<T>(work: (tx: Rows) => Promise<T>, lane?: Lane): Promise<T>;
   /** Runs `work` while no other process on this database runs any: migrations and bootstrap. */

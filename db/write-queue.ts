@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Database, Statement } from 'better-sqlite3';
 import type { Reserve } from './reserve.ts';
-import { type Lane, type Rows, StoreError, storeFailure } from './store.ts';
+import { isRepeated, type Lane, type Rows, StoreError, storeFailure } from './store.ts';
 
 /** A batch takes no further transaction after this long, so that others get their share of the event loop. */
 const BATCH_MS_MAX = 4;
@@ -12,6 +12,10 @@ const GATHER_MS_MAX = 1;
 /** What is unhurried is committed after this long, or with so many of its kind, if nothing else is before. */
 const UNHURRIED_MS_MAX = 5;
 const UNHURRIED_MAX = 8;
+
+/** Who goes first. */
+const LANES: readonly Lane[] = ['revocation', 'normal', 'claiming', 'unhurried', 'minting', 'sweeping'];
+const REPEATED = LANES.filter(isRepeated);
 
 interface Waiting {
   lane: Lane;
@@ -50,10 +54,19 @@ export interface QueueOptions {
  * savepoint, are committed once, and only then answered: one fsync serves them all.
  */
 export class WriteQueue {
-  readonly #lanes: Record<Lane, Waiting[]> = { revocation: [], normal: [], unhurried: [], minting: [] };
+  readonly #lanes: Record<Lane, Waiting[]> = {
+    revocation: [],
+    normal: [],
+    claiming: [],
+    unhurried: [],
+    minting: [],
+    sweeping: [],
+  };
   readonly #open: () => Writer;
   readonly #options: QueueOptions;
   #writer: Writer | undefined;
+  /** Connections on which COMMIT does not wait for the disk at the moment. */
+  readonly #unflushed = new WeakSet<Database>();
   #draining: Promise<void> | undefined;
   /** Until when what is unhurried may wait. */
   #patience: NodeJS.Timeout | undefined;
@@ -101,9 +114,17 @@ export class WriteQueue {
     this.#discardWriter();
   }
 
-  #next(): Waiting | undefined {
-    const { revocation, normal, unhurried, minting } = this.#lanes;
-    return revocation.shift() ?? normal.shift() ?? unhurried.shift() ?? minting.shift();
+  #next(lanes: readonly Lane[]): Waiting | undefined {
+    for (const lane of lanes) {
+      const waiting = this.#lanes[lane].shift();
+      if (waiting) return waiting;
+    }
+    return undefined;
+  }
+
+  /** With nobody waiting who must survive a loss of power, a batch is of those alone who need not. */
+  #lanesNow(): readonly Lane[] {
+    return LANES.some((lane) => !isRepeated(lane) && this.#lanes[lane].length > 0) ? LANES : REPEATED;
   }
 
   async #drain(): Promise<void> {
@@ -113,7 +134,7 @@ export class WriteQueue {
       try {
         await this.#batch(await this.#lock());
       } catch (error) {
-        for (let waiting = this.#next(); waiting; waiting = this.#next()) waiting.reject(error);
+        for (let waiting = this.#next(LANES); waiting; waiting = this.#next(LANES)) waiting.reject(error);
       }
       if (this.#lanes.unhurried.length === 0) this.#calmDown();
     }
@@ -145,15 +166,17 @@ export class WriteQueue {
     return this.#waiting() > unhurried || unhurried >= UNHURRIED_MAX || (this.#isImpatient && unhurried > 0);
   }
 
-  /** Takes SQLite's write lock, waiting for another process to let go of it. */
-  async #lock(): Promise<Writer> {
+  /** Takes SQLite's write lock, waiting for another process to let go of it, for a batch of these lanes. */
+  async #lock(): Promise<{ writer: Writer; lanes: readonly Lane[] }> {
     const { lockTimeoutMs, reserve } = this.#options;
     const deadline = performance.now() + lockTimeoutMs;
     for (;;) {
       try {
         if (!this.#writer?.connection.open) this.#writer = this.#open();
+        const lanes = this.#lanesNow();
+        this.#flush(this.#writer.connection, lanes === LANES);
         this.#writer.connection.exec('BEGIN IMMEDIATE');
-        return this.#writer;
+        return { writer: this.#writer, lanes };
       } catch (error) {
         if (storeFailure(error) === 'full' && reserve?.giveUp()) continue;
         if (!isBusy(error)) throw refused(error);
@@ -169,16 +192,27 @@ export class WriteQueue {
     }
   }
 
-  async #batch(writer: Writer): Promise<void> {
+  /**
+   * Whether COMMIT waits for the disk. What it did not wait for is in the log before what it waits for next, and so is on
+   * the disk by then too. https://www.sqlite.org/pragma.html#pragma_synchronous
+   */
+  #flush(connection: Database, isFlushed: boolean): void {
+    if (isFlushed !== this.#unflushed.has(connection)) return;
+    connection.pragma(`synchronous = ${isFlushed ? 'FULL' : 'NORMAL'}`);
+    if (isFlushed) this.#unflushed.delete(connection);
+    else this.#unflushed.add(connection);
+  }
+
+  async #batch({ writer, lanes }: { writer: Writer; lanes: readonly Lane[] }): Promise<void> {
     const started = performance.now();
     const done: Done[] = [];
     const guard = new LoopGuard();
     if (this.#options.reserve?.isMissing()) this.#refuseOrdinary();
     try {
-      for (let waiting = this.#next(); waiting; ) {
+      for (let waiting = this.#next(lanes); waiting; ) {
         done.push({ waiting, outcome: await runMember(writer, waiting.work, guard) });
         if (!writer.connection.inTransaction || guard.tripped) break;
-        waiting = performance.now() - started < BATCH_MS_MAX ? this.#next() : undefined;
+        waiting = performance.now() - started < BATCH_MS_MAX ? this.#next(lanes) : undefined;
       }
       commit(writer.connection, done);
     } catch (error) {
@@ -220,7 +254,7 @@ export class WriteQueue {
       'full',
       'Cannot write: the disk is full, and its reserve is for revocations',
     );
-    for (const lane of ['normal', 'unhurried', 'minting'] as const)
+    for (const lane of LANES.filter((each) => each !== 'revocation'))
       for (const waiting of this.#lanes[lane].splice(0)) waiting.reject(error);
   }
 

@@ -128,7 +128,7 @@ const USAGE_BATCH = 1_000;
 /** Where there is much usage it goes first, and bit by bit; the rest goes with the keys. */
 async function trimUsage(deps: Deps, ids: readonly string[]): Promise<void> {
   while ((await usageOf(deps.store.read, ids).limit(1).offset(USAGE_BATCH)).length > 0)
-    await deps.store.tx((tx) => deleteSomeUsage(tx, ids), 'minting');
+    await deps.store.tx((tx) => deleteSomeUsage(tx, ids), 'sweeping');
 }
 
 async function deleteSomeUsage(tx: Rows, ids: readonly string[]): Promise<void> {

@@ -280,16 +280,13 @@ const WEBHOOKS: Caller = { principal: { kind: 'system', id: 'webhooks' }, reques
 
 /** Writes down an attempt, unless the delivery was claimed again or is done; answers whether it did. */
 async function record(deps: Deps, ended: Ended): Promise<boolean> {
-  return change(
-    deps,
-    WEBHOOKS,
-    async (tx) => {
-      if (!(await recordOutcome(tx, ended))) return { result: false, event: null };
-      await recordAttempt(tx, ended, deps.now());
-      return { result: true, event: ended.verdict && (await recordVerdict(tx, ended.verdict, deps.now())) };
-    },
-    'unhurried',
-  );
+  const write = async (tx: Rows) => {
+    if (!(await recordOutcome(tx, ended))) return { result: false, event: null };
+    await recordAttempt(tx, ended, deps.now());
+    return { result: true, event: ended.verdict && (await recordVerdict(tx, ended.verdict, deps.now())) };
+  };
+  if (ended.verdict?.disable) return change(deps, WEBHOOKS, write);
+  return (await deps.store.tx(write, 'unhurried')).result;
 }
 
 async function recordOutcome(tx: Rows, { ref, sent, beganAt, outcome }: Ended): Promise<boolean> {

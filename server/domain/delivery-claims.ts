@@ -314,7 +314,7 @@ async function claimTurns(deps: Deps, limit: number, turns: Turns): Promise<Clai
       for (const { id, attempt } of rows) claimed.push({ id, attempt, endpointId, urgent });
     }
     return claimed;
-  });
+  }, 'claiming');
 }
 
 const claimOfEndpoint = flatStatement<

@@ -77,7 +77,7 @@ export async function expandSome(
     // First, because it takes the lock on PostgreSQL: whoever comes second finds the cursor moved.
     const moved = await moveCursor(tx, { from, to: upTo });
     return moved.length > 0 ? insertDeliveries(tx, deps, { after: from, upTo }, claimant) : BY_OTHERS;
-  });
+  }, 'claiming');
   return { from, upTo, ...written, mayBeMore: true };
 }
 

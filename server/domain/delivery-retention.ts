@@ -79,7 +79,7 @@ async function deleteEnded(store: Store, ids: string[], cutoff: number): Promise
     const goneIds = gone.map(({ id }) => id);
     if (goneIds.length > 0) await db.delete(a).where(inArray(a.delivery_id, goneIds));
     return goneIds.length;
-  }, 'minting');
+  }, 'sweeping');
 }
 
 async function pruneAttempts({ store }: Deps, cutoff: number): Promise<JobStep> {
@@ -94,7 +94,7 @@ async function pruneAttempts({ store }: Deps, cutoff: number): Promise<JobStep> 
     await store.tx(async ({ db }) => {
       for (const { deliveryId, attempt } of old)
         await db.delete(a).where(and(eq(a.delivery_id, deliveryId), eq(a.attempt, attempt)));
-    }, 'minting');
+    }, 'sweeping');
   const next: Position = { stage: 'attempts', at: 0, id: '' };
   return old.length < BATCH
     ? { done: true, cursor: null, count: old.length }

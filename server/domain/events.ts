@@ -2,7 +2,7 @@ import { and, asc, desc, eq, gt, gte, lt, placeholder, type SQL, sql } from 'dri
 import { z } from 'zod';
 import { CHANGE_CHANNEL } from '../../db/changes.ts';
 import { statement } from '../../db/statement.ts';
-import type { Lane, Rows } from '../../db/store.ts';
+import type { DurableLane, Rows } from '../../db/store.ts';
 import { hmac } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -39,7 +39,7 @@ export async function change<T>(
   deps: Deps,
   caller: Caller,
   work: (tx: Rows) => Promise<{ result: T; event: NewEvent | null }>,
-  lane: Lane = 'normal',
+  lane: DurableLane = 'normal',
 ): Promise<T> {
   const done = await deps.store.tx(async (tx) => {
     const outcome = await work(tx);

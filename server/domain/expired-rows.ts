@@ -26,6 +26,6 @@ export async function deleteExpired(
   const ids = oldest.map(({ id }) => id);
   // Some may have been given more time since.
   if (ids.length > 0)
-    await store.tx(({ db }) => db.delete(t).where(and(inArray(t.id, ids), isOver)), 'minting');
+    await store.tx(({ db }) => db.delete(t).where(and(inArray(t.id, ids), isOver)), 'sweeping');
   return ids.length;
 }

@@ -2,7 +2,7 @@
 import { and, asc, eq, lte, placeholder, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { statement } from '../../db/statement.ts';
-import type { Lane, Rows } from '../../db/store.ts';
+import type { DurableLane, Rows } from '../../db/store.ts';
 import { rowMac } from '../crypto/hashing.ts';
 import type { Caller, Deps, Principal } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
@@ -42,7 +42,7 @@ export async function create<T extends object>(
   caller: Caller,
   creation: Creation,
   work: (tx: Rows) => Promise<{ result: T; event: NewEvent | null }>,
-  lane: Lane = 'normal',
+  lane: DurableLane = 'normal',
 ): Promise<Replayable<T>> {
   return change<Replayable<T>>(
     deps,
@@ -208,6 +208,6 @@ export async function deleteExpiredIdempotencyKeys(
       .delete(k)
       .where(and(sql`(${k.principal_id}, ${k.procedure}, ${k.key}) in ${oldest}`, hasExpired))
       .returning({ key: k.key });
-  }, 'minting');
+  }, 'sweeping');
   return deleted.length;
 }

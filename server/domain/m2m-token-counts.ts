@@ -221,7 +221,7 @@ async function sweep(store: Store, from: RowKey, hour: number): Promise<RowKey> 
     await store.tx(
       ({ db, tables: { m2mTokenCounts: c } }) =>
         db.delete(c).where(and(inArray(c.machine_id, [...new Set(old)]), lt(c.expires_hour, hour))),
-      'minting',
+      'sweeping',
     );
   }
   return page.length < SWEEP_BATCH ? FIRST_ROW : (page.at(-1) ?? FIRST_ROW);

@@ -43,7 +43,7 @@ export async function deleteUnusedStatusLists(
         .delete(l)
         .where(and(inArray(l.id, untaken), hasNoTokens(tx)))
         .returning({ id: l.id }),
-    'minting',
+    'sweeping',
   );
   return { count: deleted.length, next };
 }

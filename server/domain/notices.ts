@@ -72,7 +72,7 @@ export async function forgetNotices({ store }: Pick<Deps, 'store'>, from: number
   await store.tx(async (tx) => {
     for (const { kind, id, notice } of old)
       await tx.db.delete(n).where(and(eq(n.owner_kind, kind), eq(n.owner_id, id), eq(n.notice, notice)));
-  }, 'minting');
+  }, 'sweeping');
   return old.length === FORGET_BATCH;
 }
 

@@ -63,7 +63,7 @@ export async function deleteSpentGrants(
         .delete(g)
         .where(and(inArray(g.id, spent), hasNothingLeft(tx)))
         .returning({ id: g.id }),
-    'minting',
+    'sweeping',
   );
   return { count: deleted.length, next };
 }
@@ -107,6 +107,6 @@ export async function deleteOrphanedConsents(
     .limit(limit);
   const next = page.length < limit ? null : (page.at(-1)?.id ?? null);
   const ids = page.filter(({ application }) => application === null).map(({ id }) => id);
-  if (ids.length > 0) await store.tx(({ db }) => db.delete(c).where(inArray(c.id, ids)), 'minting');
+  if (ids.length > 0) await store.tx(({ db }) => db.delete(c).where(inArray(c.id, ids)), 'sweeping');
   return { count: ids.length, next };
 }

@@ -3,7 +3,7 @@ import { and, asc, desc, eq, isNull, placeholder, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { forShare } from '../../db/kit.ts';
 import { flatStatement } from '../../db/statement.ts';
-import type { Lane, Rows, Store } from '../../db/store.ts';
+import type { DurableLane, Rows, Store } from '../../db/store.ts';
 import { rowMac } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
 import {
@@ -325,7 +325,7 @@ async function changeKeys(
   deps: Deps,
   caller: Caller,
   work: (tx: Rows, keys: SigningKeyRow[]) => Promise<{ result: SigningKeyRow; event: NewEvent | null }>,
-  lane?: Lane,
+  lane?: DurableLane,
 ): Promise<SigningKeySummary> {
   const key = await change(deps, caller, async (tx) => work(tx, await lockKeys(tx)), lane);
   deps.signer.forget();

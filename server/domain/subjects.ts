@@ -2,7 +2,7 @@
 import { eq } from 'drizzle-orm';
 import { z } from 'zod';
 import { lockName } from '../../db/lock.ts';
-import type { Lane, Rows } from '../../db/store.ts';
+import type { DurableLane, Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
 import type { Limit } from '../limits.ts';
 import {
@@ -155,7 +155,7 @@ function changeSubject(
   caller: Caller,
   id: string,
   work: (tx: Rows, before: SubjectRow) => Promise<SubjectChange>,
-  lane: Lane,
+  lane: DurableLane,
 ): Promise<Subject & WithRemainingCredits> {
   const now = deps.now();
   return change(

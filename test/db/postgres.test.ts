@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { eq, sql } from 'drizzle-orm';
 import pg from 'pg';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
-import { openStore, type Rows, type Store, storeFailure } from '../../db/store.ts';
+import { type Lane, openStore, type Rows, type Store, storeFailure } from '../../db/store.ts';
 import { freshDatabase, openTestStore } from '../support/deps.ts';
 import { freePort } from '../support/services.ts';
 import { readTableFiles } from '../support/table-files.ts';
@@ -47,6 +47,28 @@ describe.skipIf(!url)(`the store on PostgreSQL${url ? '' : ` [skipped: ${missing
     const outcomes = await Promise.allSettled([divide([1]), divide([0])]);
     expect(outcomes.map(({ status }) => status)).toEqual(['fulfilled', 'rejected']);
     expect(await divide([1])).toEqual([['1']]);
+  });
+
+  it('waits for the disk at every commit but those of what is done again if it is lost', async () => {
+    const store = await openTestStore('postgres');
+    const flushes = async (lane: Lane) =>
+      store.tx(async ({ db }) => {
+        const { rows } = (await db.execute(sql`show synchronous_commit`)) as unknown as {
+          rows: { synchronous_commit: string }[];
+        };
+        return `${lane} ${rows[0]?.synchronous_commit}`;
+      }, lane);
+    const found: string[] = [];
+    for (const lane of ['sweeping', 'revocation', 'claiming', 'normal', 'unhurried', 'minting'] as const)
+      found.push(await flushes(lane));
+    expect(found).toEqual([
+      'sweeping off',
+      'revocation on',
+      'claiming off',
+      'normal on',
+      'unhurried off',
+      'minting on',
+    ]);
   });
 
   it('compact() goes on until nobody may see what rows held before, or says that somebody still may', async () => {

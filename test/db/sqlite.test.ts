@@ -2,7 +2,7 @@ import { copyFileSync, readdirSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { type SQL, sql } from 'drizzle-orm';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { type Db, openStore, type Store } from '../../db/store.ts';
+import { type Db, type Lane, openStore, type Store } from '../../db/store.ts';
 import { freshDatabase, freshFolder, openTestStore } from '../support/deps.ts';
 import { addRow, rowIds } from './rows.ts';
 
@@ -38,14 +38,37 @@ describe('closing a store on SQLite', () => {
   });
 });
 
+/** By its number: https://www.sqlite.org/pragma.html#pragma_synchronous. */
+const SYNCHRONOUS = { FULL: 2 };
+
 describe('the write connection', () => {
-  it('flushes every commit to the disk, holds foreign keys, and never waits on the event loop', async () => {
+  it('logs ahead, holds foreign keys, and never waits on the event loop', async () => {
     const store = await openTestStore('sqlite');
     const pragma = (name: string) => store.tx(async ({ db }) => answers(db, sql.raw(`PRAGMA ${name}`)));
     expect(await pragma('journal_mode')).toEqual(['wal']);
-    // FULL, by its number.
-    expect(await pragma('synchronous')).toEqual([2]);
     expect(await pragma('foreign_keys')).toEqual([1]);
     expect(await pragma('busy_timeout')).toEqual([0]);
+  });
+
+  it('waits for the disk at every commit but one of nothing else than what is done again if it is lost', async () => {
+    const store = await openTestStore('sqlite');
+    const flushes = async (lane: Lane) =>
+      store.tx(async ({ db }) => {
+        const [level] = answers(db, sql.raw('PRAGMA synchronous'));
+        return `${lane} ${level === SYNCHRONOUS.FULL}`;
+      }, lane);
+    const alone: string[] = [];
+    for (const lane of ['sweeping', 'revocation', 'claiming', 'normal', 'unhurried', 'minting'] as const)
+      alone.push(await flushes(lane));
+    expect(alone).toEqual([
+      'sweeping false',
+      'revocation true',
+      'claiming false',
+      'normal true',
+      'unhurried false',
+      'minting true',
+    ]);
+    const together = await Promise.all([flushes('sweeping'), flushes('claiming'), flushes('minting')]);
+    expect(together).toEqual(['sweeping true', 'claiming true', 'minting true']);
   });
 });
