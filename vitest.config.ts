@@ -22,8 +22,8 @@ export default defineConfig({
     reporters: ['default', './test/support/reporter.ts'],
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    // Two cores, and one of three waits most of the time.
-    maxWorkers: 3,
+    // Two cores: more processes than that only wait for each other.
+    maxWorkers: 2,
     sequence: { sequencer: WaitsAmongWork },
   },
 });
