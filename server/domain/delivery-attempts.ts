@@ -1,14 +1,15 @@
 /** Attempts at deliveries: what is sent, what came of it, and what that means for the delivery and its endpoint. */
 import { and, desc, eq, lte, placeholder, sql } from 'drizzle-orm';
-import { flatStatement, statement } from '../../db/statement.ts';
+import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { OutboundError } from '../outbound.ts';
 import { change, type Event, type NewEvent, toEvent } from './events.ts';
-import { disabledEvent, webhookKeysOf } from './webhook-endpoints.ts';
+import { disabledEvent, type SealedKeys, webhookKeysOf } from './webhook-endpoints.ts';
 import { webhookBodyOf, webhookHeadersOf } from './webhook-messages.ts';
 
 type DeliveryRow = Rows['tables']['deliveries']['$inferSelect'];
+type EventRow = Rows['tables']['events']['$inferSelect'];
 type AttemptRow = Rows['tables']['deliveryAttempts']['$inferSelect'];
 type WebhookEndpointRow = Rows['tables']['webhookEndpoints']['$inferSelect'];
 
@@ -99,9 +100,10 @@ export async function attemptDelivery(
   } catch (cause) {
     return failUnread(deps, ref, cause);
   }
-  if (!owed?.endpoint.enabled) return null;
-  const { delivery, endpoint } = owed;
-  const event = toEvent(owed.event);
+  if (!owed?.enabled) return null;
+  const delivery: AttemptedDelivery = owed;
+  const endpoint: AttemptedEndpoint = { ...owed, id: owed.endpoint_id };
+  const event = toEvent({ ...owed, id: owed.event_id, seq: owed.event_seq });
   const beganAt = deps.now();
   const sent = await send(deps, event, endpoint, beganAt);
   onEnd(endpoint.id);
@@ -142,7 +144,7 @@ async function failUnread(deps: Deps, ref: DeliveryRef, cause: unknown): Promise
 }
 
 function attemptedOf(
-  delivery: DeliveryRow,
+  delivery: AttemptedDelivery,
   { status, error, cause }: Sent,
   { state }: Outcome,
 ): Omit<Attempted, 'disabled' | 'firstAttemptMs' | 'deliveredMs'> {
@@ -151,29 +153,58 @@ function attemptedOf(
 }
 
 /** Whether it was put back since its first attempt, or one was lost on our side: either way not every attempt before failed. */
-const isAgain = ({ attempt, failures }: DeliveryRow) => failures !== attempt - 1;
+const isAgain = ({ attempt, failures }: AttemptedDelivery) => failures !== attempt - 1;
 
-interface Owed {
-  delivery: DeliveryRow;
-  event: Rows['tables']['events']['$inferSelect'];
-  endpoint: WebhookEndpointRow;
-}
+type AttemptedDelivery = Pick<
+  DeliveryRow,
+  'endpoint_id' | 'event_seq' | 'priority' | 'attempt' | 'failures' | 'first_attempt_at'
+>;
 
-const readOwed = statement((db, { deliveries, events, webhookEndpoints }) =>
-  db
-    .select({ delivery: deliveries, event: events, endpoint: webhookEndpoints })
-    .from(deliveries)
-    .innerJoin(events, eq(events.seq, deliveries.event_seq))
-    .innerJoin(webhookEndpoints, eq(webhookEndpoints.id, deliveries.endpoint_id))
+type AttemptedEndpoint = Pick<WebhookEndpointRow, 'id' | 'url' | 'failing_since' | 'last_success_at'> &
+  SealedKeys;
+
+type Owed = AttemptedDelivery &
+  Omit<EventRow, 'id' | 'seq' | 'hash'> &
+  Omit<AttemptedEndpoint, 'id'> &
+  Pick<WebhookEndpointRow, 'enabled'> & { event_id: string };
+
+const readOwed = flatStatement<{ id: string; attempt: number }, Owed>('delivery_owed', (db, tables) => {
+  const { deliveries: d, events: e, webhookEndpoints: w } = tables;
+  const fields = {
+    endpoint_id: d.endpoint_id,
+    event_seq: d.event_seq,
+    priority: d.priority,
+    attempt: d.attempt,
+    failures: d.failures,
+    first_attempt_at: d.first_attempt_at,
+    event_id: e.id,
+    at: e.at,
+    type: e.type,
+    actor_kind: e.actor_kind,
+    actor_id: e.actor_id,
+    object_id: e.object_id,
+    subject: e.subject,
+    request_id: e.request_id,
+    data: e.data,
+    enabled: w.enabled,
+    url: w.url,
+    failing_since: w.failing_since,
+    last_success_at: w.last_success_at,
+    sealed_secret: w.sealed_secret,
+    sealed_previous_secret: w.sealed_previous_secret,
+    previous_secret_expires_at: w.previous_secret_expires_at,
+    sealed_signing_key: w.sealed_signing_key,
+  };
+  const query = db
+    .select(fields)
+    .from(d)
+    .innerJoin(e, eq(e.seq, d.event_seq))
+    .innerJoin(w, eq(w.id, d.endpoint_id))
     .where(
-      and(
-        eq(deliveries.id, placeholder('id')),
-        eq(deliveries.attempt, placeholder('attempt')),
-        eq(deliveries.state, 'pending'),
-      ),
-    )
-    .prepare('delivery_owed'),
-);
+      and(eq(d.id, placeholder('id')), eq(d.attempt, placeholder('attempt')), sql`${d.state} = 'pending'`),
+    );
+  return { fields, query };
+});
 
 interface Sent {
   status: number | null;
@@ -188,7 +219,7 @@ const UNMADE = 'The webhook could not be made or sent';
 const UNANSWERED = { status: null, response: null, retryAfter: null, cause: null };
 
 /** Never throws: whatever goes wrong is a failed attempt, so that no row is tried forever. */
-async function send(deps: Deps, event: Event, endpoint: WebhookEndpointRow, now: number): Promise<Sent> {
+async function send(deps: Deps, event: Event, endpoint: AttemptedEndpoint, now: number): Promise<Sent> {
   try {
     const body = webhookBodyOf(event);
     const headers = webhookHeadersOf(webhookKeysOf(deps, endpoint, now), event.id, now, body);
@@ -209,7 +240,7 @@ interface Outcome {
   deliveredAt: number | null;
 }
 
-function outcomeOf(delivery: DeliveryRow, sent: Sent, now: number): Outcome {
+function outcomeOf(delivery: AttemptedDelivery, sent: Sent, now: number): Outcome {
   if (sent.error === null) return { state: 'delivered', nextAt: now, deliveredAt: now };
   const waitMs = SCHEDULES_MS[delivery.priority]?.[delivery.failures + 1];
   if (waitMs === undefined) return { state: 'dead', nextAt: now, deliveredAt: null };
@@ -237,7 +268,7 @@ function retryAfterMs(header: string | null, now: number): number | null {
 /** What an attempt means for its endpoint. */
 interface Verdict {
   /** Whom it was sent to; what has another URL since is another receiver. */
-  endpoint: WebhookEndpointRow;
+  endpoint: AttemptedEndpoint;
   /** What changes of its row; empty for nothing. */
   changes: Partial<Pick<WebhookEndpointRow, 'failing_since' | 'last_success_at' | 'throttled_until'>>;
   disable: 'gone' | 'failing' | null;
@@ -245,8 +276,8 @@ interface Verdict {
 
 /** Null for what is ours, and none of the receiver's doing. */
 function verdictOf(
-  delivery: DeliveryRow,
-  endpoint: WebhookEndpointRow,
+  delivery: AttemptedDelivery,
+  endpoint: AttemptedEndpoint,
   sent: Sent,
   now: number,
 ): Verdict | null {
@@ -262,7 +293,7 @@ function verdictOf(
 const hasFailedForLong = (since: number | null, now: number) =>
   since !== null && now - since >= FAILING_MS_MAX;
 
-function successOf({ failing_since, last_success_at }: WebhookEndpointRow, now: number): Verdict['changes'] {
+function successOf({ failing_since, last_success_at }: AttemptedEndpoint, now: number): Verdict['changes'] {
   const isKnown = failing_since === null && now - (last_success_at ?? 0) < SUCCESS_NOTED_MS;
   return isKnown ? {} : { failing_since: null, last_success_at: now };
 }

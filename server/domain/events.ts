@@ -274,7 +274,7 @@ export async function readEvents(
   return rows.map(toEvent);
 }
 
-export function toEvent(row: Rows['tables']['events']['$inferSelect']): Event {
+export function toEvent(row: Omit<Rows['tables']['events']['$inferSelect'], 'hash'>): Event {
   return {
     seq: row.seq,
     id: row.id,

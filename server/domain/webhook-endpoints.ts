@@ -423,13 +423,16 @@ export async function removeOwed(deps: Deps, endpointId: string): Promise<number
   });
 }
 
+/** What of an endpoint's row signs for it. */
+export type SealedKeys = Pick<
+  WebhookEndpointRow,
+  'sealed_secret' | 'sealed_previous_secret' | 'previous_secret_expires_at' | 'sealed_signing_key'
+>;
+
 /** What signs for an endpoint at an instant; throws when its row was written by somebody else. */
 export function webhookKeysOf(
   deps: Pick<Deps, 'keyring'>,
-  row: Pick<
-    WebhookEndpointRow,
-    'id' | 'sealed_secret' | 'sealed_previous_secret' | 'previous_secret_expires_at' | 'sealed_signing_key'
-  >,
+  row: Pick<WebhookEndpointRow, 'id'> & SealedKeys,
   now: number,
 ): WebhookKeys {
   const secrets = [unseal(deps, 'sealed_secret', row.id, row.sealed_secret)];

@@ -806,8 +806,8 @@ describeOnEachDialect('deliveries', (dialect) => {
     await subscribe(deps, 'machine.*');
     await happen(deps);
     await expandEvents(deps);
-    await deps.store.tx(async ({ db, tables: { webhookEndpoints: w } }) => {
-      await db.update(w).set({ subjects: sql`'not JSON'` });
+    await deps.store.tx(async ({ db, tables: { events } }) => {
+      await db.update(events).set({ data: sql`'not JSON'` });
     });
     const outcomes: unknown[] = [];
     for (let i = 0; i < (SCHEDULES_MS[1]?.length ?? 0); i++) {
