@@ -1,6 +1,6 @@
 /**
  * The transport over BullMQ, for those who have Redis: what is due is claimed and handed to whichever process has room.
- * Jobs are an id and an attempt, and are forgotten when done. Where Redis is away or refuses, the process that
+ * Jobs are ids and attempts, and are forgotten when done. Where Redis is away or refuses, the process that
  * claimed does the work itself. The only importer of bullmq.
  */
 import { type Job as BullJob, Queue, Worker } from 'bullmq';
@@ -16,6 +16,7 @@ import {
   type JobName,
   type JobRef,
   type Pump,
+  Refill,
   RUNS_MAX,
   type Transport,
 } from './transport.ts';
@@ -29,12 +30,13 @@ export interface BullmqOptions {
 
 /** In braces, so that a Redis Cluster keeps all keys in one slot, as BullMQ's scripts need it. */
 const PREFIX = '{countersign}';
-const queueName = (epoch: string) => `work-${epoch}`;
+/** Not `work-…`: what a version before left there, or still asks for, is not of this form. */
+const queueName = (epoch: string) => `bundles-${epoch}`;
 const wakeChannel = (epoch: string) => `${PREFIX}:wake:${epoch}`;
 
 /**
  * Jobs that may wait or run at the same time. More would grow old in the queue: a claim is void after a minute, and
- * with one process left and every receiver slow, this many are done in half of that.
+ * with one process left and every receiver slow, this many are done in half of that. What is in one runs at once.
  */
 const QUEUED_MAX = 2 * RUNS_MAX;
 
@@ -127,21 +129,20 @@ export async function createBullmqConsumer(options: BullmqOptions, jobs: readonl
   const { redis: servers, epoch, logger } = options;
   const byName = new Map<string, Job>(jobs.map((job) => [job.name, job]));
   const pumps = new Map<string, Pump>();
-  let isFull = false;
-  const runs = createRuns(logger, (job) => {
-    if (isFull) pumps.get(job.name)?.wake();
-  });
+  const wake = (name: JobName) => pumps.get(name)?.wake();
+  const refill = new Refill(wake);
+  const runs = createRuns(logger, ({ name }) => refill.ended(name));
 
   const relay = createRelay(options);
   const ear = connectRedis(servers, PATIENT);
-  ear.on('message', (_channel, name) => pumps.get(name)?.wake());
+  ear.on('message', (_channel, name) => wake(name as JobName));
   // At each connection anew: a first one that broke in between would leave us deaf.
   ear.on('ready', () => void ear.subscribe(wakeChannel(epoch)).catch(() => {}));
 
   const worker = createSupervisedWorker(options, async (bullJob) => {
     const job = byName.get(bullJob.name);
-    const ref = parseJobId(bullJob.id);
-    if (job && ref) await runs.start(job, ref);
+    const refs = parseJobId(bullJob.id);
+    if (job && refs) await Promise.all(refs.map((ref) => runs.start(job, ref)));
     else logger.warn({ name: cut(bullJob.name), id: cut(bullJob.id) }, 'Dropped a job that is none of ours');
   });
 
@@ -151,8 +152,8 @@ export async function createBullmqConsumer(options: BullmqOptions, jobs: readonl
     for (;;) {
       const queueRoom = isConnected() ? await relay.room() : undefined;
       const room = queueRoom ?? RUNS_MAX - runs.size;
-      isFull = room <= 0;
-      if (isFull) return;
+      refill.isAwaited = room <= 0;
+      if (room <= 0) return;
       const claimed = await job.claim(room);
       const isQueued = queueRoom !== undefined && (await relay.add(job, claimed));
       if (!isQueued) for (const ref of claimed) void runs.start(job, ref);
@@ -164,6 +165,7 @@ export async function createBullmqConsumer(options: BullmqOptions, jobs: readonl
   async function close() {
     await Promise.all([...pumps.values()].map((pump) => pump.close()));
     await worker.close(() => runs.settle());
+    refill.close();
     ear.disconnect();
     relay.close();
   }
@@ -175,7 +177,7 @@ export async function createBullmqConsumer(options: BullmqOptions, jobs: readonl
       createPump(job.name, logger, () => fill(job)),
     );
   return {
-    wake: (name) => pumps.get(name)?.wake(),
+    wake,
     status: () => ({ transport: 'bullmq', degraded: isConnected() ? relay.complaint() : UNREACHABLE }),
     close() {
       closed ??= close();
@@ -258,7 +260,7 @@ function createRelay({ redis: servers, epoch, logger }: BullmqOptions) {
     /** Whether the queue took them all. One that it took nevertheless is found done, or done twice. */
     async add(job: Job, claimed: readonly Claimed[]): Promise<boolean> {
       if (claimed.length === 0) return true;
-      const jobs = claimed.map((ref) => toBullJob(job, ref));
+      const jobs = bundlesOf(claimed).map((bundle) => toBullJob(job, bundle));
       return (await attempt('add', (open) => open.addBulk(jobs))) !== undefined;
     },
     close() {
@@ -268,22 +270,49 @@ function createRelay({ redis: servers, epoch, logger }: BullmqOptions) {
   };
 }
 
+/** A job costs several commands of Redis, so that up to so many pieces of work of one group travel as one. */
+const BUNDLE_MAX = 4;
+
+function bundlesOf(claimed: readonly Claimed[]): Claimed[][] {
+  const bundles: Claimed[][] = [];
+  const open = new Map<string, Claimed[]>();
+  for (const one of claimed) {
+    const key = `${one.urgent} ${one.group}`;
+    const bundle = open.get(key);
+    if (bundle && bundle.length < BUNDLE_MAX) bundle.push(one);
+    else {
+      const begun = [one];
+      bundles.push(begun);
+      open.set(key, begun);
+    }
+  }
+  return bundles;
+}
+
 /** A job that is kept when done would swallow a later one of the same id, so none is kept. */
-const toBullJob = ({ name }: Job, { id, attempt, urgent }: Claimed) => ({
+const toBullJob = ({ name }: Job, bundle: readonly Claimed[]) => ({
   name,
   data: {},
   opts: {
-    jobId: `${id}-${attempt}`,
-    lifo: urgent,
+    jobId: bundle.map(({ id, attempt }) => `${id}-${attempt}`).join('+'),
+    lifo: bundle.some(({ urgent }) => urgent),
     attempts: 1,
     removeOnComplete: true,
     removeOnFail: true,
   },
 });
 
+const JOB_ID_LENGTH_MAX = 256;
+
 /** Whoever controls Redis writes job ids, so they are parsed; what one names is judged by its row. */
-export function parseJobId(jobId: string | undefined): JobRef | null {
-  const [, id, attempt] = /^([a-z]{2,8}_[0-9A-Za-z]{27})-([1-9][0-9]{0,5})$/.exec(jobId ?? '') ?? [];
+export function parseJobId(jobId = ''): JobRef[] | null {
+  if (jobId.length > JOB_ID_LENGTH_MAX) return null;
+  const refs = jobId.split('+').map(parseRef);
+  return refs.length <= BUNDLE_MAX && refs.every((ref) => ref !== null) ? refs : null;
+}
+
+function parseRef(text: string): JobRef | null {
+  const [, id, attempt] = /^([a-z]{2,8}_[0-9A-Za-z]{27})-([1-9][0-9]{0,5})$/.exec(text) ?? [];
   return id !== undefined && attempt !== undefined ? { id, attempt: Number(attempt) } : null;
 }
 

@@ -20,7 +20,8 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
       if (isLeft || from !== writtenOut) turns.forget();
       writtenOut = upTo;
       for (const { endpointId } of claimed) turns.began(endpointId);
-      return [...claimed, ...(await claimDeliveries(deps, limit - claimed.length, turns))];
+      const all = [...claimed, ...(await claimDeliveries(deps, limit - claimed.length, turns))];
+      return all.map(({ endpointId, ...claim }) => ({ ...claim, group: endpointId }));
     },
     async run(ref) {
       const attempted = await attempt(ref);

@@ -13,6 +13,8 @@ export interface JobRef {
 export interface Claimed extends JobRef {
   /** Goes ahead of what waits already. */
   urgent: boolean;
+  /** What is of one group takes equally long, so that none of it waits for another. */
+  group: string;
 }
 
 export type JobName = 'revocation-webhooks';
@@ -88,6 +90,47 @@ export function createPump(name: string, logger: Logger, fill: () => Promise<voi
       await pumping;
     },
   };
+}
+
+/** With more waiting than there was room for, so many ends are awaited before more is claimed: a claim is a transaction. */
+const REFILL = 8;
+/** Or so long: where most hang, the few that end must not wait for more to do so. */
+const REFILL_MS = 5;
+
+/** Wakes who had no room for all that waits once some of what is under way has ended. */
+export class Refill {
+  readonly #wake: (job: JobName) => void;
+  #isAwaited = false;
+  #ends = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(wake: (job: JobName) => void) {
+    this.#wake = wake;
+  }
+
+  /** Whether somebody waits for it. */
+  set isAwaited(isAwaited: boolean) {
+    this.#isAwaited = isAwaited;
+    this.#ends = 0;
+  }
+
+  ended(job: JobName): void {
+    if (!this.#isAwaited) return;
+    this.#ends++;
+    if (this.#ends >= REFILL) this.#refill(job);
+    else this.#timer ??= setTimeout(() => this.#refill(job), REFILL_MS);
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+
+  #refill(job: JobName): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#ends = 0;
+    this.#wake(job);
+  }
 }
 
 /** What a process is doing itself at the moment. */

@@ -45,15 +45,15 @@ async function startWorkers(env: NodeJS.ProcessEnv): Promise<void> {
   for await (const chunk of workers.stderr ?? []) if (String(chunk).includes('"msg":"ready"')) return;
 }
 
-/** The ids of the jobs that BullMQ finished for the installation in this database, from its stream of events. */
+/** What was in the jobs that BullMQ finished for the installation in this database, from its stream of events. */
 async function completedJobs(location: string): Promise<string[]> {
   const store = await openStore({ location });
   const redis = new Redis(redisUrl ?? '');
   try {
     const [row] = await store.read.db.select().from(store.read.tables.installation);
-    const entries = await redis.xrange(`{countersign}:work-${row?.epoch}:events`, '-', '+');
+    const entries = await redis.xrange(`{countersign}:bundles-${row?.epoch}:events`, '-', '+');
     const events = entries.map(([, fields]) => pairs(fields));
-    return events.filter(({ event }) => event === 'completed').map(({ jobId = '' }) => jobId);
+    return events.filter(({ event }) => event === 'completed').flatMap(({ jobId = '' }) => jobId.split('+'));
   } finally {
     redis.disconnect();
     await store.close();

@@ -24,7 +24,7 @@ const untilDelivered = (house: House, count: number) =>
 async function queueOf({ deps }: House, redis: Redis): Promise<Queue> {
   const { db, tables } = deps.store.read;
   const [row] = await db.select().from(tables.installation);
-  const queue = new Queue(`work-${row?.epoch}`, { connection: redis, prefix: '{countersign}' });
+  const queue = new Queue(`bundles-${row?.epoch}`, { connection: redis, prefix: '{countersign}' });
   onTestFinished(() => queue.close());
   return queue;
 }
@@ -45,10 +45,11 @@ async function startHoldingReceiver() {
 /** Everything a Redis holds, as text. */
 /** Owes one receiver more than runs at once, by more endpoints than one could be sent to at once; answers how many. */
 async function oweMoreThanRuns(house: House, url: string): Promise<number> {
-  const endpoints = RUNS_MAX / ATTEMPTS_AT_ONCE_MAX + 2;
+  // One to each, as what is owed to one endpoint travels together.
+  const endpoints = RUNS_MAX + 8;
   for (let i = 0; i < endpoints; i++) await subscribe(house.deps, url, 'machine.created');
-  for (let i = 0; i < ATTEMPTS_AT_ONCE_MAX; i++) await somethingHappens(house.deps);
-  return endpoints * ATTEMPTS_AT_ONCE_MAX;
+  await somethingHappens(house.deps);
+  return endpoints;
 }
 
 async function contentsOf(redis: Redis): Promise<string> {
@@ -196,6 +197,20 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     expect(house.lines.filter((line) => line.includes('Dropped a job that is none of ours'))).toHaveLength(2);
   });
 
+  it('what is owed to one endpoint travels as one job, as much of it as may be under way there', async () => {
+    const house = await openHouse({ dialect: 'sqlite', redisUrl });
+    const { receiver, release } = await startHoldingReceiver();
+    await subscribe(house.deps, receiver.url);
+    for (let i = 0; i <= ATTEMPTS_AT_ONCE_MAX; i++) await somethingHappens(house.deps);
+    await house.start();
+    await receiver.arrived(ATTEMPTS_AT_ONCE_MAX);
+    const queue = await queueOf(house, connectTo(redisUrl));
+    expect(await queue.getJobCounts('wait', 'active')).toEqual({ wait: 0, active: 1 });
+    release();
+    await untilDelivered(house, ATTEMPTS_AT_ONCE_MAX + 1);
+    expect(receiver.received).toHaveLength(ATTEMPTS_AT_ONCE_MAX + 1);
+  });
+
   it('Redis holds ids and attempts, and neither content nor secrets', async () => {
     const redis = await ownRedis();
     await redis.start();
@@ -264,9 +279,11 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     }
   });
 
-  it('parseJobId() reads an id and an attempt, and nothing else', () => {
+  it('parseJobId() reads up to four ids with an attempt each, and nothing else', () => {
     const id = `dlv_${'0aZ'.repeat(9)}`;
-    expect(parseJobId(`${id}-12`)).toEqual({ id, attempt: 12 });
+    expect(parseJobId(`${id}-12`)).toEqual([{ id, attempt: 12 }]);
+    const four = Array.from({ length: 4 }, (_, i) => `${id}-${i + 1}`);
+    expect(parseJobId(four.join('+'))).toEqual([1, 2, 3, 4].map((attempt) => ({ id, attempt })));
     for (const bad of [
       undefined,
       '',
@@ -277,6 +294,10 @@ describeMode('the transport over BullMQ', ['redis'], () => {
       `${id}-1234567`,
       `${id}-1\n`,
       `x${id}-1x`,
+      `${id}-1+`,
+      `${id}-1+${id}`,
+      `${id}-1,${id}-2`,
+      [...four, `${id}-5`].join('+'),
     ]) {
       expect(parseJobId(bad)).toBeNull();
     }
