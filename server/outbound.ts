@@ -107,15 +107,16 @@ export function createOutbound(options: OutboundOptions): Outbound {
     async post(url, headers, body) {
       const refused = refusalOf(url, rules);
       if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
-      const signal = AbortSignal.timeout(totalTimeoutMs);
       try {
-        const answer = await request(url, { dispatcher: agent, method: 'POST', headers, body, signal });
-        const retryAfter = [answer.headers['retry-after'] ?? null].flat()[0] ?? null;
-        return {
-          status: answer.statusCode,
-          retryAfter: retryAfter && retryAfter.length <= RETRY_AFTER_LENGTH_MAX ? retryAfter : null,
-          body: await beginningOf(answer.body),
-        };
+        return await within(totalTimeoutMs, async (signal) => {
+          const answer = await request(url, { dispatcher: agent, method: 'POST', headers, body, signal });
+          const retryAfter = [answer.headers['retry-after'] ?? null].flat()[0] ?? null;
+          return {
+            status: answer.statusCode,
+            retryAfter: retryAfter && retryAfter.length <= RETRY_AFTER_LENGTH_MAX ? retryAfter : null,
+            body: await beginningOf(answer.body),
+          };
+        });
       } catch (error) {
         throw new OutboundError(describe(error, { connectTimeoutMs, totalTimeoutMs }), { cause: error });
       }
@@ -123,14 +124,13 @@ export function createOutbound(options: OutboundOptions): Outbound {
     async get(url, bytesMax) {
       const refused = refusalOf(url, documentRules);
       if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
-      const signal = AbortSignal.timeout(Math.min(totalTimeoutMs, DOCUMENT_TIMEOUT_MS));
       try {
-        const { statusCode, body } = await request(url, { dispatcher: documentAgent, signal });
-        if (statusCode !== 200) {
+        return await within(Math.min(totalTimeoutMs, DOCUMENT_TIMEOUT_MS), async (signal) => {
+          const { statusCode, body } = await request(url, { dispatcher: documentAgent, signal });
+          if (statusCode === 200) return wholeOf(body, bytesMax);
           leave(body);
           throw new OutboundError(`Wanted the status 200, found ${statusCode}`);
-        }
-        return await wholeOf(body, bytesMax);
+        });
       } catch (error) {
         if (error instanceof OutboundError) throw error;
         const limits = { connectTimeoutMs, totalTimeoutMs: DOCUMENT_TIMEOUT_MS };
@@ -140,16 +140,17 @@ export function createOutbound(options: OutboundOptions): Outbound {
     async read(url, { bytesMax, timeoutMs }) {
       const refused = refusalOf(url, documentRules);
       if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
-      const signal = AbortSignal.timeout(timeoutMs);
       try {
-        const { statusCode, headers, body } = await request(url, {
-          dispatcher: documentAgent,
-          headers: { Accept: 'application/json' },
-          signal,
+        return await within(timeoutMs, async (signal) => {
+          const { statusCode, headers, body } = await request(url, {
+            dispatcher: documentAgent,
+            headers: { Accept: 'application/json' },
+            signal,
+          });
+          if (statusCode === 200) return { status: statusCode, headers, body: await wholeOf(body, bytesMax) };
+          leave(body);
+          return { status: statusCode, headers, body: '' };
         });
-        if (statusCode === 200) return { status: statusCode, headers, body: await wholeOf(body, bytesMax) };
-        leave(body);
-        return { status: statusCode, headers, body: '' };
       } catch (error) {
         if (error instanceof OutboundError) throw error;
         throw new OutboundError(describe(error, { connectTimeoutMs, totalTimeoutMs: timeoutMs }), {
@@ -161,6 +162,23 @@ export function createOutbound(options: OutboundOptions): Outbound {
       await Promise.all([agent.close(), documentAgent.close()]);
     },
   };
+}
+
+/**
+ * Aborts `work` when it takes longer. Not `AbortSignal.timeout`: V8 keeps what a weak reference leads to until it collects
+ * the whole heap, and that of its signal leads to all that the request was made of.
+ */
+async function within<T>(timeoutMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const ending = new AbortController();
+  const timer = setTimeout(
+    () => ending.abort(new DOMException('It took too long', 'TimeoutError')),
+    timeoutMs,
+  );
+  try {
+    return await work(ending.signal);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Of a body nothing is wanted. That it was cut off is then an error of its own, which nobody else would hear. */
