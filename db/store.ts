@@ -21,13 +21,13 @@ export type PreparedText = (values: unknown[]) => unknown[][] | Promise<unknown[
 /** The lanes of what is kept through a loss of power: only these append events. */
 export type DurableLane = 'revocation' | 'normal' | 'minting';
 
-/** The lanes of what does not wait for the disk, as whoever finds it lost with the power does it again. */
+/** The lanes of what does not wait for the disk, as whoever finds it lost does it again. */
 export const REPEATED_LANES = ['claiming', 'unhurried', 'sweeping'] as const;
 
 /**
- * Which transactions go first when several wait for the one writer of SQLite. Revocations overtake everything;
- * minting, which may come in floods, and the deletion of what nobody asks for come last. Nobody waits for what is
- * unhurried, so it waits a few milliseconds to be committed together with something else.
+ * Which transactions go first when several wait for the one writer of SQLite. Revocations overtake everything; minting,
+ * which may come in floods, comes last, and with it, in turn, the deletion of what nobody asks for. Nobody waits for what
+ * is unhurried, so it waits a few milliseconds to be committed together with something else.
  */
 export type Lane = DurableLane | (typeof REPEATED_LANES)[number];
 

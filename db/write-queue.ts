@@ -13,9 +13,15 @@ const GATHER_MS_MAX = 1;
 const UNHURRIED_MS_MAX = 5;
 const UNHURRIED_MAX = 8;
 
-/** Who goes first. */
-const LANES: readonly Lane[] = ['revocation', 'normal', 'claiming', 'unhurried', 'minting', 'sweeping'];
-const REPEATED = LANES.filter(isRepeated);
+/** Who goes first; those of one rank in the order in which they came. */
+const RANKS: Record<Lane, number> = {
+  revocation: 0,
+  normal: 1,
+  claiming: 1,
+  unhurried: 2,
+  minting: 3,
+  sweeping: 3,
+};
 
 interface Waiting {
   lane: Lane;
@@ -51,17 +57,11 @@ export interface QueueOptions {
 
 /**
  * The one writer of a SQLite file. Transactions that wait at the same time run one after the other, each in a
- * savepoint, are committed once, and only then answered: one fsync serves them all.
+ * savepoint, are committed once, and only then answered: one fsync serves them all, or none is needed.
  */
 export class WriteQueue {
-  readonly #lanes: Record<Lane, Waiting[]> = {
-    revocation: [],
-    normal: [],
-    claiming: [],
-    unhurried: [],
-    minting: [],
-    sweeping: [],
-  };
+  /** By rank. */
+  readonly #queues: readonly [Waiting[], Waiting[], Waiting[], Waiting[]] = [[], [], [], []];
   readonly #open: () => Writer;
   readonly #options: QueueOptions;
   #writer: Writer | undefined;
@@ -83,7 +83,8 @@ export class WriteQueue {
     if (this.#closed)
       return Promise.reject(new StoreError('unavailable', 'Cannot write: the store is closed'));
     return new Promise<T>((resolve, reject) => {
-      this.#lanes[lane].push({ lane, work, resolve: resolve as (value: unknown) => void, reject });
+      const waiting = { lane, work, resolve: resolve as (value: unknown) => void, reject };
+      this.#queues[RANKS[lane]]?.push(waiting);
       if (lane === 'unhurried') this.#patience ??= setTimeout(() => this.#losePatience(), UNHURRIED_MS_MAX);
       this.#begin();
     });
@@ -114,17 +115,19 @@ export class WriteQueue {
     this.#discardWriter();
   }
 
-  #next(lanes: readonly Lane[]): Waiting | undefined {
-    for (const lane of lanes) {
-      const waiting = this.#lanes[lane].shift();
-      if (waiting) return waiting;
-    }
-    return undefined;
+  /** Of a batch that is not flushed nobody is a member who must survive a loss of power. */
+  #next(isFlushed: boolean): Waiting | undefined {
+    const queue = this.#queues.find(({ length }) => length > 0);
+    const [first] = queue ?? [];
+    return first && (isFlushed || isRepeated(first.lane)) ? queue?.shift() : undefined;
   }
 
-  /** With nobody waiting who must survive a loss of power, a batch is of those alone who need not. */
-  #lanesNow(): readonly Lane[] {
-    return LANES.some((lane) => !isRepeated(lane) && this.#lanes[lane].length > 0) ? LANES : REPEATED;
+  get #mustFlush(): boolean {
+    return this.#queues.some((queue) => queue.some(({ lane }) => !isRepeated(lane)));
+  }
+
+  get #unhurried(): number {
+    return this.#queues[RANKS.unhurried]?.length ?? 0;
   }
 
   async #drain(): Promise<void> {
@@ -134,9 +137,9 @@ export class WriteQueue {
       try {
         await this.#batch(await this.#lock());
       } catch (error) {
-        for (let waiting = this.#next(LANES); waiting; waiting = this.#next(LANES)) waiting.reject(error);
+        for (let waiting = this.#next(true); waiting; waiting = this.#next(true)) waiting.reject(error);
       }
-      if (this.#lanes.unhurried.length === 0) this.#calmDown();
+      if (this.#unhurried === 0) this.#calmDown();
     }
     this.#draining = undefined;
   }
@@ -158,25 +161,25 @@ export class WriteQueue {
   }
 
   #waiting(): number {
-    return Object.values(this.#lanes).reduce((sum, lane) => sum + lane.length, 0);
+    return this.#queues.reduce((sum, { length }) => sum + length, 0);
   }
 
   #isDue(): boolean {
-    const unhurried = this.#lanes.unhurried.length;
+    const unhurried = this.#unhurried;
     return this.#waiting() > unhurried || unhurried >= UNHURRIED_MAX || (this.#isImpatient && unhurried > 0);
   }
 
-  /** Takes SQLite's write lock, waiting for another process to let go of it, for a batch of these lanes. */
-  async #lock(): Promise<{ writer: Writer; lanes: readonly Lane[] }> {
+  /** Takes SQLite's write lock, waiting for another process to let go of it. */
+  async #lock(): Promise<{ writer: Writer; isFlushed: boolean }> {
     const { lockTimeoutMs, reserve } = this.#options;
     const deadline = performance.now() + lockTimeoutMs;
     for (;;) {
       try {
         if (!this.#writer?.connection.open) this.#writer = this.#open();
-        const lanes = this.#lanesNow();
-        this.#flush(this.#writer.connection, lanes === LANES);
+        const isFlushed = this.#mustFlush;
+        this.#setFlushing(this.#writer.connection, isFlushed);
         this.#writer.connection.exec('BEGIN IMMEDIATE');
-        return { writer: this.#writer, lanes };
+        return { writer: this.#writer, isFlushed };
       } catch (error) {
         if (storeFailure(error) === 'full' && reserve?.giveUp()) continue;
         if (!isBusy(error)) throw refused(error);
@@ -196,23 +199,23 @@ export class WriteQueue {
    * Whether COMMIT waits for the disk. What it did not wait for is in the log before what it waits for next, and so is on
    * the disk by then too. https://www.sqlite.org/pragma.html#pragma_synchronous
    */
-  #flush(connection: Database, isFlushed: boolean): void {
+  #setFlushing(connection: Database, isFlushed: boolean): void {
     if (isFlushed !== this.#unflushed.has(connection)) return;
     connection.pragma(`synchronous = ${isFlushed ? 'FULL' : 'NORMAL'}`);
     if (isFlushed) this.#unflushed.delete(connection);
     else this.#unflushed.add(connection);
   }
 
-  async #batch({ writer, lanes }: { writer: Writer; lanes: readonly Lane[] }): Promise<void> {
+  async #batch({ writer, isFlushed }: { writer: Writer; isFlushed: boolean }): Promise<void> {
     const started = performance.now();
     const done: Done[] = [];
     const guard = new LoopGuard();
     if (this.#options.reserve?.isMissing()) this.#refuseOrdinary();
     try {
-      for (let waiting = this.#next(lanes); waiting; ) {
+      for (let waiting = this.#next(isFlushed); waiting; ) {
         done.push({ waiting, outcome: await runMember(writer, waiting.work, guard) });
         if (!writer.connection.inTransaction || guard.tripped) break;
-        waiting = performance.now() - started < BATCH_MS_MAX ? this.#next(lanes) : undefined;
+        waiting = performance.now() - started < BATCH_MS_MAX ? this.#next(isFlushed) : undefined;
       }
       commit(writer.connection, done);
     } catch (error) {
@@ -245,7 +248,7 @@ export class WriteQueue {
       else if ('error' in outcome) waiting.reject(outcome.error);
       else waiting.resolve(outcome.value);
     }
-    this.#lanes.revocation.unshift(...again);
+    this.#queues[0].unshift(...again);
   }
 
   /** What is left of the disk is for revocations. */
@@ -254,8 +257,8 @@ export class WriteQueue {
       'full',
       'Cannot write: the disk is full, and its reserve is for revocations',
     );
-    for (const lane of LANES.filter((each) => each !== 'revocation'))
-      for (const waiting of this.#lanes[lane].splice(0)) waiting.reject(error);
+    const [, ...ordinary] = this.#queues;
+    for (const queue of ordinary) for (const waiting of queue.splice(0)) waiting.reject(error);
   }
 
   #rollBack(connection: Database): void {

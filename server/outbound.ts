@@ -108,7 +108,7 @@ export function createOutbound(options: OutboundOptions): Outbound {
       const refused = refusalOf(url, rules);
       if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
       try {
-        return await within(totalTimeoutMs, async (signal) => {
+        return await inTime(totalTimeoutMs, async (signal) => {
           const answer = await request(url, { dispatcher: agent, method: 'POST', headers, body, signal });
           const retryAfter = [answer.headers['retry-after'] ?? null].flat()[0] ?? null;
           return {
@@ -125,7 +125,7 @@ export function createOutbound(options: OutboundOptions): Outbound {
       const refused = refusalOf(url, documentRules);
       if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
       try {
-        return await within(Math.min(totalTimeoutMs, DOCUMENT_TIMEOUT_MS), async (signal) => {
+        return await inTime(Math.min(totalTimeoutMs, DOCUMENT_TIMEOUT_MS), async (signal) => {
           const { statusCode, body } = await request(url, { dispatcher: documentAgent, signal });
           if (statusCode === 200) return wholeOf(body, bytesMax);
           leave(body);
@@ -141,7 +141,7 @@ export function createOutbound(options: OutboundOptions): Outbound {
       const refused = refusalOf(url, documentRules);
       if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
       try {
-        return await within(timeoutMs, async (signal) => {
+        return await inTime(timeoutMs, async (signal) => {
           const { statusCode, headers, body } = await request(url, {
             dispatcher: documentAgent,
             headers: { Accept: 'application/json' },
@@ -168,7 +168,7 @@ export function createOutbound(options: OutboundOptions): Outbound {
  * Aborts `work` when it takes longer. Not `AbortSignal.timeout`: V8 keeps what a weak reference leads to until it collects
  * the whole heap, and that of its signal leads to all that the request was made of.
  */
-async function within<T>(timeoutMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+async function inTime<T>(timeoutMs: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const ending = new AbortController();
   const timer = setTimeout(
     () => ending.abort(new DOMException('It took too long', 'TimeoutError')),

@@ -30,7 +30,7 @@ export interface BullmqOptions {
 
 /** In braces, so that a Redis Cluster keeps all keys in one slot, as BullMQ's scripts need it. */
 const PREFIX = '{countersign}';
-/** Not `work-…`: what a version before left there, or still asks for, is not of this form. */
+/** Not `work-…`, which a version before still serves: it would drop what is bundled. */
 const queueName = (epoch: string) => `bundles-${epoch}`;
 const wakeChannel = (epoch: string) => `${PREFIX}:wake:${epoch}`;
 
@@ -131,7 +131,7 @@ export async function createBullmqConsumer(options: BullmqOptions, jobs: readonl
   const pumps = new Map<string, Pump>();
   const wake = (name: JobName) => pumps.get(name)?.wake();
   const refill = new Refill(wake);
-  const runs = createRuns(logger, ({ name }) => refill.ended(name));
+  const runs = createRuns(logger);
 
   const relay = createRelay(options);
   const ear = connectRedis(servers, PATIENT);
@@ -139,12 +139,17 @@ export async function createBullmqConsumer(options: BullmqOptions, jobs: readonl
   // At each connection anew: a first one that broke in between would leave us deaf.
   ear.on('ready', () => void ear.subscribe(wakeChannel(epoch)).catch(() => {}));
 
-  const worker = createSupervisedWorker(options, async (bullJob) => {
-    const job = byName.get(bullJob.name);
-    const refs = parseJobId(bullJob.id);
-    if (job && refs) await Promise.all(refs.map((ref) => runs.start(job, ref)));
-    else logger.warn({ name: cut(bullJob.name), id: cut(bullJob.id) }, 'Dropped a job that is none of ours');
-  });
+  const worker = createSupervisedWorker(
+    options,
+    async (bullJob) => {
+      const job = byName.get(bullJob.name);
+      const refs = parseJobId(bullJob.id);
+      if (job && refs) await Promise.all(refs.map((ref) => runs.start(job, ref)));
+      else
+        logger.warn({ name: cut(bullJob.name), id: cut(bullJob.id) }, 'Dropped a job that is none of ours');
+    },
+    (name) => refill.ended(name),
+  );
 
   const isConnected = () => relay.isConnected() && worker.isConnected();
 
@@ -156,7 +161,7 @@ export async function createBullmqConsumer(options: BullmqOptions, jobs: readonl
       if (room <= 0) return;
       const claimed = await job.claim(room);
       const isQueued = queueRoom !== undefined && (await relay.add(job, claimed));
-      if (!isQueued) for (const ref of claimed) void runs.start(job, ref);
+      if (!isQueued) for (const ref of claimed) void runs.start(job, ref).then(() => refill.ended(job.name));
       if (claimed.length < room) return;
     }
   }
@@ -322,6 +327,8 @@ const cut = (text: string | undefined) => text?.slice(0, 64);
 function createSupervisedWorker(
   { redis: servers, epoch, logger }: BullmqOptions,
   work: (job: BullJob) => Promise<void>,
+  /** Told of each job that the queue no longer counts. */
+  onEnd: (name: JobName) => void,
 ) {
   let isClosing = false;
   // Also BullMQ's own copy of it gives up then: nothing else ends one that is reconnecting.
@@ -342,6 +349,7 @@ function createSupervisedWorker(
       removeOnComplete: { count: 0 },
       removeOnFail: { count: 0 },
     });
+    begun.on('completed', ({ name }) => onEnd(name as JobName));
     begun.on('error', (err) => logger.debug({ err }, 'BullMQ reports an error'));
     begun.waitUntilReady().catch(() => {
       if (isClosing) return;

@@ -15,13 +15,13 @@ export function createInProcessTransport(jobs: readonly Job[], logger: Logger): 
   const pumps = new Map<string, Pump>();
   const wake = (name: JobName) => pumps.get(name)?.wake();
   const refill = new Refill(wake);
-  const runs = createRuns(logger, ({ name }) => refill.ended(name));
+  const runs = createRuns(logger);
 
   async function fill(job: Job) {
     for (let room = RUNS_MAX - runs.size; room > 0; room = RUNS_MAX - runs.size) {
       refill.isAwaited = false;
       const claimed = await job.claim(room);
-      for (const ref of claimed) void runs.start(job, ref);
+      for (const ref of claimed) void runs.start(job, ref).then(() => refill.ended(job.name));
       if (claimed.length < room) return;
     }
     refill.isAwaited = true;

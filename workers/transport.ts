@@ -13,7 +13,7 @@ export interface JobRef {
 export interface Claimed extends JobRef {
   /** Goes ahead of what waits already. */
   urgent: boolean;
-  /** What is of one group takes equally long, so that none of it waits for another. */
+  /** What is of one group goes to the same place, and is slow or fast together. */
   group: string;
 }
 
@@ -44,7 +44,7 @@ export interface Transport {
   close(): Promise<void>;
 }
 
-/** How many pieces of work one process does at the same time. */
+/** How many pieces of work one process does at the same time; over BullMQ as many jobs, in each of which may be several. */
 export const RUNS_MAX = 32;
 
 /** How often the rows are asked whether or not anybody was woken. */
@@ -142,8 +142,7 @@ export interface Runs {
   settle(): Promise<void>;
 }
 
-/** `onEnd` is told each time one ends. */
-export function createRuns(logger: Logger, onEnd: (job: Job) => void): Runs {
+export function createRuns(logger: Logger): Runs {
   const running = new Set<Promise<void>>();
 
   async function run(job: Job, { id, attempt }: JobRef) {
@@ -161,7 +160,6 @@ export function createRuns(logger: Logger, onEnd: (job: Job) => void): Runs {
     start(job, ref) {
       const done = run(job, ref).finally(() => {
         running.delete(done);
-        onEnd(job);
       });
       running.add(done);
       return done;

@@ -8,10 +8,10 @@ if (existsSync(cli)) {
   const { runCommand } = await import(cli.href);
   const { version } = JSON.parse(readFileSync(new URL('package.json', root), 'utf8'));
   const { env, stdin, stdout, stderr } = process;
-  // Whoever reads has read enough, as `head` has.
+  // Whoever reads has read enough, as `head` has: ended as SIGPIPE would end it.
   stdout.on('error', (error) => {
     if (error.code !== 'EPIPE') throw error;
-    process.exit();
+    process.exit(141);
   });
   process.exitCode = await runCommand(process.argv.slice(2), { env, stdin, stdout, stderr, version });
 } else {

@@ -317,7 +317,11 @@ async function record(deps: Deps, ended: Ended): Promise<boolean> {
     return { result: true, event: ended.verdict && (await recordVerdict(tx, ended.verdict, deps.now())) };
   };
   if (ended.verdict?.disable) return change(deps, WEBHOOKS, write);
-  return (await deps.store.tx(write, 'unhurried')).result;
+  return deps.store.tx(async (tx) => {
+    const { result, event } = await write(tx);
+    if (event) throw new Error('An event needs a lane that is flushed');
+    return result;
+  }, 'unhurried');
 }
 
 async function recordOutcome(tx: Rows, { ref, sent, beganAt, outcome }: Ended): Promise<boolean> {

@@ -4,6 +4,7 @@ import { type SQL, sql } from 'drizzle-orm';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import {
   type Db,
+  type Lane,
   openStore,
   type Rows,
   type Store,
@@ -56,6 +57,55 @@ describe('group commit', () => {
     expect(acknowledged).toHaveLength(64);
     expect(carried.reduce((sum, transactions) => sum + transactions)).toBe(64);
     expect(carried.length).toBeLessThan(64);
+  });
+
+  it.each([
+    ['minting', 'sweeping'],
+    ['normal', 'claiming'],
+  ] as const)(
+    'lets none of a lane wait for ever beside a flood of its rank: %s, %s',
+    async (flood, waiting) => {
+      const store = await openTestStore('sqlite');
+      // Each takes a millisecond, so that a batch has room for four.
+      let now = 0;
+      const clock = vi.spyOn(performance, 'now').mockImplementation(() => now);
+      onTestFinished(() => clock.mockRestore());
+      let added = 0;
+      let mayAdd = 1_000;
+      const flooding = Array.from({ length: 64 }, async () => {
+        while (mayAdd-- > 0) {
+          await store.tx(async (tx) => {
+            now += 1;
+            await addRow(tx, `${added++}`);
+          }, flood);
+        }
+      });
+      await store.tx((tx) => addRow(tx, 'waits'), waiting);
+      const before = added;
+      await Promise.all(flooding);
+      expect({ before: before < 128, added }).toEqual({ before: true, added: 1_000 });
+    },
+  );
+
+  it('commits what must survive a loss of power as such, also where it came while another process held the lock', async () => {
+    const location = await freshDatabase('sqlite');
+    const store = await openAt(location);
+    const other = new Database(location);
+    onTestFinished(() => void other.close());
+    other.exec('BEGIN IMMEDIATE');
+    const level = (lane: Lane) =>
+      store.tx(async ({ db }) => {
+        const answered = (db as unknown as { values(query: SQL): unknown[][] }).values(
+          sql.raw('PRAGMA synchronous'),
+        );
+        return answered[0]?.[0];
+      }, lane);
+    const sweep = level('sweeping');
+    await sleep(50);
+    const revocation = level('revocation');
+    await sleep(20);
+    other.exec('ROLLBACK');
+    expect(await Promise.all([sweep, revocation])).toEqual([2, 2]);
   });
 
   it.each([

@@ -277,7 +277,7 @@ describe('the program', () => {
       encoding: 'utf8',
       env: {},
     });
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    expect({ status, stderr }).toEqual({ status: 141, stderr: '' });
   });
 
   it('answers over pipes, with its exit code, from the server that is running', async () => {

@@ -42,7 +42,6 @@ async function startHoldingReceiver() {
   return { receiver, release };
 }
 
-/** Everything a Redis holds, as text. */
 /** Owes one receiver more than runs at once, by more endpoints than one could be sent to at once; answers how many. */
 async function oweMoreThanRuns(house: House, url: string): Promise<number> {
   // One to each, as what is owed to one endpoint travels together.
@@ -52,6 +51,7 @@ async function oweMoreThanRuns(house: House, url: string): Promise<number> {
   return endpoints;
 }
 
+/** Everything a Redis holds, as text. */
 async function contentsOf(redis: Redis): Promise<string> {
   const contents: unknown[] = [];
   for (const key of await redis.keys('*')) {
