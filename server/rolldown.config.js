@@ -44,6 +44,9 @@ export default defineConfig({
     entryFileNames: '[name].js',
     // Without hashes: what a running server has yet to load is there after another build too.
     chunkFileNames: 'server/[name].js',
+    // A process keeps what it runs, and the maps of it, as text: whitespace, comments and sources would be 10 MB of that.
+    minify: { compress: false, mangle: false, codegen: true },
     sourcemap: true,
+    sourcemapExcludeSources: true,
   },
 });
