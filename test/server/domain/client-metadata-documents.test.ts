@@ -148,6 +148,9 @@ describeOnEachDialect('findDocumentApplication()', (dialect) => {
 
   it('of several who come first at once makes one application, and asks once', async () => {
     const { deps, site, find } = await open('first_seen', dialect);
+    // Long enough for the last of them to have looked in the database, and found nothing.
+    const { answer } = site;
+    site.answer = (...exchange) => setTimeout(answer, 500, ...exchange);
     const found = await Promise.all(Array.from({ length: 8 }, () => find()));
     expect(new Set(found.map((row) => row?.id)).size).toBe(1);
     expect(site.asked).toHaveLength(1);
