@@ -149,12 +149,14 @@ describeInBrowser('API keys', (open) => {
     await form.getByRole('textbox', { name: 'Name', exact: true }).fill('trial');
     await form.getByLabel('Live keys of a subject').fill('3');
     await form.getByRole('button', { name: 'Create' }).click();
+    await form.waitFor({ state: 'detached' });
     await page.getByRole('row', { name: /trial.*at most 3/ }).waitFor();
     await page.getByRole('button', { name: 'Edit trial' }).click();
     await form.getByLabel('Any scope').uncheck({ force: true });
     await form.getByLabel('Scopes', { exact: true }).fill('read');
     await form.getByLabel('Scopes', { exact: true }).press('Enter');
     await form.getByRole('button', { name: 'Save' }).click();
+    await form.waitFor({ state: 'detached' });
     await page.getByRole('row', { name: /trial.*read/ }).waitFor();
     await expectAccessible(page);
     await page.getByRole('button', { name: 'Delete trial' }).click();
