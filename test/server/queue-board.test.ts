@@ -89,7 +89,7 @@ describe.skipIf(redisUrl === null)(`the board of the queue${redisUrl === null ? 
     const headers = basic(server.adminKey);
     const { body } = await send(`${server.url}/queues/api/queues`, { headers });
     expect(body.queues).toEqual([
-      expect.objectContaining({ name: expect.stringMatching(/^work-/), readOnlyMode: true }),
+      expect.objectContaining({ name: expect.stringMatching(/^bundles-/), readOnlyMode: true }),
     ]);
     const name = encodeURIComponent(body.queues[0].name);
     for (const path of [`${name}/pause`, `${name}/empty`, `${name}/add`, `${name}/clean/failed`]) {
