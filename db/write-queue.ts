@@ -14,14 +14,14 @@ const UNHURRIED_MS_MAX = 5;
 const UNHURRIED_MAX = 8;
 
 /** Who goes first; those of one rank in the order in which they came. */
-const RANKS: Record<Lane, number> = {
+const RANKS = {
   revocation: 0,
   normal: 1,
   claiming: 1,
   unhurried: 2,
   minting: 3,
   sweeping: 3,
-};
+} as const satisfies Record<Lane, number>;
 
 interface Waiting {
   lane: Lane;
@@ -84,7 +84,7 @@ export class WriteQueue {
       return Promise.reject(new StoreError('unavailable', 'Cannot write: the store is closed'));
     return new Promise<T>((resolve, reject) => {
       const waiting = { lane, work, resolve: resolve as (value: unknown) => void, reject };
-      this.#queues[RANKS[lane]]?.push(waiting);
+      this.#queues[RANKS[lane]].push(waiting);
       if (lane === 'unhurried') this.#patience ??= setTimeout(() => this.#losePatience(), UNHURRIED_MS_MAX);
       this.#begin();
     });
@@ -127,7 +127,7 @@ export class WriteQueue {
   }
 
   get #unhurried(): number {
-    return this.#queues[RANKS.unhurried]?.length ?? 0;
+    return this.#queues[RANKS.unhurried].length;
   }
 
   async #drain(): Promise<void> {
