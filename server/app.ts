@@ -9,7 +9,6 @@ import {
   STATUS_CODES,
 } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { createExpressMiddleware } from '@trpc/server/adapters/express';
 import { TRPC_ERROR_CODES_BY_KEY } from '@trpc/server/rpc';
 import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler } from 'express';
 import helmet from 'helmet';
@@ -31,8 +30,8 @@ import { createReadiness, type Readiness } from './readiness.ts';
 import { toErrorEnvelope } from './rest/errors.ts';
 import { openApiDocument } from './rest/openapi.ts';
 import { translate } from './translate.ts';
-import type { ErrorData, ProcedureMeta } from './trpc/base.ts';
-import { appRouter } from './trpc/router.ts';
+import type { ErrorData } from './trpc/base.ts';
+import { createTrpc, PROCEDURES } from './trpc-calls.ts';
 
 export interface AppOptions {
   deps: Deps;
@@ -256,7 +255,13 @@ function createApp(options: AppOptions, addressOf: AddressOf): Express {
     ...contextOf(request, response),
     session: sessionOf(config.publicUrl, request),
   });
-  app.use('/trpc', createTrpcGate(), createTrpc(trpcContextOf, logger));
+  const trpc = {
+    contextOf: trpcContextOf,
+    logger,
+    bodyBytesMax: BODY_BYTES_MAX,
+    batchSizeMax: BATCH_SIZE_MAX,
+  };
+  app.use('/trpc', createTrpcGate(), createTrpc(trpc));
   if (config.console) {
     get(app, CONSOLE_PATH, (_request, response) => response.redirect(308, `${CONSOLE_PATH}/`));
     app.use(
@@ -297,11 +302,6 @@ function createDocument(publicUrl: string): RequestHandler {
     sendText(response, 200, text);
   };
 }
-
-/** At run time a flat record by path, whatever its type says. */
-const PROCEDURES = appRouter._def.procedures as unknown as Readonly<
-  Record<string, { _def: { meta?: ProcedureMeta } }>
->;
 
 const descriptionOf = (path: string) => PROCEDURES[path]?._def.meta?.description ?? '';
 
@@ -408,26 +408,6 @@ function trpcRoute(request: Request): string {
 }
 
 type ContextOf = (request: IncomingMessage, response: ServerResponse) => RequestContext;
-
-function createTrpc(contextOf: ContextOf, logger: Logger): RequestHandler {
-  return createExpressMiddleware({
-    router: appRouter,
-    allowMethodOverride: true,
-    maxBatchSize: BATCH_SIZE_MAX,
-    maxBodySize: BODY_BYTES_MAX,
-    createContext: ({ req, res }) => contextOf(req, res),
-    responseMeta({ errors }) {
-      const seconds = errors.map((error) => secondsToRetry(translate(error, '')) ?? 0);
-      const longest = Math.max(0, ...seconds);
-      return longest > 0 ? { headers: new Headers({ 'Retry-After': `${longest}` }) } : {};
-    },
-    onError({ error, path, ctx }) {
-      const { requestId = '' } = (ctx ?? {}) as Partial<RequestContext>;
-      const told = translate(error, requestId);
-      if (told.status >= 500) logger.error({ err: error.cause ?? error, path, requestId }, told.message);
-    },
-  });
-}
 
 /** A refusal in the shape that tRPC's own errors have. */
 function sendTrpcError(response: ServerResponse, { code, status, message }: CountersignError) {

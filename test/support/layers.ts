@@ -66,7 +66,7 @@ export const LAYERS: Record<string, Layer> = {
   'server/api-reference': { imports: [] },
   'server/app': {
     imports: [
-      'server/trpc',
+      'server/trpc-calls',
       'server/rest',
       'server/hot',
       'server/api-reference',
@@ -80,7 +80,7 @@ export const LAYERS: Record<string, Layer> = {
       'server/errors',
       'server/translate',
     ],
-    types: ['server/config', 'server/deps', 'server/feed', 'server/logger', 'server/metrics'],
+    types: ['server/config', 'server/deps', 'server/feed', 'server/logger', 'server/metrics', 'server/trpc'],
   },
   'server/apply': {
     imports: ['server/domain', 'server/errors', 'server/translate'],
@@ -253,6 +253,10 @@ export const LAYERS: Record<string, Layer> = {
     types: ['db'],
   },
   'server/table': { imports: [] },
+  'server/trpc-calls': {
+    imports: ['server/trpc', 'server/errors', 'server/translate'],
+    types: ['server/authenticate', 'server/logger'],
+  },
   'server/translate': { imports: ['db', 'server/errors', 'server/domain/invalid-input'] },
 
   'client/react': { imports: ['client', 'server/errors'], types: ['server/trpc/router'] },
@@ -288,7 +292,7 @@ const PACKAGES: Record<string, Layer> = {
       'examples/host-app/application',
       'examples/mcp-server/application',
     ],
-    types: ['server/queue-board'],
+    types: ['server/queue-board', 'server/trpc-calls'],
   },
   react: { imports: ['client/console', 'client/react', 'examples/host-app/page'] },
   'react-dom/*': { imports: ['client/console', 'examples/host-app/page'] },
@@ -309,7 +313,7 @@ const PACKAGES: Record<string, Layer> = {
   ),
   helmet: { imports: ['server/app'] },
   '@trpc/server': {
-    imports: ['server/trpc', 'server/app', 'server/translate'],
+    imports: ['server/trpc', 'server/app', 'server/translate', 'server/trpc-calls'],
     types: ['client'],
   },
   '@trpc/client': { imports: ['client'] },
