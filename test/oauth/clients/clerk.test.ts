@@ -1,14 +1,18 @@
 /** `@clerk/backend` 3 with our OAuth access tokens and applications, and `@clerk/express`, which must not take our ID tokens. */
+import { createHash } from 'node:crypto';
+import { join } from 'node:path';
 import { type ClerkClient, createClerkClient } from '@clerk/backend';
 import { clerkMiddleware, getAuth } from '@clerk/express';
 import express from 'express';
-import { decodeProtectedHeader } from 'jose';
+import { decodeJwt, decodeProtectedHeader } from 'jose';
 import { allowInsecureRequests, ClientSecretPost, clientCredentialsGrant, discovery } from 'openid-client';
 import { beforeAll, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest';
+import { createSigner } from '../../../server/domain/signing-keys.ts';
 import type { TestApplication } from '../../support/authorization-server.ts';
 import { whenSuiteDone } from '../../support/deps.ts';
 import { listen } from '../../support/procedures.ts';
 import { send } from '../../support/server.ts';
+import { inspect } from '../../support/site.ts';
 import { newPkce } from '../../support/user-agent.ts';
 import { CALLBACK, cameBack, type Started, startAuthorizationServer } from './started.ts';
 
@@ -153,7 +157,7 @@ describe("Clerk's SDK with OAuth", () => {
         headers: { authorization: `Bearer ${idToken}` },
       });
       const state = await clerk.authenticateRequest(request, { publishableKey: PUBLISHABLE_KEY });
-      expect(state.isAuthenticated).toBe(false);
+      expect(state).toMatchObject({ isAuthenticated: false, reason: 'token-type-mismatch' });
     });
   });
 
@@ -179,17 +183,51 @@ describe("Clerk's SDK with OAuth", () => {
       return (await listen(app)).url;
     }
 
-    it('knows the bearer of an access token, and takes our ID token for no session', async () => {
+    it('knows the bearer of an access token, and of an ID token nobody', async () => {
       const url = await serveApplication();
       const { accessToken, idToken } = await signIn(await server.application());
-      const bearer = async (token: string) =>
-        (await send(url, { headers: { authorization: `Bearer ${token}` } })).body;
-      expect(await bearer(accessToken)).toMatchObject({ tokenType: 'oauth_token', isAuthenticated: true });
-      expect((await bearer(idToken)).isAuthenticated ?? false).toBe(false);
-      const cookie = `__session=${idToken}; __client_uat=1`;
-      const answer = await send(url, { headers: { cookie }, redirect: 'manual' });
-      expect(answer.body.isAuthenticated ?? false).toBe(false);
+      const bearer = (token: string) => send(url, { headers: { authorization: `Bearer ${token}` } });
+      expect(await bearer(accessToken)).toMatchObject({
+        status: 200,
+        body: { tokenType: 'oauth_token', isAuthenticated: true },
+      });
+      expect(await bearer(idToken)).toMatchObject({ status: 200, body: { isAuthenticated: false } });
+      const without = await bearer(await withoutCategory(idToken));
+      expect(without).toMatchObject({ status: 200, body: { isAuthenticated: true } });
     });
+
+    it('takes our ID token in the cookie for no session, by its category alone', async () => {
+      const url = await serveApplication();
+      const { idToken } = await signIn(await server.application());
+      // Cookies and navigations as Clerk's SDK in a browser makes them: no others reach the judging of the value.
+      const suffix = createHash('sha1').update(PUBLISHABLE_KEY).digest('base64url').slice(0, 8);
+      const navigate = (session: string) =>
+        send(url, {
+          headers: {
+            accept: 'text/html',
+            'sec-fetch-dest': 'document',
+            cookie: `__session_${suffix}=${session}; __client_uat_${suffix}=1`,
+          },
+          redirect: 'manual',
+        });
+      const { sub } = decodeJwt(idToken);
+      expect(await navigate(await withoutCategory(idToken))).toMatchObject({
+        status: 200,
+        body: { tokenType: 'session_token', isAuthenticated: true, userId: sub },
+      });
+      const refused = await navigate(idToken);
+      expect(refused).toMatchObject({ status: 200, body: { isAuthenticated: false, userId: null } });
+      expect(refused.headers.get('x-clerk-auth-reason')).toBe('token-type-mismatch');
+    });
+
+    /** The same claims, signed by the server's own key under a header without `cat`. */
+    function withoutCategory(idToken: string): Promise<string> {
+      const location = join(server.dataDir, 'countersign.db');
+      return inspect({ location, settings: [], dataDirs: [server.dataDir] }, async ({ store, keyring }) => {
+        const key = await createSigner(store, keyring).active();
+        return key.sign({ typ: 'JWT' }, JSON.stringify(decodeJwt(idToken)));
+      });
+    }
   });
 
   describe('clerk.oauthApplications', () => {
