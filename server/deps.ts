@@ -22,6 +22,8 @@ export interface Deps {
   readonly signer: Signer;
   /** Milliseconds since 1970-01-01 UTC; never goes back. */
   readonly now: () => number;
+  /** What the clock of this host shows, in milliseconds likewise. It may jump: it is for whoever judges us by a clock of theirs. */
+  readonly wallClock: () => number;
   /** Whether the time of day jumped, so that `now` may be wrong: then nothing is purged, and no secret expires by its policy. */
   readonly isTimeDoubtful: () => boolean;
   /** `iss` of the JWTs we sign, and the base of every URL we emit. */

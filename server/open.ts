@@ -64,9 +64,10 @@ const UPKEEP_MS = 5_000;
 const FLUSH_PAUSE_MS = 4;
 const FLUSH_PAUSES_MS_MAX = 2_000;
 const DAY_MS = 24 * 3_600_000;
-const FUTURE_MS_MAX = 3_600_000;
 /** threats.md, operation: the wall clock moved more than that from where it was at start. */
 const JUMP_MS_MAX = 3_600_000;
+/** The wall clock is that far from the time that expiries are judged by: somebody should look at it. */
+const APART_MS_MAX = 60_000;
 
 /**
  * Opens the installation that `config` names, and sets it up if there is none. Throws `InstallationError` when the
@@ -85,7 +86,7 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
   let limits: Limits | undefined;
   try {
     const installed = await store.exclusively(() => install(store, config, logger, clock.now));
-    clock.notBefore(await lastEventAt(store), logger);
+    clock.notBefore(await lastEventAt(store));
     limits = await createLimits({
       redis: config.redis,
       epoch: installed.epoch,
@@ -101,6 +102,7 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       keyring: installed.keyring,
       signer: createSigner(store, installed.keyring),
       now: clock.now,
+      wallClock: clock.wall,
       isTimeDoubtful: clock.isDoubtful,
       publicUrl: config.publicUrl,
       keyRotationMs: config.keyRotationDays * DAY_MS,
@@ -150,26 +152,25 @@ const isOnLoopback = ({ host, publicUrl }: Config) =>
 interface Clock {
   /** Whole milliseconds since 1970-01-01 UTC: the wall clock at start, and monotonic time from there. */
   now(): number;
+  /** Whole milliseconds since 1970-01-01 UTC, as the host has them. */
+  wall(): number;
   /** Moves the clock to `at` if it is behind. */
-  notBefore(at: number, logger: Logger): void;
+  notBefore(at: number): void;
   /** Whether the wall clock and this one are so far apart that one of them is wrong: then nothing is purged by either. */
   isDoubtful(): boolean;
 }
 
 function startClock(): Clock {
-  let origin = Date.now() - performance.now();
+  const wall = () => Date.now();
+  let origin = wall() - performance.now();
   const now = () => Math.floor(origin + performance.now());
   return {
     now,
-    notBefore(at, logger) {
-      const aheadMs = at - now();
-      if (aheadMs <= 0) return;
-      if (aheadMs > FUTURE_MS_MAX) {
-        logger.warn({ aheadMs }, 'The last event is dated in the future; time goes on from there');
-      }
-      origin += aheadMs;
+    wall,
+    notBefore(at) {
+      origin += Math.max(0, at - now());
     },
-    isDoubtful: () => Math.abs(Date.now() - now()) > JUMP_MS_MAX,
+    isDoubtful: () => Math.abs(wall() - now()) > JUMP_MS_MAX,
   };
 }
 
@@ -232,7 +233,7 @@ async function tidyFirstSecretKey(deps: Deps, dataDir: string): Promise<string |
 
 /**
  * Every few seconds: flushes what was counted, and looks whether the first secret key's file may go. One round at a time,
- * and beside it looks whether this process may stay.
+ * and beside it looks whether this process may stay, and whether it goes by the time of day.
  */
 function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
   let round: Promise<void> | undefined;
@@ -263,7 +264,10 @@ function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
     }
   }
 
+  const noteTime = createTimeWatch(deps, logger);
+  noteTime();
   const timer = setInterval(() => {
+    noteTime();
     void endIfSuperseded(deps, logger);
     round ??= keepUp().finally(() => {
       round = undefined;
@@ -277,6 +281,22 @@ function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
       await round;
       await keepUp();
     },
+  };
+}
+
+/** Says once for each time that `now` and the clock of this host part, and when they meet again. */
+function createTimeWatch({ now, wallClock }: Deps, logger: Logger): () => void {
+  let areApart = false;
+  return () => {
+    const aheadMs = now() - wallClock();
+    if (Math.abs(aheadMs) > APART_MS_MAX === areApart) return;
+    areApart = !areApart;
+    if (areApart)
+      logger.warn(
+        { aheadMs },
+        'Expiry is judged by a time that is over a minute from what the clock of this host shows: set it right, or restart where it is right',
+      );
+    else logger.info('The clock of this host shows the time that expiry is judged by again');
   };
 }
 

@@ -222,7 +222,8 @@ const UNANSWERED = { status: null, response: null, retryAfter: null, cause: null
 async function send(deps: Deps, event: Event, endpoint: AttemptedEndpoint, now: number): Promise<Sent> {
   try {
     const body = webhookBodyOf(event);
-    const headers = webhookHeadersOf(webhookKeysOf(deps, endpoint, now), event.id, now, body);
+    const keys = webhookKeysOf(deps, endpoint, now);
+    const headers = webhookHeadersOf(keys, event.id, deps.wallClock(), body);
     const { status, body: response, retryAfter } = await deps.outbound.post(endpoint.url, headers, body);
     const accepted = status >= 200 && status < 300;
     const error = accepted ? null : `Wanted a status from 200 to 299, got ${status}`;

@@ -51,14 +51,14 @@ export interface WebhookKeys {
   privateKey: string | null;
 }
 
-/** The id is the event's: the same over all attempts, and over endpoints too. `now` is the attempt's instant. */
+/** The id is the event's: the same over all attempts, and over endpoints too. `sentAt` is by the clock that receivers have. */
 export function webhookHeadersOf(
   { secrets, privateKey }: WebhookKeys,
   id: string,
-  now: number,
+  sentAt: number,
   body: string,
 ): Record<string, string> {
-  const timestamp = Math.floor(now / 1000);
+  const timestamp = Math.floor(sentAt / 1000);
   const signatures = secrets.map((secret) => signWebhook(secret, id, timestamp, body));
   if (privateKey !== null) signatures.push(signWebhookAsymmetrically(privateKey, id, timestamp, body));
   return {

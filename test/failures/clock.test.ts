@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, expect, it, onTestFinished, vi } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished, vi } from 'vitest';
 import { type Config, loadConfig } from '../../server/config.ts';
 import type { Deps } from '../../server/deps.ts';
 import {
@@ -12,7 +12,7 @@ import {
 import { claimDeliveries } from '../../server/domain/delivery-claims.ts';
 import { expandEvents } from '../../server/domain/delivery-expansion.ts';
 import { ensureJobs, takeLease } from '../../server/domain/jobs.ts';
-import { createLogger } from '../../server/logger.ts';
+import { createLogger, type Logger } from '../../server/logger.ts';
 import { createMetrics } from '../../server/metrics.ts';
 import { openDeps } from '../../server/open.ts';
 import { runJobOnce } from '../../workers/schedule.ts';
@@ -26,7 +26,7 @@ import {
   freshFolder,
   MASTER_KEY,
 } from '../support/deps.ts';
-import { startReceiver } from '../support/receiver.ts';
+import { type Receiver, startReceiver, verifySignature } from '../support/receiver.ts';
 import { subscribe } from '../workers/transports.ts';
 
 const MINUTE = 60_000;
@@ -35,7 +35,7 @@ const HOUR = 60 * MINUTE;
 const JUMP = HOUR + MINUTE;
 
 const admin = callerWith('admin');
-const logger = createLogger('silent');
+const silent = createLogger('silent');
 
 /** The clocks of this process: `wall` is the time of day, `monotonic` what has passed. */
 function moveableClocks() {
@@ -57,7 +57,16 @@ function moveableClocks() {
   };
 }
 
-afterEach(() => vi.restoreAllMocks());
+afterEach(() => {
+  vi.useRealTimers();
+  vi.restoreAllMocks();
+});
+
+/** Of processes that are opened from then on: does what they do every five seconds, and only when it is called. */
+function upkeepByHand(): () => void {
+  vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] });
+  return () => void vi.advanceTimersByTime(5_000);
+}
 
 async function settings(dialect: Dialect): Promise<Config> {
   const env: NodeJS.ProcessEnv = {
@@ -78,7 +87,7 @@ interface Opened {
   close(): Promise<void>;
 }
 
-async function open(config: Config): Promise<Opened> {
+async function open(config: Config, logger: Logger = silent): Promise<Opened> {
   const { deps, close } = await openDeps(config, { logger, metrics: createMetrics(), wake: () => {} });
   let closing: Promise<void> | undefined;
   const closeOnce = () => (closing ??= close());
@@ -101,7 +110,17 @@ async function reasonOf({ deps, verifier }: Opened, credential: string): Promise
 }
 
 const run = (deps: Deps, name: Parameters<typeof runJobOnce>[1], whenever = true) =>
-  runJobOnce(deps, name, { logger, metrics: createMetrics(), holder: 'proc_test', whenever });
+  runJobOnce(deps, name, { logger: silent, metrics: createMetrics(), holder: 'proc_test', whenever });
+
+/** Starts workers, which end with the test at the latest. */
+async function work(deps: Deps) {
+  const options = { redis: undefined, logger: silent, metrics: createMetrics(), role: 'all' as const };
+  const workers = await startWorkers(deps, options);
+  let closing: Promise<void> | undefined;
+  const close = () => (closing ??= workers.close());
+  onTestFinished(close);
+  return { close };
+}
 
 describeOnEachDialect('a time of day that is set', (dialect) => {
   it('back by an hour brings nothing back to life, in this process or the next, and purges wait', async () => {
@@ -152,8 +171,7 @@ describeOnEachDialect('a process that was stopped for two hours', (dialect) => {
     await subscribe(deps, receiver.url, 'api_key.created');
 
     // One delivery that failed, and is to be tried again in some seconds or minutes; one that is claimed; one job leased.
-    const options = { redis: undefined, logger, metrics: createMetrics(), role: 'all' as const };
-    const first = await startWorkers(deps, options);
+    const first = await work(deps);
     await newKey(deps, 'failed');
     await receiver.arrived(1);
     await first.close();
@@ -166,9 +184,59 @@ describeOnEachDialect('a process that was stopped for two hours', (dialect) => {
     expect(deps.isTimeDoubtful()).toBe(false);
     expect(await reasonOf(opened, key.secret)).toBe('expired');
     expect(await run(deps, 'm2m-token-sweep', false)).toMatchObject({ outcome: 'succeeded' });
-    const again = await startWorkers(deps, options);
-    onTestFinished(() => again.close());
+    await work(deps);
     await receiver.arrived(3);
     expect(new Set(receiver.received.map(({ headers }) => headers['webhook-id'])).size).toBe(2);
+  });
+});
+
+/** Revokes something, and answers the webhook that tells it. */
+async function toldOfRevocation({ deps }: Opened, receiver: Receiver) {
+  const before = receiver.received.length;
+  const { id } = await newKey(deps, 'revoked');
+  await revokeApiKey(deps, admin, revokeApiKeyInput.parse({ id }));
+  const workers = await work(deps);
+  const webhook = await receiver.arrived(before + 1);
+  await workers.close();
+  return webhook;
+}
+
+describeOnEachDialect('a webhook', (dialect) => {
+  it.each([
+    ['began half an hour fast and was set right', 30 * MINUTE, -30 * MINUTE],
+    ['was suspended for half an hour', 0, 30 * MINUTE],
+  ])(
+    'of a host that %s is of the time that its receiver has, also after a restart',
+    async (_way, aheadMs, setMs) => {
+      const clocks = moveableClocks();
+      clocks.setBy(aheadMs);
+      const config = await settings(dialect);
+      const receiver = await startReceiver();
+      const first = await open(config);
+      const { secret } = await subscribe(first.deps, receiver.url, 'api_key.revoked');
+      clocks.setBy(setMs);
+      verifySignature(secret, await toldOfRevocation(first, receiver));
+      await first.close();
+      verifySignature(secret, await toldOfRevocation(await open(config), receiver));
+    },
+  );
+});
+
+describe('a time of day that is not the time of the process', () => {
+  it('is told once, and again after it was right in between', async () => {
+    const [clocks, keepUp] = [moveableClocks(), upkeepByHand()];
+    const told: { level: string; aheadMs?: number }[] = [];
+    await open(
+      await settings('sqlite'),
+      createLogger('info', { write: (line) => void told.push(JSON.parse(line)) }),
+    );
+    told.length = 0;
+    for (const setMs of [0, 2 * MINUTE, 0, -2 * MINUTE, -2 * MINUTE, 0]) {
+      clocks.setBy(setMs);
+      keepUp();
+    }
+    expect(told.map(({ level }) => level)).toEqual(['warn', 'info', 'warn']);
+    const [ahead, , behind] = told.map(({ aheadMs = 0 }) => Math.round(aheadMs / MINUTE));
+    expect([ahead, behind]).toEqual([-2, 2]);
   });
 });

@@ -132,6 +132,7 @@ export async function openTestDeps(
     keyring,
     signer: createSigner(store, keyring),
     now,
+    wallClock: now,
     isTimeDoubtful: () => false,
     keyRotationMs: 30 * 24 * 3_600_000,
     publicUrl: 'http://127.0.0.1:4400',
