@@ -1,4 +1,4 @@
-import { EVENT_TYPES, REVOCATIONS } from '../server/domain/event-types.ts';
+import { ACTOR_KINDS, EVENT_TYPES, REVOCATIONS } from '../server/domain/event-types.ts';
 
 type Types = keyof typeof EVENT_TYPES;
 
@@ -17,11 +17,13 @@ fields of its type, \`data\` always has these:
 | \`sequence\` | its place in the log, without gaps, in the order of commits; deliveries may arrive in another |
 | \`objectId\` | the id of the thing changed; for a cascade, what its selector names |
 | \`subject\` | on whose behalf the changed credential acts, or null |
-| \`actor\` | \`{ kind }\`: \`secret_key\`, \`machine\` or \`system\` |
+| \`actor\` | \`{ kind }\`, one of ${ACTOR_KINDS.map((kind) => `\`${kind}\``).join(', ')} |
 
 An \`instant\` is milliseconds since 1970-01-01 UTC. Types marked *revocation* go ahead of all others: something that
-verified before may no longer. \`denyUntil\` says until when to deny it, null for ever. Fields may be added to a type;
-an event that would be larger than 20 kB has none of its own but \`truncated: true\`.
+verified before may no longer. \`denyUntil\` says until when to deny what was taken away, null for ever or until an event
+gives it back. A revocation without it takes a value, a limit or a right of something that goes on: what was remembered of
+that is to be asked for again. Fields may be added to a type; an event that would be larger than 20 kB has none of its own
+but \`truncated: true\`.
 
 ${(Object.keys(EVENT_TYPES) as Types[]).map(sectionOf).join('\n')}`;
 }

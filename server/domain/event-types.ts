@@ -99,13 +99,16 @@ export const EVENT_TYPES = {
       compromised: 'boolean',
       previousExpiresAt: 'instant | null',
       'selector?': 'object',
+      'denyUntil?': 'instant | null',
     },
     example: {
       objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
       subject: null,
       name: 'billing',
-      compromised: false,
-      previousExpiresAt: 1_767_704_400_000,
+      compromised: true,
+      previousExpiresAt: null,
+      selector: { machineId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM' },
+      denyUntil: null,
     },
   },
   'machine.secret_rotation_cancelled': {
@@ -130,25 +133,37 @@ export const EVENT_TYPES = {
     },
   },
   'machine_scope.updated': {
-    when: 'The scopes allowed between two machines changed',
-    payload: { fromMachineId: 'string', toMachineId: 'string', scopes: 'string[]' },
+    when: 'The scopes allowed between two machines changed; `denyUntil` is there if any was taken away',
+    payload: {
+      fromMachineId: 'string',
+      toMachineId: 'string',
+      scopes: 'string[]',
+      'denyUntil?': 'instant | null',
+    },
     example: {
       objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM:mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
       subject: null,
       fromMachineId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
       toMachineId: 'mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
       scopes: ['entries:write'],
+      denyUntil: null,
     },
   },
   'machine_scope.deleted': {
     when: 'A machine may no longer call another',
-    payload: { fromMachineId: 'string', toMachineId: 'string', scopes: 'string[]' },
+    payload: {
+      fromMachineId: 'string',
+      toMachineId: 'string',
+      scopes: 'string[]',
+      denyUntil: 'instant | null',
+    },
     example: {
       objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM:mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
       subject: null,
       fromMachineId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
       toMachineId: 'mch_3aKQw7yHnR9pUc5MsEt1JgQdYbN',
       scopes: ['entries:write'],
+      denyUntil: null,
     },
   },
   'm2m_token.revoked': {
@@ -379,13 +394,16 @@ export const EVENT_TYPES = {
       compromised: 'boolean',
       previousExpiresAt: 'instant | null',
       'selector?': 'object',
+      'denyUntil?': 'instant | null',
     },
     example: {
       objectId: 'oauthapp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
       subject: null,
       name: 'Notes',
-      compromised: false,
+      compromised: true,
       previousExpiresAt: null,
+      selector: { applicationId: 'oauthapp_2vYJw4xGkQ8nTb6LrDs0HfPcZaM' },
+      denyUntil: null,
     },
   },
   'oauth_application.secret_rotation_cancelled': {
@@ -800,12 +818,13 @@ export const EVENT_TYPES = {
   },
   'machine.secret_expired': {
     when: 'The secret of a machine was overdue for rotation and expired, as its policy has it; its tokens live on',
-    payload: { name: 'string', rotateBy: 'instant' },
+    payload: { name: 'string', rotateBy: 'instant', denyUntil: 'instant | null' },
     example: {
       objectId: 'mch_2vYJw4xGkQ8nTb6LrDs0HfPcZaM',
       subject: null,
       name: 'billing',
       rotateBy: 1_798_761_600_000,
+      denyUntil: null,
     },
   },
   'api_key.rotation_due': {
@@ -822,12 +841,13 @@ export const EVENT_TYPES = {
   },
   'api_key.secret_expired': {
     when: 'The value of an API key was overdue for rotation and expired, as its policy has it',
-    payload: { name: 'string', rotateBy: 'instant' },
+    payload: { name: 'string', rotateBy: 'instant', denyUntil: 'instant | null' },
     example: {
       objectId: 'ak_0d9c8b7a6f5e4d3c2b1a0f9e8d7c6b5a',
       subject: 'user_42',
       name: 'export',
       rotateBy: 1_798_761_600_000,
+      denyUntil: null,
     },
   },
   'secret_key.rotation_due': {
@@ -844,13 +864,14 @@ export const EVENT_TYPES = {
   },
   'secret_key.secret_expired': {
     when: 'The value of a secret key was overdue for rotation and expired, as its policy has it',
-    payload: { name: 'string', role: 'string', rotateBy: 'instant' },
+    payload: { name: 'string', role: 'string', rotateBy: 'instant', denyUntil: 'instant | null' },
     example: {
       objectId: 'sk_9f8e7d6c5b4a39281706f5e4d3c2b1a0',
       subject: null,
       name: 'ci',
       role: 'read',
       rotateBy: 1_798_761_600_000,
+      denyUntil: null,
     },
   },
   'job.requested': {
@@ -979,6 +1000,18 @@ type FieldsOf<P> = { [N in keyof P as N extends `${string}?` ? never : N]: Value
   [N in keyof P as N extends `${infer Name}?` ? Name : never]?: ValueOf<P[N]>;
 };
 
+/** What kinds of principals cause events. */
+export const ACTOR_KINDS = [
+  'secret_key',
+  'machine',
+  'end_user',
+  'user',
+  'oauth_application',
+  'system',
+] as const;
+
+export type ActorKind = (typeof ACTOR_KINDS)[number];
+
 /** What every event says of itself. */
 export interface EventData {
   eventId: string;
@@ -988,7 +1021,7 @@ export interface EventData {
   objectId: string;
   /** On whose behalf the changed credential acts. */
   subject: string | null;
-  actor: { kind: string };
+  actor: { kind: ActorKind };
   /** Only where the event has more data than a webhook may hold: then its own fields are left out. */
   truncated?: true;
 }

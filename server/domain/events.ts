@@ -6,7 +6,7 @@ import type { DurableLane, Rows } from '../../db/store.ts';
 import { hmac } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
-import { EVENT_TYPES, type EventType } from './event-types.ts';
+import { type ActorKind, EVENT_TYPES, type EventType } from './event-types.ts';
 import { SEARCH_CANDIDATES_MAX } from './pages.ts';
 
 export interface NewEvent {
@@ -103,7 +103,7 @@ export async function appendEvent(
     id: sortableId('evt_', head.at),
     at: head.at,
     type: event.type,
-    actor_kind: principal.kind,
+    actor_kind: principal.kind satisfies ActorKind,
     actor_id: principal.id,
     object_id: event.objectId,
     subject: event.subject ?? null,

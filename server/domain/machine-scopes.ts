@@ -173,7 +173,11 @@ export async function updateMachineScope(
         .update(tx.tables.machineScopes)
         .set({ scopes: row.scopes, updated_at: row.updated_at })
         .where(isEdge(tx, input));
-      return { result: toMachineScope(row), event: { type: 'machine_scope.updated', ...eventOf(row) } };
+      const isNarrower = before.scopes.some((scope) => !row.scopes.includes(scope));
+      return {
+        result: toMachineScope(row),
+        event: { type: 'machine_scope.updated', ...eventOf(row, isNarrower && { denyUntil: null }) },
+      };
     },
     'revocation',
   );
@@ -224,8 +228,12 @@ const machineScopeNotFound = ({ fromMachineId, toMachineId }: Edge) =>
 const sameScopes = (some: readonly string[], others: readonly string[]) =>
   some.length === others.length && some.every((scope) => others.includes(scope));
 
-function eventOf({ from_machine_id: fromMachineId, to_machine_id: toMachineId, scopes }: MachineScopeRow) {
-  return { objectId: `${fromMachineId}:${toMachineId}`, data: { fromMachineId, toMachineId, scopes } };
+function eventOf(row: MachineScopeRow, more: { denyUntil: null } | false = false) {
+  const { from_machine_id: fromMachineId, to_machine_id: toMachineId, scopes } = row;
+  return {
+    objectId: `${fromMachineId}:${toMachineId}`,
+    data: { fromMachineId, toMachineId, scopes, ...more },
+  };
 }
 
 function toMachineScope(row: MachineScopeRow): MachineScope {

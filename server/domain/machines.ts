@@ -437,7 +437,7 @@ async function rotateLocked(tx: Rows, deps: Deps, row: MachineRow, options: Rota
         name: row.name,
         compromised: options.compromised,
         previousExpiresAt,
-        ...(options.compromised && { selector: { machineId: id } }),
+        ...(options.compromised && { selector: { machineId: id }, denyUntil: null }),
       },
     },
   };

@@ -429,7 +429,7 @@ export async function rotateOauthApplicationSecret(
             name: row.name,
             compromised: options.compromised,
             previousExpiresAt: rotated.previousExpiresAt,
-            ...(options.compromised && { selector: { applicationId: id } }),
+            ...(options.compromised && { selector: { applicationId: id }, denyUntil: null }),
           },
         },
       };

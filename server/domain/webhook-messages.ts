@@ -37,9 +37,13 @@ function dataOf({ data: { truncated: _, ...data } }: Event) {
 
 const TOKEN_REVOKED: ReadonlySet<EventType> = new Set(['m2m_token.revoked', 'oauth_token.revoked']);
 
-/** A token is denied as long as it could be presented; of what hangs together it is not known, and so for ever. */
+/**
+ * A token is denied as long as it could be presented; of what hangs together it is not known, and so for ever. Of a type
+ * that takes something away at times only, the event says when it does.
+ */
 function denyUntilOf({ type, data }: Event): { denyUntil?: number | null } {
-  if (!('denyUntil' in EVENT_TYPES[type].payload)) return {};
+  const { payload } = EVENT_TYPES[type];
+  if (!('denyUntil' in payload) && !('denyUntil?' in payload && 'denyUntil' in data)) return {};
   const until = data['denyUntil'] ?? (TOKEN_REVOKED.has(type) ? data['expiresAt'] : null);
   return { denyUntil: typeof until === 'number' ? until : null };
 }

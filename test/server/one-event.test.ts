@@ -27,7 +27,7 @@ import { listUsers } from '../../server/domain/users.ts';
 import { createWebhookEndpoint, createWebhookEndpointInput } from '../../server/domain/webhook-endpoints.ts';
 import { call, MUTATIONS } from '../support/calls.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../support/deps.ts';
-import { expectChained } from '../support/event-log.ts';
+import { expectAsDescribed, expectChained } from '../support/event-log.ts';
 import { allow, newMachine, type TestMachine } from '../support/machines.ts';
 import { newAccessToken, newApplication } from '../support/oauth-tokens.ts';
 import { newConnectedApplication, newPanelToken } from '../support/panels.ts';
@@ -701,6 +701,7 @@ describeOnEachDialect('one event', (dialect) => {
       const appended = (await listEvents(deps, { after: before, limit: 10 })).data;
       expect(appended.map(({ type }) => type)).toEqual(row.event === null ? [] : [row.event]);
       await expectChained(deps);
+      await expectAsDescribed(deps);
       if (row.event === null) {
         const isWriting = MINTING.includes(path);
         expect(transactions.map(({ lane }) => lane)).toEqual(isWriting ? ['minting'] : []);

@@ -1,7 +1,7 @@
 import { eq, sql } from 'drizzle-orm';
 import { describe, expect, it } from 'vitest';
 import type { Rows } from '../../../db/store.ts';
-import { EVENT_TYPES, REVOCATIONS } from '../../../server/domain/event-types.ts';
+import { EVENT_TYPES, type EventType, REVOCATIONS } from '../../../server/domain/event-types.ts';
 import { chainHash, change, listEvents, listEventsInput } from '../../../server/domain/events.ts';
 import {
   createMachine,
@@ -10,7 +10,7 @@ import {
   listMachinesInput,
 } from '../../../server/domain/machines.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
-import { expectChained } from '../../support/event-log.ts';
+import { expectChained, fieldsOf } from '../../support/event-log.ts';
 
 const admin = callerWith('admin');
 const event = (objectId: string) => ({ type: 'machine.updated' as const, objectId });
@@ -31,6 +31,29 @@ const nameMachine = (tx: Rows, name: string) =>
     updated_at: 0,
   });
 
+const OTHER_RIGHTS = 'it goes on with other rights or limits, which a verification answers';
+const OTHER_VALUE =
+  'one of its values ended, another is accepted: who denied what the event names would deny both';
+
+/** Revocations after which nothing is to be denied by what the event names, and why. */
+const WITHOUT_DENY_UNTIL: Partial<Record<EventType, string>> = {
+  'machine.updated': OTHER_RIGHTS,
+  'api_key.updated': OTHER_RIGHTS,
+  'api_key.credits_changed': OTHER_RIGHTS,
+  'subject.updated': OTHER_RIGHTS,
+  'subject.credits_changed': OTHER_RIGHTS,
+  'machine.secret_rotation_cancelled': OTHER_VALUE,
+  'machine.secret_rotation_completed': OTHER_VALUE,
+  'api_key.secret_rotated': OTHER_VALUE,
+  'api_key.secret_rotation_cancelled': OTHER_VALUE,
+  'api_key.secret_rotation_completed': OTHER_VALUE,
+  'secret_key.secret_rotated': OTHER_VALUE,
+  'secret_key.secret_rotation_cancelled': OTHER_VALUE,
+  'secret_key.secret_rotation_completed': OTHER_VALUE,
+  'oauth_application.secret_rotation_cancelled': OTHER_VALUE,
+  'oauth_application.secret_rotation_completed': OTHER_VALUE,
+};
+
 describe('event types', () => {
   it('every type is a noun and what became of it, and every revocation is a type', () => {
     for (const type of Object.keys(EVENT_TYPES))
@@ -38,6 +61,21 @@ describe('event types', () => {
         /^[a-z0-9_]+\.([a-z_]+d|resent|given|first_seen|password_set|withdrawn|test|expiring|checkpoint|rotation_due)$/,
       );
     for (const type of REVOCATIONS) expect(EVENT_TYPES).toHaveProperty([type]);
+  });
+
+  it("every example has its type's fields, and no others", () => {
+    for (const type of Object.keys(EVENT_TYPES) as EventType[]) {
+      const { objectId, subject, ...own } = EVENT_TYPES[type].example;
+      expect({ type, ...fieldsOf(type).safeParse(own) }).toMatchObject({ success: true });
+    }
+  });
+
+  it('every revocation says until when to deny, unless what it names goes on', () => {
+    const silent = [...REVOCATIONS].filter((type) => {
+      const { payload } = EVENT_TYPES[type];
+      return !('denyUntil' in payload) && !('denyUntil?' in payload);
+    });
+    expect(silent.sort()).toEqual(Object.keys(WITHOUT_DENY_UNTIL).sort());
   });
 });
 

@@ -18,7 +18,7 @@ import {
   openTestDeps,
   type TestDeps,
 } from '../../support/deps.ts';
-import { expectChained } from '../../support/event-log.ts';
+import { expectAsDescribed, expectChained } from '../../support/event-log.ts';
 
 const admin = callerWith('admin');
 const HOUR = 3_600_000;
@@ -77,6 +77,7 @@ describeOnEachDialect('announceExpiries()', (dialect: Store['dialect']) => {
       ['secret_key.expiring', secretKeyId, 7],
     ]);
     await expectChained(deps);
+    await expectAsDescribed(deps);
   });
 
   it('announces what expired while nothing ran for two hours, and another expiry anew', async () => {

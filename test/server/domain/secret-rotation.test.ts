@@ -50,7 +50,7 @@ import {
   presented,
   type TestDeps,
 } from '../../support/deps.ts';
-import { expectChained } from '../../support/event-log.ts';
+import { expectAsDescribed, expectChained } from '../../support/event-log.ts';
 import { allow, newMachine } from '../../support/machines.ts';
 import { planOf, statementsOf } from '../../support/plans.ts';
 
@@ -318,6 +318,7 @@ describeOnEachDialect('enforceRotationPolicies()', (dialect) => {
       data: { name: 'ci', rotateBy: deps.clock.now },
     });
     for (const { type } of events) expect(REVOCATIONS.has(type)).toBe(true);
+    await expectAsDescribed(deps);
     const frames = await framesOf(deps.store.read, events, true);
     expect(frames.flatMap((each) => each.frames).map(({ data }) => data)).toEqual(
       events.map(({ seq, at, type, objectId: id }) => ({
