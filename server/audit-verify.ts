@@ -2,7 +2,7 @@
  * Checks that the log is what this installation wrote: `npm run audit:verify [-- --checkpoint <jws or file>]`. Changes
  * no row, may be run beside servers, and ends with 1 at the first fault.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Store } from '../db/store.ts';
 import { type Config, ConfigError, loadConfig } from './config.ts';
 import { createKeyring } from './crypto/keyring.ts';
@@ -16,6 +16,8 @@ import { createLogger, type Logger } from './logger.ts';
 
 /** How often progress is told. */
 const LINE_MS = 3_000;
+/** A compact JWS (RFC 7515, section 7.1) whose header is an object in JSON: no file name looks so by mistake. */
+const COMPACT_JWS = /^eyJ[\w-]+\.[\w-]+\.[\w-]+$/;
 
 await main().catch((error) => refuseToStart(error, 'check the log'));
 
@@ -31,7 +33,10 @@ async function main() {
   });
 }
 
-/** A JWS, or the file that it is in. */
+/**
+ * A JWS, or the file that it is in. Whatever is neither is refused here: a mistyped name would be taken for a forged
+ * checkpoint.
+ */
 function readCheckpointArgument(args: readonly string[]): string | undefined {
   if (args.length === 0) return undefined;
   const [, given] = /^--checkpoint[= ](\S.*)$/.exec(args.join(' ')) ?? [];
@@ -43,7 +48,27 @@ function readCheckpointArgument(args: readonly string[]): string | undefined {
         found: `'${args.join(' ')}'`,
       },
     ]);
-  return existsSync(given) ? readFileSync(given, 'utf8').trim() : given;
+  if (COMPACT_JWS.test(given)) return given;
+  const held = contentOf(given);
+  if (COMPACT_JWS.test(held)) return held;
+  throw noCheckpoint('a file that holds none');
+}
+
+function contentOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch (error) {
+    throw noCheckpoint(
+      `what is no checkpoint, and no file that can be read (${(error as NodeJS.ErrnoException).code})`,
+    );
+  }
+}
+
+/** Says nothing of what was given: it may be anything, pasted by mistake. */
+function noCheckpoint(found: string): ConfigError {
+  return new ConfigError([
+    { name: '--checkpoint', wanted: 'a checkpoint, or the name of a file that it is in', found },
+  ]);
 }
 
 async function check(

@@ -46,9 +46,33 @@ describeOnEachDialect('npm run job, npm run audit:verify', (dialect) => {
       code: 0,
       said: expect.stringContaining('The log is whole: events 1 to 2'),
     });
+    const parts = `${checkpoint?.jws}`.split('.');
+    const forged = await run('audit-verify', env, [`--checkpoint=${parts[0]}.${parts[1]}.${'A'.repeat(86)}`]);
+    expect(forged).toMatchObject({ code: 1, said: expect.stringContaining('(checkpoint_forged, at 0)') });
     await store.tx(({ db }) => db.update(events).set({ actor_id: 'sk_other' }).where(eq(events.seq, 1)));
     await store.close();
     const changed = await run('audit-verify', env);
     expect(changed).toMatchObject({ code: 1, said: expect.stringContaining('(changed, at 1)') });
   });
+});
+
+it('audit:verify takes a mistyped file name for what it is, not for a forged checkpoint', {
+  timeout: 60_000,
+}, async () => {
+  const folder = freshFolder();
+  const other = join(folder, 'other.txt');
+  writeFileSync(other, 'sk_0123456789abcdef\n');
+  for (const [given, found] of [
+    [join(folder, 'nosuch.txt'), 'found what is no checkpoint, and no file that can be read (ENOENT)'],
+    ['log.checkpoint.jws', 'found what is no checkpoint, and no file that can be read (ENOENT)'],
+    [folder, 'found what is no checkpoint, and no file that can be read (EISDIR)'],
+    [other, 'found a file that holds none'],
+  ] as const) {
+    const { code, said } = await run('audit-verify', {}, ['--checkpoint', given]);
+    expect(code).toBe(1);
+    expect(said).toContain(
+      `--checkpoint: wanted a checkpoint, or the name of a file that it is in, ${found}`,
+    );
+    expect(said).not.toMatch(/not as it was written|sk_/);
+  }
 });
