@@ -65,26 +65,35 @@ function suite(environment: () => Record<string, string>) {
     const held = new Promise<void>((resolve) => {
       release = resolve;
     });
+    let arrivals = 0;
     const receiver = await startReceiver(async () => {
-      await held;
+      arrivals++;
+      if (arrivals > 1) await held;
       return 200;
     });
     const deps = await openServerHalf(env);
     const { secret } = await subscribe(deps, receiver.url);
     await somethingHappens(deps);
     verifySignature(secret, await receiver.arrived(1));
-    const scraped = await fetch(`http://127.0.0.1:${port}/metrics`);
-    expect(scraped.headers.get('content-type')).toContain('text/plain');
-    expect(await scraped.text()).toMatch(/^countersign_delivery_first_attempt_seconds_count /m);
+    const scrape = () => fetch(`http://127.0.0.1:${port}/metrics`);
+    expect((await scrape()).headers.get('content-type')).toContain('text/plain');
+    // Counted once its outcome is written down.
+    await expect
+      .poll(async () => (await scrape()).text(), { timeout: 10_000 })
+      .toMatch(/^countersign_delivery_first_attempt_seconds_count 1$/m);
     expect((await fetch(`http://127.0.0.1:${port}/`)).status).toBe(404);
 
+    await somethingHappens(deps);
+    await receiver.arrived(2);
     const exited = once(child, 'exit');
     child.kill('SIGTERM');
     await logged('shutting down');
     release();
     expect(await exited).toEqual([0, null]);
+    const delivered = { state: 'delivered', attempt: 1, lastStatus: 200 };
     expect((await listDeliveries(deps, listDeliveriesInput.parse({}))).data).toMatchObject([
-      { state: 'delivered', attempt: 1, lastStatus: 200 },
+      delivered,
+      delivered,
     ]);
   });
 }
