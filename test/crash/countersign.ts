@@ -12,7 +12,7 @@ import {
   startWorkersApart,
 } from '../support/server.ts';
 import { freePort } from '../support/services.ts';
-import type { Target } from './crash.ts';
+import { anyOf, type Disturbance, type Target } from './crash.ts';
 
 export interface CountersignOptions {
   folder: string;
@@ -62,10 +62,11 @@ export async function startCountersign(options: CountersignOptions, receiverUrl:
   };
   await call('webhookEndpoints.create', { url: receiverUrl, eventTypes: ['api_key.revoked'] });
 
-  const parts: (() => Promise<void>)[] = [
+  const parts: (() => Promise<Disturbance>)[] = [
     async () => {
       await server.stop('SIGKILL');
       server = await serve();
+      return 'kill';
     },
   ];
   if (redis) {
@@ -74,11 +75,18 @@ export async function startCountersign(options: CountersignOptions, receiverUrl:
         workers?.process.kill('SIGKILL');
         await workers?.exit;
         workers = await work();
+        return 'kill';
       },
       async () => {
         // It keeps nothing on disk: whoever comes back knows of no job.
         await redis.kill();
         await redis.start();
+        return 'kill';
+      },
+      async () => {
+        // Whoever is connected stays so, and is told nothing: jobs that wait, and that are under way, are gone.
+        await redis.empty();
+        return 'flush';
       },
     );
   }
@@ -89,7 +97,7 @@ export async function startCountersign(options: CountersignOptions, receiverUrl:
       if (key === null) return null;
       return (await call('apiKeys.revoke', { id: key.id })) === null ? null : key.id;
     },
-    disturb: async () => void (await parts[Math.floor(Math.random() * parts.length)]?.()),
+    disturb: () => anyOf(parts),
     async committed() {
       const ids: string[] = [];
       for (let after = 0; ; ) {

@@ -6,11 +6,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { WhenDone } from '../support/deps.ts';
 import { type Received, type Receiver, startReceiver } from '../support/receiver.ts';
 
+export type Disturbance = 'kill' | 'flush';
+
 export interface Target {
   /** Commits one thing and answers its id, or null where nobody lived to say whether it was committed. */
   commit(): Promise<string | null>;
-  /** Ends or empties one of its parts without warning, chosen by chance, and brings it back. */
-  disturb(): Promise<void>;
+  /** Kills or empties one of its parts without warning, chosen by chance, and brings it back; answers which it did. */
+  disturb(): Promise<Disturbance>;
   /** The ids of all that was committed, as its rows say. */
   committed(): Promise<string[]>;
   /** Resolves once nothing is owed to the receiver any more, or it is clear that no more will come. */
@@ -25,7 +27,8 @@ export interface CrashResult {
   duplicates: number;
   /** Ids that arrived under two different `webhook-id`s: a receiver could not tell that they are one. */
   renamed: string[];
-  disturbances: number;
+  /** How often what was done to its parts. */
+  disturbances: Record<Disturbance, number>;
 }
 
 export interface CrashOptions {
@@ -64,8 +67,9 @@ export async function crash({ rounds, start, whenDone, say = () => {} }: CrashOp
   const receiver = await startReceiver(answer, whenDone);
   const target = await start(receiver.url);
   const acknowledged = new Set<string>();
+  const disturbances = { kill: 0, flush: 0 };
   for (let round = 1; round <= rounds; round++) {
-    await disturbedRound(target, acknowledged);
+    await disturbedRound(target, acknowledged, disturbances);
     say(`round ${round} of ${rounds}: ${acknowledged.size} acknowledged, ${accepted.size} received`);
   }
   await target.settled(receiver);
@@ -76,11 +80,15 @@ export async function crash({ rounds, start, whenDone, say = () => {} }: CrashOp
     lost: [...committed].filter((id) => !accepted.has(id)),
     duplicates: times.filter((each) => each > 1).length,
     renamed: [...renamed],
-    disturbances: rounds * DISTURBANCES_PER_ROUND,
+    disturbances,
   };
 }
 
-async function disturbedRound(target: Target, acknowledged: Set<string>): Promise<void> {
+async function disturbedRound(
+  target: Target,
+  acknowledged: Set<string>,
+  disturbances: CrashResult['disturbances'],
+): Promise<void> {
   let isOver = false;
   const committing = Array.from({ length: COMMITTERS }, async () => {
     while (!isOver) {
@@ -91,10 +99,17 @@ async function disturbedRound(target: Target, acknowledged: Set<string>): Promis
   });
   for (let i = 0; i < DISTURBANCES_PER_ROUND; i++) {
     await sleep(Math.random() * PAUSE_MS_MAX);
-    await target.disturb();
+    disturbances[await target.disturb()]++;
   }
   isOver = true;
   await Promise.all(committing);
+}
+
+/** One of several ways to disturb, by chance. */
+export async function anyOf(ways: readonly (() => Promise<Disturbance>)[]): Promise<Disturbance> {
+  const way = ways[Math.floor(Math.random() * ways.length)];
+  if (!way) throw new Error('There is no way to disturb');
+  return way();
 }
 
 /** The line that a run ends with. */

@@ -1,7 +1,7 @@
 /**
  * `npm run crash-test -- --rounds 20 --transport embedded|bullmq|naive [--database sqlite|postgres]`: server, workers and
- * Redis are killed at random while revocations are committed. Ends with what was committed, lost and received twice, and
- * exits 1 when anything was lost. `naive` commits and then enqueues: it shows that the test can fail.
+ * Redis are killed, and Redis is emptied, at random while revocations are committed. Ends with what was committed, lost and
+ * received twice, and exits 1 when anything was lost. `naive` commits and then enqueues: it shows that the test can fail.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -39,7 +39,7 @@ await runCommand(async (whenDone) => {
   const result = await crash({ rounds, start, whenDone, say });
   for (const id of result.lost.slice(0, SHOWN_MAX)) say(`Lost: ${id}`);
   for (const id of result.renamed.slice(0, SHOWN_MAX)) say(`Under two ids: ${id}`);
-  say(`${result.disturbances} kills`);
+  say(`${result.disturbances.kill} kills, ${result.disturbances.flush} times FLUSHALL`);
   say(summary(result));
   return result.lost.length + result.renamed.length === 0;
 });

@@ -7,7 +7,7 @@ import { launchChild } from '../support/children.ts';
 import type { WhenDone } from '../support/deps.ts';
 import { ownRedis } from '../support/redis.ts';
 import { freePort } from '../support/services.ts';
-import type { Target } from './crash.ts';
+import { anyOf, type Target } from './crash.ts';
 
 const QUIET_MS = 10_000;
 
@@ -27,10 +27,12 @@ export async function startNaive(folder: string, receiverUrl: string, whenDone: 
     async () => {
       await child.kill();
       child = await begin();
+      return 'kill' as const;
     },
     async () => {
       await redis.kill();
       await redis.start();
+      return 'kill' as const;
     },
   ];
   return {
@@ -42,7 +44,7 @@ export async function startNaive(folder: string, receiverUrl: string, whenDone: 
       }).catch(() => null);
       return answer?.ok ? id : null;
     },
-    disturb: async () => void (await parts[Math.floor(Math.random() * parts.length)]?.()),
+    disturb: () => anyOf(parts),
     async committed() {
       const database = new Database(file, { readonly: true });
       const ids = database.prepare('SELECT id FROM committed').pluck().all() as string[];

@@ -14,7 +14,15 @@ import { freePort, listening } from './services.ts';
 /** It is started by the test, as often as it likes on the same port, and is gone when the test ends. */
 export async function ownRedis(whenDone: WhenDone = onTestFinished) {
   const node = await redisNode([], whenDone);
-  return { ...node, url: `redis://127.0.0.1:${node.port}` };
+  return {
+    ...node,
+    url: `redis://127.0.0.1:${node.port}`,
+    /** Forgets all it knows, and keeps the connections it has. */
+    async empty() {
+      const redis = new Redis(node.port);
+      await redis.flushall().finally(() => redis.disconnect());
+    },
+  };
 }
 
 /** What `REDIS_URL` with this value means. */
