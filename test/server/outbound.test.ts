@@ -1,9 +1,11 @@
 import type { LookupAddress } from 'node:dns';
 import { once } from 'node:events';
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, isIP, type Server, type Socket } from 'node:net';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createOutbound, type OutboundOptions } from '../../server/outbound.ts';
+import { newCertificate } from '../support/certificate.ts';
 import { freePort } from '../support/services.ts';
 
 function openOutbound(options: Partial<OutboundOptions> = {}) {
@@ -86,6 +88,8 @@ describe('refusal()', () => {
     ['http://127.0.0.1.example.com', 'wanted https, found http'],
     ['http://8.8.8.8', 'wanted https, found http'],
     ['https://10.0.0.1', 'wanted a public address, found one that is not'],
+    ['https://012.1.2.3', 'wanted a public address, found one that is not'],
+    ['https://01200034567', 'wanted a public address, found one that is not'],
     ['https://0x0a000001', 'wanted a public address, found one that is not'],
     ['https://169.254.169.254/latest/meta-data', 'wanted a public address, found one that is not'],
     ['https://192.0.2.1', 'wanted a public address, found one that is not'],
@@ -223,19 +227,25 @@ describe('post()', () => {
   });
 });
 
-/** Every spelling of this host that has got past somebody's guard. */
+/** Every spelling of this host that has got past somebody's guard, and whose. */
 const THIS_HOST = [
-  '127.0.0.1',
-  'localhost',
-  '[::1]',
-  '[::ffff:127.0.0.1]',
-  '[::ffff:7f00:1]',
-  '0x7f000001',
-  '2130706433',
-  '0177.0.0.1',
-  '127.1',
-  '0',
-];
+  ['127.0.0.1', 'as past ssrf-agent, CVE-2021-23718: no lookup is made of a literal'],
+  ['localhost', 'a name that needs no resolver'],
+  ['[::1]', 'as past request-filtering-agent, its issue 2'],
+  ['[000:0:0000::01]', 'as past ip, CVE-2024-29415'],
+  ['[::ffff:127.0.0.1]', 'as past ip, CVE-2024-29415'],
+  ['[::fFFf:127.0.0.1]', 'as past ip, CVE-2024-29415'],
+  ['[::ffff:7f00:1]', 'as past ssrfcheck, CVE-2026-43929'],
+  ['0x7f.1', 'as past ip, CVE-2023-42282'],
+  ['0x7f000001', 'as past ip, CVE-2023-42282'],
+  ['2130706433', 'one number'],
+  [
+    '0177.0.0.1',
+    'as past ip-address, CVE-2026-54272, CVE-2026-69192 and CVE-2026-69198: two readers, two addresses',
+  ],
+  ['127.1', 'as past ip, CVE-2024-29415'],
+  ['0', 'the unspecified address'],
+] as const;
 
 /** A server on loopback that counts connections: what gets there got past the guard. */
 async function trap() {
@@ -257,7 +267,7 @@ const resolvesTo = (...answers: string[][]) => {
 };
 
 describe('the guard of addresses', () => {
-  it.each(THIS_HOST)('lets nothing through to this host by the name %s', async (host) => {
+  it.each(THIS_HOST)('lets nothing through to this host by the name %s (%s)', async (host) => {
     const { seen, port } = await trap();
     const outbound = openOutbound({ allowLoopbackHttp: false, allowSubnets: ['127.0.0.0/8', '::1'] });
     for (const scheme of ['http', 'https']) {
@@ -267,7 +277,7 @@ describe('the guard of addresses', () => {
   });
 
   it.each(['127.0.0.1', '::1', '::ffff:127.0.0.1', '10.1.2.3', '169.254.169.254', 'fd00::1', '0.0.0.0'])(
-    'judges what a name resolves to: %s',
+    'judges what a name resolves to, which got past nossrf (CVE-2025-2691): %s',
     async (address) => {
       const { seen, port } = await trap();
       const outbound = openOutbound({ allowLoopbackHttp: false, resolve: resolvesTo([address]) });
@@ -293,7 +303,7 @@ describe('the guard of addresses', () => {
     expect(seen.connections).toBe(0);
   });
 
-  it('gives a resolver that answers otherwise the second time nothing to change', async () => {
+  it('gives a resolver that answers otherwise the second time nothing to change, as at typebot (GHSA-hgqq-whf5-mrrf)', async () => {
     const { seen, port } = await trap();
     let calls = 0;
     const answer = resolvesTo(['127.0.0.2'], ['127.0.0.1']);
@@ -342,6 +352,106 @@ describe('the guard of addresses', () => {
     });
     expect(await outbound.post(`http://intranet.example:${port}/`, {}, '')).toMatchObject({ status: 200 });
     expect(seen.connections).toBe(1);
+  });
+});
+
+/** What is nobody's, or not everybody's: each block by its first address and its last. */
+const RESERVED = [
+  ['0.0.0.0/8', '0.0.0.1', '0.255.255.255'],
+  ['10.0.0.0/8', '10.0.0.0', '10.255.255.255'],
+  ['100.64.0.0/10', '100.64.0.0', '100.127.255.255'],
+  ['169.254.0.0/16', '169.254.0.0', '169.254.255.255'],
+  ['172.16.0.0/12', '172.16.0.0', '172.31.255.255'],
+  ['192.0.0.0/24', '192.0.0.0', '192.0.0.255'],
+  ['192.0.2.0/24', '192.0.2.0', '192.0.2.255'],
+  ['192.31.196.0/24', '192.31.196.0', '192.31.196.255'],
+  ['192.52.193.0/24', '192.52.193.0', '192.52.193.255'],
+  ['192.88.99.0/24', '192.88.99.0', '192.88.99.255'],
+  ['192.168.0.0/16', '192.168.0.0', '192.168.255.255'],
+  ['192.175.48.0/24', '192.175.48.0', '192.175.48.255'],
+  ['198.18.0.0/15', '198.18.0.0', '198.19.255.255'],
+  ['198.51.100.0/24', '198.51.100.0', '198.51.100.255'],
+  ['203.0.113.0/24', '203.0.113.0', '203.0.113.255'],
+  ['224.0.0.0/4', '224.0.0.0', '239.255.255.255'],
+  ['240.0.0.0/4', '240.0.0.0', '255.255.255.255'],
+  ['below 2000::/3', '::2', '1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'],
+  ['64:ff9b::/96', '64:ff9b::', '64:ff9b::ffff:ffff'],
+  ['100::/64', '100::', '100::ffff:ffff:ffff:ffff'],
+  ['2001::/23', '2001::', '2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff'],
+  ['2001:db8::/32', '2001:db8::', '2001:db8:ffff:ffff:ffff:ffff:ffff:ffff'],
+  ['2002::/16', '2002::', '2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff'],
+  ['2620:4f:8000::/48', '2620:4f:8000::', '2620:4f:8000:ffff:ffff:ffff:ffff:ffff'],
+  ['3fff::/20', '3fff::', '3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff'],
+  ['above 2000::/3', '4000::', 'fbff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'],
+  ['fc00::/7', 'fc00::', 'fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'],
+  ['fe80::/10', 'fe80::', 'febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff'],
+  ['ff00::/8', 'ff00::', 'ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff'],
+] as const;
+
+/** Right beside those, and anybody's. */
+const PUBLIC = [
+  ...[
+    '1.0.0.0',
+    '9.255.255.255',
+    '11.0.0.0',
+    '100.63.255.255',
+    '100.128.0.0',
+    '126.255.255.255',
+    '128.0.0.0',
+  ],
+  ...['169.253.255.255', '169.255.0.0', '172.15.255.255', '172.32.0.0', '192.0.1.0', '192.0.3.0'],
+  ...['192.167.255.255', '192.169.0.0', '198.17.255.255', '198.20.0.0', '223.255.255.255'],
+  ...['2000::', '2001:200::', '2001:db7::', '2001:db9::', '2003::', '2620:4f:7fff::', '2620:4f:8001::'],
+  ...['3ffe:ffff::', '3fff:1000::'],
+];
+
+describe('which addresses are public', () => {
+  const { refusal } = createOutbound({ allowLoopbackHttp: false });
+  const urlOf = (address: string) => `https://${isIP(address) === 6 ? `[${address}]` : address}/`;
+
+  // Past private-ip, by CVE-2020-28360, got what is reserved and not private.
+  it.each(RESERVED)('none of %s: neither %s nor %s', async (_, first, last) => {
+    const mapped = [first, last].filter((address) => isIP(address) === 4).map((each) => `::ffff:${each}`);
+    const { seen, port } = await trap();
+    for (const address of [first, last, ...mapped]) {
+      expect(refusal(urlOf(address))).toBe('wanted a public address, found one that is not');
+      const outbound = openOutbound({ allowLoopbackHttp: false, resolve: resolvesTo([address]) });
+      await expect(outbound.post(`https://named.example:${port}/`, {}, '')).rejects.toThrow(
+        'The address is not allowed: wanted a public address',
+      );
+    }
+    expect(seen.connections).toBe(0);
+  });
+
+  it.each(PUBLIC)('%s is one', (address) => {
+    expect(refusal(urlOf(address))).toBeNull();
+  });
+});
+
+describe('a receiver that is spoken to by TLS', () => {
+  it("is sent nothing under a name that is not its certificate's", async () => {
+    const certificate = newCertificate(['receiver.example']);
+    let hits = 0;
+    const server = createHttpsServer(certificate, (_, response) => {
+      hits++;
+      response.end();
+    });
+    const port = await portOf(server);
+    onTestFinished(() => {
+      server.close();
+      server.closeAllConnections();
+    });
+    const outbound = openOutbound({ ca: certificate.cert, resolve: resolvesTo(['127.0.0.1']) });
+    await expect(outbound.post(`https://other.example:${port}/`, {}, 'secret')).rejects.toThrow(
+      'No answer: ERR_TLS_CERT_ALTNAME_INVALID',
+    );
+    expect(hits).toBe(0);
+    expect(await outbound.post(`https://receiver.example:${port}/`, {}, '')).toMatchObject({ status: 200 });
+    const distrusting = openOutbound({ resolve: resolvesTo(['127.0.0.1']) });
+    await expect(distrusting.post(`https://receiver.example:${port}/`, {}, '')).rejects.toThrow(
+      'No answer: DEPTH_ZERO_SELF_SIGNED_CERT',
+    );
+    expect(hits).toBe(1);
   });
 });
 
