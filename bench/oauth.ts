@@ -26,6 +26,8 @@ export const OAUTH_ENV = {
 
 const REDIRECT_URI = 'https://app.example.com/callback';
 const SCOPES = ['read', 'write'];
+/** The host application is asked before the measurement, not in it. */
+const REMEMBER_SECONDS = 86_400;
 const FLOW_SCOPES = ['openid', 'offline_access', ...SCOPES];
 
 export async function prepareOauth(server: MeasuredServer): Promise<OauthRequests> {
@@ -116,7 +118,12 @@ async function signIn(
   const handedOff = `${await follow(authorizePath)}`;
   const id = /\r\nlocation: \S*[?&]interaction=(int_\w+)/i.exec(handedOff)?.[1];
   if (id === undefined) throw new Error(`Wanted a hand-off, found '${handedOff}'`);
-  const { resumeUrl } = await admin.interactions.complete({ id, subject, consent: { scopes: FLOW_SCOPES } });
+  const { resumeUrl } = await admin.interactions.complete({
+    id,
+    subject,
+    rememberSeconds: REMEMBER_SECONDS,
+    consent: { scopes: FLOW_SCOPES },
+  });
   const { pathname, search } = new URL(resumeUrl);
   codeIn(await follow(pathname + search));
   connection.close();

@@ -20,7 +20,12 @@ import { logoUrlOf } from './oauth-logos.ts';
 import { resourcesAsked, scopesNamed, scopesOfAuthorization } from './oauth-requests.ts';
 import { describeScopes } from './oauth-scopes.ts';
 import { redirectHostOf } from './redirect-uris.ts';
-import { HANDED_OFF, type NewlySignedIn } from './user-sessions.ts';
+import {
+  HANDED_OFF,
+  type NewlySignedIn,
+  REMEMBERED_SECONDS_MAX,
+  REMEMBERED_SECONDS_MIN,
+} from './user-sessions.ts';
 import { email, isUserSubject } from './users.ts';
 
 type InteractionRow = Rows['tables']['oauthInteractions']['$inferSelect'];
@@ -168,6 +173,17 @@ export const completeInteractionInput = z.strictObject({
     .default([]),
   /** When they signed in; wanted where `signedInSince` says so, and just now without it. */
   authTime: instant.optional(),
+  /** How long this browser's further requests are answered without asking you who it is; 0 for not at all. */
+  rememberSeconds: z
+    .number()
+    .int()
+    .min(0)
+    .max(REMEMBERED_SECONDS_MAX)
+    .refine(
+      (seconds) => seconds === 0 || seconds >= REMEMBERED_SECONDS_MIN,
+      `wanted 0, or at least ${REMEMBERED_SECONDS_MIN}`,
+    )
+    .default(0),
   /** What they consented to, where the host application asked them itself; without it this server does. */
   consent: z.strictObject({ scopes, organizationId: text.nullish() }).optional(),
 });

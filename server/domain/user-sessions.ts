@@ -22,6 +22,13 @@ export const IDLE_MS = 24 * HOUR_MS;
 export const SESSION_MS = 14 * 24 * HOUR_MS;
 const SEEN_NOTED_MS = 60_000;
 
+/** How long the host application may have a session of a hand-off answer further requests. */
+export const REMEMBERED_SECONDS_MIN = 600;
+export const REMEMBERED_SECONDS_MAX = SESSION_MS / 1000;
+
+/** A session that is not remembered ends so long after it was begun: too short to be one that is. */
+export const UNREMEMBERED_MS = 5 * 60_000;
+
 /** Live sessions of one user; the oldest goes for a new one. */
 export const SESSIONS_MAX = 20;
 
@@ -39,6 +46,8 @@ export interface SignedInUser {
   claims: UserClaims;
   /** Those they may act for. */
   organizations: { id: string; name: string }[];
+  /** Whether the session answers authorization requests, or is of use to our own pages alone. */
+  isRemembered: boolean;
 }
 
 /** A session that others may be shown. */
@@ -56,9 +65,11 @@ export interface UserSession {
 type SessionRow = Rows['tables']['userSessions']['$inferSelect'];
 
 /** Whom a session is begun for. */
-export interface NewlySignedIn extends Omit<SignedInUser, 'sessionId' | 'authTime'> {
+export interface NewlySignedIn extends Omit<SignedInUser, 'sessionId' | 'authTime' | 'isRemembered'> {
   /** Now, unless whoever signed them in says when it was. */
   authTime?: number;
+  /** Of users of a hand-off; 0 as without it, for one that is not remembered. */
+  rememberSeconds?: number;
   /** That of their row when it was judged; users of a hand-off have none. */
   userMac?: Buffer;
 }
@@ -69,7 +80,7 @@ export interface NewlySignedIn extends Omit<SignedInUser, 'sessionId' | 'authTim
  */
 export async function beginUserSession(
   deps: Deps,
-  { authTime, userMac, ...who }: NewlySignedIn,
+  { authTime, userMac, rememberSeconds = 0, ...who }: NewlySignedIn,
 ): Promise<{ value: string; user: SignedInUser }> {
   if (!isUserSubject(who.subject))
     throw new CountersignError(
@@ -87,7 +98,7 @@ export async function beginUserSession(
     organizations: who.organizations,
     auth_time: Math.min(authTime ?? now, now),
     created_at: now,
-    expires_at: now + SESSION_MS,
+    expires_at: now + (who.source === HANDED_OFF ? rememberSeconds * 1000 || UNREMEMBERED_MS : SESSION_MS),
   };
   const row = { ...judged, last_seen_at: now, mac: macOf(deps, judged) };
   await deps.store.tx(async (tx) => {
@@ -291,6 +302,14 @@ const macOf = ({ keyring }: Pick<Deps, 'keyring'>, row: Omit<SessionRow, 'last_s
     row.expires_at,
   ]);
 
+/**
+ * Whether a session answers authorization requests. One of a hand-off does where the host application had it remembered: it
+ * alone knows whether its user is still signed in there, which organizations are theirs, and what it asks them itself. How
+ * long the session was begun for says so, and is under the row's MAC.
+ */
+const isRemembered = ({ source, created_at, expires_at }: SessionRow): boolean =>
+  source !== HANDED_OFF || expires_at - created_at > UNREMEMBERED_MS;
+
 const toSignedIn = (row: SessionRow, claims: UserClaims): SignedInUser => ({
   sessionId: row.id,
   subject: row.subject,
@@ -298,6 +317,7 @@ const toSignedIn = (row: SessionRow, claims: UserClaims): SignedInUser => ({
   authTime: row.auth_time,
   claims,
   organizations: row.organizations,
+  isRemembered: isRemembered(row),
 });
 
 const toUserSession = (row: SessionRow): UserSession => ({

@@ -46,7 +46,7 @@ const hasNoCookies = (request: OauthRequest) =>
 async function proceed(request: OauthRequest, asked: Asked): Promise<OauthAnswer> {
   const { deps } = request;
   const user = await findUserSession(deps, cookieIn(request, 'session'));
-  if (user && !mustSignInAgain(deps, asked, user)) return decide(request, asked, user, null);
+  if (user?.isRemembered && !mustSignInAgain(deps, asked, user)) return decide(request, asked, user, null);
   if (asked.prompts.has('none')) throw new OauthError('login_required', 'Nobody is signed in');
   return withBrowser(request, async (browser) => {
     const interaction = await beginInteraction(request, asked, 'sign_in', browser);

@@ -41,7 +41,11 @@ export interface ServedOauth {
   /** What the whole flow hands out. */
   tokens(application: TestApplication, params?: Form): Promise<Handed>;
   /** As the host application's backend, signs somebody in: where the browser is to go on. */
-  handOff(interactionId: string, subject: string): Promise<string>;
+  handOff(
+    interactionId: string,
+    subject: string,
+    more?: Partial<z.input<typeof completeInteractionInput>>,
+  ): Promise<string>;
   /** Posts a form, as applications do. */
   post(path: string, form: Form, headers?: Record<string, string>): Promise<Answer>;
 }
@@ -97,7 +101,7 @@ export async function serveOauth(
   async function browser(subject: string | null = USER): Promise<UserAgent> {
     const agent = openUserAgent(url);
     if (subject !== null) {
-      const who = { subject, source: 'handoff', claims: CLAIMS, organizations: [] };
+      const who = { subject, source: 'handoff', claims: CLAIMS, organizations: [], rememberSeconds: 86_400 };
       agent.cookies.set('countersign_session', (await beginUserSession(deps, who)).value);
     }
     return agent;
@@ -145,8 +149,8 @@ export async function serveOauth(
         idToken: body.id_token,
       };
     },
-    async handOff(id, subject) {
-      const input = completeInteractionInput.parse({ id, subject });
+    async handOff(id, subject, more = {}) {
+      const input = completeInteractionInput.parse({ id, subject, ...more });
       return (await completeInteraction(deps, input)).resumeUrl;
     },
     async application(input = {}) {

@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { eq } from 'drizzle-orm';
 import { expect, it } from 'vitest';
+import { completeInteraction } from '../../../server/domain/interaction-outcomes.ts';
 import { updateOauthApplication } from '../../../server/domain/oauth-applications.ts';
 import { inviteUser, inviteUserInput } from '../../../server/domain/user-invitations.ts';
-import { findUserSession } from '../../../server/domain/user-sessions.ts';
+import { findUserSession, UNREMEMBERED_MS } from '../../../server/domain/user-sessions.ts';
 import { setUserEnabled } from '../../../server/domain/users.ts';
 import { call, outcomeOf } from '../../support/calls.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
@@ -340,7 +341,8 @@ describeOnEachDialect('hand-off to the host application', (dialect) => {
     async function signIn(agent: UserAgent, organizations: object[], chosen?: string) {
       const id = await begin(agent);
       const consent = chosen === undefined ? undefined : { scopes: ['openid'], organizationId: chosen };
-      return resume(agent, await host('complete', { id, subject: 'ada', organizations, consent }));
+      const who = { id, subject: 'ada', organizations, rememberSeconds: 600 };
+      return resume(agent, await host('complete', { ...who, consent }));
     }
     const grantedTo = async () => {
       const { oauthGrants: g } = deps.store.read.tables;
@@ -460,6 +462,44 @@ describeOnEachDialect('hand-off to the host application', (dialect) => {
     expect(await complete()).toBe('invalid_input');
     expect(await complete(deps.now() - 1)).toBe('invalid_input');
     expect(await complete(deps.now())).toBe('ok');
+  });
+
+  it('is remembered for 10 minutes to 14 days, or not at all', async () => {
+    const { url, host, begin } = await handOff();
+    const id = await begin(new UserAgent(url));
+    const complete = (rememberSeconds: number) =>
+      outcomeOf(host('complete', { id, subject: 'ada', rememberSeconds }));
+    for (const seconds of [-1, 1, 599, 1_209_601, 600.5, 1.5])
+      expect(await complete(seconds), `${seconds}`).toBe('invalid_input');
+    for (const seconds of [0, 600, 1_209_600]) expect(await complete(seconds), `${seconds}`).toBe('ok');
+  });
+
+  it('remembers nobody by what a version before kept, which says nothing of it', async () => {
+    const { deps, url, ask, begin } = await handOff();
+    const agent = new UserAgent(url);
+    const id = await begin(agent);
+    // What completes without passing the schema is what was kept then.
+    const who = { id, subject: 'ada', claims: {}, organizations: [], consent: { scopes: ['openid'] } };
+    const { resumeUrl } = await completeInteraction(
+      deps,
+      who as unknown as Parameters<typeof completeInteraction>[1],
+    );
+    expect((await resume(agent, { resumeUrl })).location).toContain('code=oac_');
+    expect((await agent.get(ask())).location).toContain(HOST_PAGE);
+  });
+
+  it('is handed over anew by the page of what they allowed, five minutes after', async () => {
+    const { deps, url, host } = await handOff();
+    const agent = new UserAgent(url);
+    const { location } = await follow(agent, await agent.get('/oauth/applications'));
+    const id = new URL(location ?? '').searchParams.get('interaction') ?? '';
+    await resume(agent, await host('complete', { id, subject: 'ada' }));
+    deps.clock.now += UNREMEMBERED_MS - 1;
+    const page = await agent.get('/oauth/applications');
+    expect(page.status).toBe(200);
+    deps.clock.now += 1;
+    const over = await agent.get('/oauth/applications');
+    expect((await follow(agent, over)).location).toContain(HOST_PAGE);
   });
 
   it('where users have accounts here, no key says who they are', async () => {

@@ -255,7 +255,10 @@ it('interactions: read, completed and denied by the host application', async () 
   };
   const { id } = await createInteraction(deps, begun);
   expect(await ask('GET', `/v1/interactions/${id}`)).toMatchObject({ step: 'sign_in', application: null });
-  const completed = await ask('POST', `/v1/interactions/${id}/complete`, { subject: 'ada' });
+  const completed = await ask('POST', `/v1/interactions/${id}/complete`, {
+    subject: 'ada',
+    remember_seconds: 600,
+  });
   expect(completed).toMatchObject({ resume_url: expect.stringContaining('/oauth/resume?value=res_') });
   await ask('POST', `/v1/interactions/${id}/deny`, {});
 });
