@@ -21,6 +21,7 @@ import { resourcesAsked, scopesNamed, scopesOfAuthorization } from './oauth-requ
 import { describeScopes } from './oauth-scopes.ts';
 import { redirectHostOf } from './redirect-uris.ts';
 import {
+  assertHandedOff,
   HANDED_OFF,
   type NewlySignedIn,
   REMEMBERED_SECONDS_MAX,
@@ -90,13 +91,8 @@ export async function getInteraction(
   };
 }
 
-/** Where users sign in another way, no key may say who they are. */
 async function readOpen(deps: Deps, id: string): Promise<InteractionRow> {
-  if (deps.signIn.kind !== 'handoff')
-    throw new CountersignError(
-      'not_found',
-      `Wanted users to be handed to the host application, found COUNTERSIGN_SIGN_IN=${deps.signIn.kind}`,
-    );
+  assertHandedOff(deps);
   const row = await readInteraction(deps, id);
   if (row) return row;
   throw new CountersignError('not_found', `No interaction that waits has the id '${id}'`);

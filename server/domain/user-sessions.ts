@@ -182,6 +182,15 @@ function isLive(deps: Deps, session: SessionRow): boolean {
   );
 }
 
+/** Where users sign in another way, no host application may say who they are, nor sign them out. Throws `not_found`. */
+export function assertHandedOff({ signIn }: Pick<Deps, 'signIn'>): void {
+  if (signIn.kind === 'handoff') return;
+  throw new CountersignError(
+    'not_found',
+    `Wanted users to be handed to the host application, found COUNTERSIGN_SIGN_IN=${signIn.kind}`,
+  );
+}
+
 /** The source of sessions that are begun now. */
 function sourceNow({ signIn }: Pick<Deps, 'signIn'>): string {
   if (signIn.kind === 'oidc') return signIn.issuer;
@@ -271,12 +280,17 @@ export async function endUserSessionById(
 
 export const endAllUserSessionsInput = z.strictObject({ subject: subject.meta({ positional: true }) });
 
-/** Signs a user out everywhere; where there was no session there is no event. */
+/**
+ * Signs a user out everywhere; where there was no session there is no event. Throws `not_found` for a host application that
+ * users are not handed to.
+ */
 export async function endAllUserSessions(
   deps: Deps,
   caller: Caller,
   { subject: whose }: z.output<typeof endAllUserSessionsInput>,
 ): Promise<{ subject: string; ended: number }> {
+  const { principal } = caller;
+  if (principal.kind === 'secret_key' && principal.role === 'interaction') assertHandedOff(deps);
   return change(deps, caller, async (tx) => {
     const { userSessions: s } = tx.tables;
     const ended = await tx.db.delete(s).where(eq(s.subject, whose)).returning({ id: s.id });

@@ -267,14 +267,17 @@ describeOnEachDialect('the page behind an invitation', (dialect) => {
   });
 });
 
+const newHostKey = (deps: TestDeps) =>
+  call(deps, deps.adminKey, 'secretKeys.create', { name: 'host', role: 'interaction' }) as Promise<{
+    secret: string;
+  }>;
+
 describeOnEachDialect('hand-off to the host application', (dialect) => {
   async function handOff() {
     const opened = await open(dialect, { kind: 'handoff', url: HOST_PAGE });
     const { deps } = opened;
-    const { secret } = (await call(deps, deps.adminKey, 'secretKeys.create', {
-      name: 'host',
-      role: 'interaction',
-    })) as { secret: string };
+    const { secret } = await newHostKey(deps);
+    const end = (subject: string) => call(deps, secret, 'userSessions.endAll', { subject });
     const host = (path: string, input: object) =>
       call(deps, secret, `interactions.${path}`, input) as Promise<Record<string, unknown>>;
     const begin = async (agent: UserAgent, more: Record<string, string> = {}) => {
@@ -284,7 +287,7 @@ describeOnEachDialect('hand-off to the host application', (dialect) => {
       expect(at.searchParams.get('from')).toBe('countersign');
       return at.searchParams.get('interaction') ?? '';
     };
-    return { ...opened, host, begin };
+    return { ...opened, host, begin, end };
   }
 
   const resume = (agent: UserAgent, { resumeUrl }: Record<string, unknown>) => agent.get(String(resumeUrl));
@@ -500,6 +503,35 @@ describeOnEachDialect('hand-off to the host application', (dialect) => {
     deps.clock.now += 1;
     const over = await agent.get('/oauth/applications');
     expect((await follow(agent, over)).location).toContain(HOST_PAGE);
+  });
+
+  it('is over at once where the host application signs a user out', async () => {
+    const { url, ask, host, begin, end } = await handOff();
+    const agent = new UserAgent(url);
+    const signIn = async (subject: string) => {
+      const consent = { scopes: ['openid'] };
+      const who = { id: await begin(agent), subject, consent, rememberSeconds: 1_209_600 };
+      await resume(agent, await host('complete', who));
+    };
+    await signIn('ada');
+    expect(await end('bob')).toMatchObject({ ended: 0 });
+    const silently = () => agent.get(ask({ scope: 'openid', prompt: 'none' }));
+    expect((await silently()).location).toContain('code=oac_');
+    expect(await end('ada')).toEqual({ subject: 'ada', ended: 1 });
+    expect((await silently()).location).toContain('error=login_required');
+    await begin(agent);
+  });
+
+  it('where users have accounts here, no host application signs them out, and an administrator does', async () => {
+    const { deps } = await open(dialect);
+    const user = await newUser(deps, 'ada');
+    const { value } = await newUserSession(deps, user);
+    const { secret } = await newHostKey(deps);
+    const end = (key: string) => outcomeOf(call(deps, key, 'userSessions.endAll', { subject: user.id }));
+    expect(await end(secret)).toBe('not_found');
+    expect(await findUserSession(deps, value)).not.toBeNull();
+    expect(await end(deps.adminKey)).toBe('ok');
+    expect(await findUserSession(deps, value)).toBeNull();
   });
 
   it('where users have accounts here, no key says who they are', async () => {
