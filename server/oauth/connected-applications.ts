@@ -1,6 +1,8 @@
 /** What a user allowed applications, where they are signed in, and taking either back with one click. */
+import type { z } from 'zod';
 import type { Caller } from '../deps.ts';
 import { type ConnectedApplication, listConnectedApplications } from '../domain/connected-applications.ts';
+import { describeInvalid } from '../domain/invalid-input.ts';
 import { withdrawOauthConsent, withdrawOauthConsentInput } from '../domain/oauth-grants.ts';
 import {
   endUserSessionById,
@@ -10,6 +12,7 @@ import {
   type UserSession,
   userSessionIdInput,
 } from '../domain/user-sessions.ts';
+import { CountersignError } from '../errors.ts';
 import { nameOf, withBrowser } from './authorization.ts';
 import { cookieIn } from './cookies.ts';
 import { assertOurForm, csrfField } from './csrf.ts';
@@ -47,8 +50,14 @@ async function takeBack({ deps, form, requestId }: OauthRequest, user: SignedInU
   const caller: Caller = { principal: { kind: 'user', id: subject }, requestId };
   const [applicationId, id] = [form.get('application'), form.get('session')];
   if (applicationId !== null)
-    await withdrawOauthConsent(deps, caller, withdrawOauthConsentInput.parse({ subject, applicationId }));
-  if (id !== null) await endUserSessionById(deps, caller, userSessionIdInput.parse({ id }), subject);
+    await withdrawOauthConsent(deps, caller, accepted(withdrawOauthConsentInput, { subject, applicationId }));
+  if (id !== null) await endUserSessionById(deps, caller, accepted(userSessionIdInput, { id }), subject);
+}
+
+function accepted<Output>(schema: z.ZodType<Output>, input: object): Output {
+  const { data, error } = schema.safeParse(input);
+  if (error) throw new CountersignError('invalid_input', describeInvalid(error, input).message);
+  return data;
 }
 
 async function show(request: OauthRequest, user: SignedInUser): Promise<OauthAnswer> {
@@ -65,7 +74,7 @@ async function show(request: OauthRequest, user: SignedInUser): Promise<OauthAns
     <h1>Applications you have allowed</h1>
     <p>Signed in as <strong>${nameOf(user)}</strong>. <a href="/oauth/sign-out">Sign out</a></p>
     ${connected.length === 0 && html`<p>You have allowed no application anything.</p>`}
-    ${connected.map((application) => applicationBox(application, csrf))}
+    ${connected.map((application) => applicationBox(application, user, csrf))}
     <h2>Where you are signed in</h2>
     ${sessions.map((session) => sessionBox(session, user, csrf))}`;
     return page({ title: 'Applications you have allowed', body });
@@ -74,7 +83,16 @@ async function show(request: OauthRequest, user: SignedInUser): Promise<OauthAns
 
 /** Whatever an application calls itself, where it sends its users is what it is. */
 function applicationBox(
-  { applicationId, name, redirectHosts, scopes, firstAllowedAt, lastUsedAt }: ConnectedApplication,
+  {
+    applicationId,
+    name,
+    redirectHosts,
+    organizationIds,
+    scopes,
+    firstAllowedAt,
+    lastUsedAt,
+  }: ConnectedApplication,
+  user: SignedInUser,
   csrf: Html,
 ): Html {
   const headingId = `application-${applicationId}`;
@@ -82,6 +100,7 @@ function applicationBox(
     <section class="box" aria-labelledby="${headingId}">
       <h2 id="${headingId}">${name}</h2>
       <p class="quiet">At ${redirectHosts.join(', ')}. Allowed first on ${dayOf(firstAllowedAt)}${lastUsedAt !== null && html`, used last on ${dayOf(lastUsedAt)}`}.</p>
+      ${organizationIds.length > 0 && html`<p>For ${organizationIds.map((id) => organizationNameOf(user, id)).join(', ')}.</p>`}
       ${scopes.length > 0 && html`<p>It may:</p><ul>${scopes.map(({ description }) => html`<li>${description}</li>`)}</ul>`}
       <form method="post" action="${ACCOUNT_PATH}">
         ${csrf}
@@ -90,6 +109,10 @@ function applicationBox(
       </form>
     </section>`;
 }
+
+/** Its id, where they are of it no more. */
+const organizationNameOf = ({ organizations }: SignedInUser, id: string): string =>
+  organizations.find((organization) => organization.id === id)?.name ?? id;
 
 function sessionBox({ id, createdAt, lastSeenAt }: UserSession, user: SignedInUser, csrf: Html): Html {
   const isThis = id === user.sessionId;

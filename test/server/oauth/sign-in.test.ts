@@ -4,8 +4,8 @@ import { expect, it } from 'vitest';
 import { completeInteraction } from '../../../server/domain/interaction-outcomes.ts';
 import { updateOauthApplication } from '../../../server/domain/oauth-applications.ts';
 import { inviteUser, inviteUserInput } from '../../../server/domain/user-invitations.ts';
-import { findUserSession, UNREMEMBERED_MS } from '../../../server/domain/user-sessions.ts';
-import { setUserEnabled } from '../../../server/domain/users.ts';
+import { beginUserSession, findUserSession, UNREMEMBERED_MS } from '../../../server/domain/user-sessions.ts';
+import { LOCAL, setUserEnabled } from '../../../server/domain/users.ts';
 import { call, outcomeOf } from '../../support/calls.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 import { newApplication, newGrant } from '../../support/oauth-tokens.ts';
@@ -585,6 +585,24 @@ describeOnEachDialect('the page of applications that a user allowed', (dialect) 
     );
   });
 
+  it('shows which organizations an application acts for, by name where the user is of them', async () => {
+    const { deps, application, agent, user } = await signedIn();
+    const theirs = await beginUserSession(deps, {
+      subject: user.id,
+      source: LOCAL,
+      claims: {},
+      organizations: [{ id: 'org_7', name: 'Acme & Sons' }],
+      userMac: user.mac,
+    });
+    agent.cookies.set(SESSION, theirs.value);
+    await newGrant(deps, application, { subject: user.id });
+    const shown = async () => (await agent.get('/oauth/applications')).text;
+    expect(await shown()).not.toContain('<p>For ');
+    for (const organizationId of ['org_7', 'org_8'])
+      await newGrant(deps, application, { subject: user.id, organizationId });
+    expect(await shown()).toMatch(/<p>For (Acme &amp; Sons, org_8|org_8, Acme &amp; Sons)\.<\/p>/);
+  });
+
   it('CSRF: nothing is taken back by a form of another page', async () => {
     const { deps, url, application, user, agent } = await signedIn();
     await newGrant(deps, application, { subject: user.id });
@@ -607,8 +625,14 @@ describeOnEachDialect('the page of applications that a user allowed', (dialect) 
     const stranger = await newUserSession(deps, await newUser(deps, 'bob'));
     const page = await agent.get('/oauth/applications');
     expect((await agent.submit(page, { session: stranger.user.sessionId })).status).toBe(404);
-    for (const field of ['session', 'application'])
-      expect((await agent.submit(page, { [field]: 'nothing' })).status).toBe(400);
+    for (const [field, prefix] of [
+      ['session', 'uss_'],
+      ['application', 'oauthapp_'],
+    ] as const) {
+      const { status, text } = await agent.submit(page, { [field]: 'x'.repeat(7) });
+      expect(status).toBe(400);
+      expect(text).toContain(`wanted an id: ${prefix} and 27 letters or digits, found text of 7 characters`);
+    }
     expect(await findUserSession(deps, stranger.value)).not.toBeNull();
     await agent.submit(page, { session: other.user.sessionId });
     expect(await findUserSession(deps, other.value)).toBeNull();
