@@ -14,12 +14,12 @@ import {
   type PanelGrant,
   protect,
 } from '../../client/express.ts';
-import { createCountersign } from '../../client/index.ts';
+import { CountersignError, createCountersign } from '../../client/index.ts';
 
 export interface HostAppOptions {
   /** Of the Countersign server. */
   url: string;
-  /** A secret key with the role `interaction`: it mints panel tokens and completes consents, and can do nothing else. */
+  /** A secret key with the role `interaction`: it mints panel tokens, completes consents, signs users out, and can do nothing else. */
   interactionKey: string;
   /** A secret key with the role `verify`. */
   verifyKey: string;
@@ -55,6 +55,8 @@ export function createHostApp({ url, interactionKey, verifyKey }: HostAppOptions
     scopes: ['invoices:read'],
   });
 
+  const { userSessions } = createCountersign({ url, secretKey: interactionKey });
+
   const app = express();
   app.use((_request, response, next) => {
     // The panel needs no more than this: no inline script or style, nobody else's server, and no frame of somebody
@@ -75,8 +77,12 @@ export function createHostApp({ url, interactionKey, verifyKey }: HostAppOptions
     response.setHeader('Set-Cookie', `session=${session}; HttpOnly; SameSite=Lax; Path=/`);
     response.json(shown(user));
   });
-  app.post('/logout', (request, response) => {
-    sessions.delete(sessionIn(request));
+  app.post('/logout', async (request, response) => {
+    const session = sessionIn(request);
+    const user = sessions.get(session);
+    sessions.delete(session);
+    // Nobody is remembered there, and yet what was shown to this user for some minutes is not for the next one at the browser.
+    if (user) await userSessions.endAll({ subject: `user_${user.name}` }).catch(unlessHandedOff);
     response.status(204).end();
   });
   app.get('/me', (request, response) => {
@@ -123,6 +129,11 @@ export function createHostApp({ url, interactionKey, verifyKey }: HostAppOptions
 
   app.use(express.static(PAGE));
   return app;
+}
+
+/** A server whose users sign in another way has none of ours. */
+function unlessHandedOff(error: unknown): void {
+  if (!(error instanceof CountersignError) || error.code !== 'not_found') throw error;
 }
 
 function newUser(name: string, role: User['role']): User {

@@ -161,6 +161,24 @@ describeInBrowser('consent in an application that users are handed to', (open) =
     expect(complaints).toEqual([]);
   });
 
+  it('is asked each time, of whoever is signed in then, and who signs out is signed out of the server', async () => {
+    const opened = await begin(open, 'alice');
+    const { page, consent } = opened;
+    await consent.getByRole('button', { name: 'Allow' }).click();
+    await cameBack(opened);
+    await page.goto(`${server.url}/oauth/applications`);
+    await page.getByText('Signed in as alice').waitFor();
+    await page.goto(url);
+    expect(await page.evaluate("fetch('/logout', { method: 'POST' }).then(({ status }) => status)")).toBe(
+      204,
+    );
+    await page.goto(`${server.url}/oauth/applications`);
+    await page.waitForURL(`${url}${CONSENT_PATH}?**`);
+    await page.goto(request().url);
+    await signIn(opened, 'bob');
+    await consent.getByText('You are signed in as bob').waitFor();
+  });
+
   it('is denied, and the OAuth application is told so', async () => {
     const opened = await begin(open, 'bob');
     await opened.consent.getByRole('button', { name: 'Deny' }).click();

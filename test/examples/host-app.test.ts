@@ -48,6 +48,20 @@ async function openAs(open: OpenPage, name: string, options: Parameters<OpenPage
   return { ...opened, own, organization: page.getByRole('region', { name: 'API keys of Acme' }) };
 }
 
+it('signs out whom the server has not signed in', async () => {
+  const body = JSON.stringify({ name: 'alice', password: "alice's password" });
+  const login = await fetch(`${url}/login`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body,
+  });
+  const [cookie = ''] = login.headers.getSetCookie().map((each) => each.split(';')[0] ?? '');
+  const me = async () => (await fetch(`${url}/me`, { headers: { cookie } })).status;
+  expect(await me()).toBe(200);
+  expect((await fetch(`${url}/logout`, { method: 'POST', headers: { cookie } })).status).toBe(204);
+  expect(await me()).toBe(401);
+});
+
 const FOCUSED = 'document.activeElement?.getAttribute("aria-label")';
 
 type Panel = Awaited<ReturnType<typeof openAs>>['own'];
