@@ -47,6 +47,11 @@ export interface Transport {
 /** How many pieces of work one process does at the same time; over BullMQ as many jobs, in each of which may be several. */
 export const RUNS_MAX = 32;
 
+/** What takes longer waits for somebody else, and is set aside: it takes no room from others any more. */
+const ASIDE_MS = 200;
+/** As many are aside at most, each with a connection of its own; what is slow beyond that keeps its room. */
+const ASIDE_MAX = 480;
+
 /** How often the rows are asked whether or not anybody was woken. */
 const POLL_MS = 500;
 
@@ -135,8 +140,12 @@ export class Refill {
 
 /** What a process is doing itself at the moment. */
 export interface Runs {
+  /** How many take room. */
   readonly size: number;
-  /** Begins one; what it throws is logged, and its row falls due again by itself. */
+  /**
+   * Begins one; what it throws is logged, and its row falls due again by itself. Resolves once it takes no room any more:
+   * it ended, or was set aside and goes on.
+   */
   start(job: Job, ref: JobRef): Promise<void>;
   /** Waits until none is under way. */
   settle(): Promise<void>;
@@ -144,6 +153,7 @@ export interface Runs {
 
 export function createRuns(logger: Logger): Runs {
   const running = new Set<Promise<void>>();
+  const aside = new Set<Promise<void>>();
 
   async function run(job: Job, { id, attempt }: JobRef) {
     try {
@@ -153,16 +163,30 @@ export function createRuns(logger: Logger): Runs {
     }
   }
 
+  async function untilRoom(done: Promise<void>) {
+    let timer: NodeJS.Timeout | undefined;
+    const setAside = new Promise<void>((resolve) => {
+      timer = setTimeout(() => {
+        if (aside.size >= ASIDE_MAX) return;
+        aside.add(done);
+        resolve();
+      }, ASIDE_MS);
+    });
+    await Promise.race([done, setAside]);
+    clearTimeout(timer);
+  }
+
   return {
     get size() {
-      return running.size;
+      return running.size - aside.size;
     },
     start(job, ref) {
       const done = run(job, ref).finally(() => {
         running.delete(done);
+        aside.delete(done);
       });
       running.add(done);
-      return done;
+      return untilRoom(done);
     },
     async settle() {
       while (running.size > 0) await Promise.all(running);

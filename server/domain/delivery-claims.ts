@@ -61,6 +61,9 @@ export const UNDER_WAY_MS = 20_000;
 /** Attempts under way at one endpoint: one that hangs must not hold up the others. Several processes may exceed it. */
 export const ATTEMPTS_AT_ONCE_MAX = 4;
 
+/** Whoever did not answer well within so long, or failed since, is made one attempt at a time. */
+const TRUSTED_MS = 3_600_000;
+
 export interface Claim extends DeliveryRef {
   endpointId: string;
   /** Whether it goes ahead of what waits already. */
@@ -121,7 +124,7 @@ export class Turns {
     if (this.#isFresh && now < this.#nextAt) return this.areOver;
     const readAt = this.#clock();
     const all = await readWaiting(deps.store.read, { now, lostAt: lostAt(now) });
-    this.#ahead = turnsOf(all, now, (one) => this.roomAt(one));
+    this.#ahead = turnsOf(all, now, (one) => this.roomAt(one, now));
     this.#nextAt = nextOf(all, now);
     this.#full.clear();
     this.#taken.clear();
@@ -130,8 +133,8 @@ export class Turns {
   }
 
   /** How many attempts may begin at an endpoint whose rows say that so many are under way. */
-  roomAt({ endpointId, underWay }: Pick<Waiting, 'endpointId' | 'underWay'>): number {
-    return ATTEMPTS_AT_ONCE_MAX - underWay + this.#unrecorded.of(endpointId);
+  roomAt(one: Waiting, now: number): number {
+    return attemptsAtOnce(one, now) - one.underWay + this.#unrecorded.of(one.endpointId);
   }
 
   get #isFresh(): boolean {
@@ -238,6 +241,8 @@ function waiting(db: Db, { deliveries: d, webhookEndpoints: w }: Rows['tables'],
     .select({
       endpointId: w.id,
       underWay: sql`(${underWay})`.mapWith(Number),
+      failingSince: w.failing_since,
+      lastSuccessAt: w.last_success_at,
       revocationAt: dueSince(REVOCATION_PRIORITY),
       ordinaryAt: dueSince(ORDINARY_PRIORITY),
     })
@@ -268,11 +273,16 @@ export async function mayBeClaimedAtOnce(
   turns: Turns,
 ): Promise<boolean> {
   const [waits] = await readWaitingOf(tx, { endpointId, now, lostAt: lostAt(now) });
-  if (!waits || turns.roomAt(waits) <= 0) return false;
+  if (!waits || turns.roomAt(waits, now) <= 0) return false;
   return PRIORITIES.every((other) => other > priority || dueAtOf(waits, other) > now);
 }
 
 type Waiting = Awaited<ReturnType<typeof readWaiting>>[number];
+
+function attemptsAtOnce({ failingSince, lastSuccessAt }: Waiting, now: number): number {
+  const isTrusted = failingSince === null && lastSuccessAt !== null && now - lastSuccessAt <= TRUSTED_MS;
+  return isTrusted ? ATTEMPTS_AT_ONCE_MAX : 1;
+}
 
 function turnsOf(all: readonly Waiting[], now: number, roomAt: (one: Waiting) => number): Turn[] {
   return PRIORITIES.flatMap((priority) =>

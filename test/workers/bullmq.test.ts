@@ -4,7 +4,6 @@ import { expect, inject, it, onTestFinished, vi } from 'vitest';
 import { listDeliveries, listDeliveriesInput } from '../../server/domain/deliveries.ts';
 import { ATTEMPTS_AT_ONCE_MAX, GRACE_MS } from '../../server/domain/delivery-claims.ts';
 import { parseJobId } from '../../workers/bullmq.ts';
-import { RUNS_MAX } from '../../workers/transport.ts';
 import { startReceiver } from '../support/receiver.ts';
 import { connectTo, ownRedis } from '../support/redis.ts';
 import { describeMode, type House, openHouse, somethingHappens, subscribe } from './transports.ts';
@@ -42,14 +41,18 @@ async function startHoldingReceiver() {
   return { receiver, release };
 }
 
-/** Owes one receiver more than runs at once, by more endpoints than one could be sent to at once; answers how many. */
-async function oweMoreThanRuns(house: House, url: string): Promise<number> {
-  // One to each, as what is owed to one endpoint travels together.
-  const endpoints = RUNS_MAX + 8;
-  for (let i = 0; i < endpoints; i++) await subscribe(house.deps, url, 'machine.created');
-  await somethingHappens(house.deps);
-  return endpoints;
+/** Has the queue keep what it is given, until it is told to go on. */
+async function pause(house: House, redis: Redis): Promise<Queue> {
+  const queue = await queueOf(house, redis);
+  await queue.pause();
+  return queue;
 }
+
+/** Resolves once all that is owed was claimed. */
+const untilClaimed = (house: House, count: number) =>
+  vi.waitFor(async () =>
+    expect((await deliveries(house)).map(({ attempt }) => attempt)).toEqual(Array(count).fill(1)),
+  );
 
 /** Everything a Redis holds, as text. */
 async function contentsOf(redis: Redis): Promise<string> {
@@ -76,21 +79,17 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     const redis = await ownRedis();
     await redis.start();
     const house = await openHouse({ dialect: 'sqlite', redisUrl: redis.url });
-    const { receiver, release } = await startHoldingReceiver();
+    const receiver = await startReceiver();
+    for (let i = 0; i < 10; i++) await subscribe(house.deps, receiver.url, 'machine.created');
+    await pause(house, connectTo(redis.url));
     await house.start();
-    const owed = await oweMoreThanRuns(house, receiver.url);
-    await receiver.arrived(RUNS_MAX);
-    await vi.waitFor(async () =>
-      expect((await deliveries(house)).every((delivery) => delivery.attempt === 1)).toBe(true),
-    );
+    await somethingHappens(house.deps);
+    await untilClaimed(house, 10);
     await connectTo(redis.url).flushall();
-    release();
-    await untilDelivered(house, RUNS_MAX);
-    expect(receiver.received).toHaveLength(RUNS_MAX);
-
     house.deps.clock.now += GRACE_MS;
-    await untilDelivered(house, owed);
-    expect(receiver.received).toHaveLength(owed);
+    await untilDelivered(house, 10);
+    expect(receiver.received).toHaveLength(10);
+    expect((await deliveries(house)).map(({ attempt }) => attempt)).toEqual(Array(10).fill(2));
   });
 
   it('a Redis that dies and comes back: this process takes over, says so, and hands work back', async () => {
@@ -199,14 +198,18 @@ describeMode('the transport over BullMQ', ['redis'], () => {
 
   it('what is owed to one endpoint travels as one job, as much of it as may be under way there', async () => {
     const house = await openHouse({ dialect: 'sqlite', redisUrl });
-    const { receiver, release } = await startHoldingReceiver();
+    const receiver = await startReceiver();
     await subscribe(house.deps, receiver.url);
+    await house.deps.store.tx(({ db, tables: { webhookEndpoints } }) =>
+      db.update(webhookEndpoints).set({ last_success_at: house.deps.now() }),
+    );
     for (let i = 0; i <= ATTEMPTS_AT_ONCE_MAX; i++) await somethingHappens(house.deps);
+    const queue = await pause(house, connectTo(redisUrl));
     await house.start();
-    await receiver.arrived(ATTEMPTS_AT_ONCE_MAX);
-    const queue = await queueOf(house, connectTo(redisUrl));
-    expect(await queue.getJobCounts('wait', 'active')).toEqual({ wait: 0, active: 1 });
-    release();
+    await vi.waitFor(async () => expect(await queue.getJobs(['wait'])).toHaveLength(1));
+    const [job] = await queue.getJobs(['wait']);
+    expect(parseJobId(job?.id)).toHaveLength(ATTEMPTS_AT_ONCE_MAX);
+    await queue.resume();
     await untilDelivered(house, ATTEMPTS_AT_ONCE_MAX + 1);
     expect(receiver.received).toHaveLength(ATTEMPTS_AT_ONCE_MAX + 1);
   });
@@ -215,21 +218,24 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     const redis = await ownRedis();
     await redis.start();
     const house = await openHouse({ dialect: 'sqlite', redisUrl: redis.url });
-    const { receiver, release } = await startHoldingReceiver();
+    const receiver = await startReceiver();
+    const { secret } = await subscribe(house.deps, receiver.url, 'machine.created');
+    for (let i = 0; i < 9; i++) await subscribe(house.deps, receiver.url, 'machine.created');
+    const queue = await pause(house, connectTo(redis.url));
     await house.start();
-    const { secret } = await subscribe(house.deps, receiver.url, 'machine.disabled');
-    const owed = await oweMoreThanRuns(house, receiver.url);
-    await receiver.arrived(RUNS_MAX);
-    await vi.waitFor(async () =>
-      expect((await deliveries(house)).every((delivery) => delivery.attempt === 1)).toBe(true),
-    );
-    const contents = await contentsOf(connectTo(redis.url));
-    for (const delivery of await deliveries(house)) expect(contents).toContain(`${delivery.id}-1`);
+    await somethingHappens(house.deps);
+    await untilClaimed(house, 10);
+    const all = await deliveries(house);
+    const contents = await vi.waitFor(async () => {
+      const found = await contentsOf(connectTo(redis.url));
+      for (const { id } of all) expect(found).toContain(`${id}-1`);
+      return found;
+    });
     for (const absent of ['whsec_', secret.slice(6), receiver.url, 'machine', 'evt_', 'ep_']) {
       expect(contents).not.toContain(absent);
     }
-    release();
-    await untilDelivered(house, owed);
+    await queue.resume();
+    await untilDelivered(house, 10);
   });
 
   it('a process without jobs wakes those that have them, and never throws when it cannot', async () => {

@@ -162,7 +162,10 @@ describeOnEachTransport('revocation-webhooks', (mode) => {
     const house = await openHouse(mode);
     const receiver = await startReceiver();
     await subscribe(house.deps, receiver.url);
-    const [first = ''] = await Promise.all(Array.from({ length: 500 }, () => somethingHappens(house.deps)));
+    const ids: string[] = [];
+    for (let i = 0; i < 10; i++)
+      ids.push(...(await Promise.all(Array.from({ length: 50 }, () => somethingHappens(house.deps)))));
+    const [first = ''] = ids;
     await somethingIsRevoked(house.deps, first);
     await house.start();
     await receiver.arrived(501);
@@ -171,7 +174,7 @@ describeOnEachTransport('revocation-webhooks', (mode) => {
     expect(place).toBeLessThan(64);
   });
 
-  it('what one endpoint is owed flows, also while seven others hang', async () => {
+  it.each([8, 200])('what is revoked is told to who answers, also while %i others hang', async (others) => {
     const house = await openHouse(mode);
     let open = () => {};
     const opened = new Promise<void>((resolve) => {
@@ -179,16 +182,16 @@ describeOnEachTransport('revocation-webhooks', (mode) => {
     });
     const hanging = await startReceiver(() => opened.then(() => 200));
     const receiver = await startReceiver();
-    for (let i = 0; i < 7; i++) await subscribe(house.deps, hanging.url, 'machine.created');
+    for (let i = 0; i < others; i++) await subscribe(house.deps, hanging.url, 'machine.*');
     await subscribe(house.deps, receiver.url, 'machine.disabled');
-    const ids = await Promise.all(Array.from({ length: 100 }, () => somethingHappens(house.deps)));
+    const ids = await Promise.all(Array.from({ length: 10 }, () => somethingHappens(house.deps)));
     await house.start();
-    await hanging.arrived(28);
-    await Promise.all(ids.map((id) => somethingIsRevoked(house.deps, id)));
+    await hanging.arrived(8);
     const beganAt = performance.now();
-    await receiver.arrived(100);
-    // Four at every time the rows are asked anyway would take twelve seconds.
-    expect(performance.now() - beganAt).toBeLessThan(6_000);
+    await Promise.all(ids.map((id) => somethingIsRevoked(house.deps, id)));
+    await receiver.arrived(10);
+    // A request that hangs is given up after fifteen seconds.
+    expect(performance.now() - beganAt).toBeLessThan(8_000);
     open();
   });
 

@@ -77,14 +77,15 @@ async function open(dialect: Dialect): Promise<Setting> {
   return setting;
 }
 
-const subscribe = async (deps: TestDeps, ...eventTypes: string[]) =>
-  (
-    await createWebhookEndpoint(
-      deps,
-      admin,
-      createWebhookEndpointInput.parse({ url: 'https://example.com', eventTypes }),
-    )
-  ).id;
+/** One that has answered well, so that as many attempts as may be are made at once. */
+async function subscribe(deps: TestDeps, ...eventTypes: string[]): Promise<string> {
+  const input = createWebhookEndpointInput.parse({ url: 'https://example.com', eventTypes });
+  const { id } = await createWebhookEndpoint(deps, admin, input);
+  await deps.store.tx(({ db, tables: { webhookEndpoints: w } }) =>
+    db.update(w).set({ last_success_at: deps.now() }).where(eq(w.id, id)),
+  );
+  return id;
+}
 
 let machines = 0;
 const happen = async (deps: TestDeps) =>
@@ -451,6 +452,22 @@ describeOnEachDialect('deliveries', (dialect) => {
     // And a lost one counts no longer than it may take.
     deps.clock.now += GRACE_MS;
     expect((await claimDeliveries(deps, 32)).length).toBeGreaterThanOrEqual(ATTEMPTS_AT_ONCE_MAX);
+  });
+
+  it.each<[string, (deps: TestDeps) => Record<string, number | null>, number]>([
+    ['never answered', () => ({ last_success_at: null }), 1],
+    ['answered well over an hour ago', (deps) => ({ last_success_at: deps.now() - 3_600_001 }), 1],
+    ['failed since it answered well', (deps) => ({ failing_since: deps.now() }), 1],
+    ['answered well an hour ago', (deps) => ({ last_success_at: deps.now() - 3_600_000 }), 4],
+  ])('claimDeliveries() of an endpoint that %s', async (_, rowOf, count) => {
+    const deps = await open(dialect);
+    const id = await subscribe(deps, 'machine.*');
+    await deps.store.tx(({ db, tables: { webhookEndpoints: w } }) =>
+      db.update(w).set(rowOf(deps)).where(eq(w.id, id)),
+    );
+    for (let i = 0; i < 6; i++) await happen(deps);
+    await expandEvents(deps);
+    expect(await claimDeliveries(deps, 32)).toHaveLength(count);
   });
 
   it('claimDeliveries() takes the longest due first', async () => {
