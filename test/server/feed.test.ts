@@ -1,7 +1,8 @@
+import { once } from 'node:events';
 import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect, it, onTestFinished, vi } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { Deps, Role } from '../../server/deps.ts';
 import {
   createApiKey,
@@ -73,6 +74,17 @@ const objectIds = (feed: Following) =>
   feed.told.flatMap(({ event, data }) =>
     event === 'invalidate' ? [data.id ?? JSON.stringify(data.selector)] : [],
   );
+
+const keysFor = async (deps: TestDeps, count: number) =>
+  Promise.all(Array.from({ length: count }, async () => (await keyWith(deps, 'verify')).secret));
+
+/** Ten connections by each key, as many as one may have. */
+const followAll = async (url: string, secrets: readonly string[]) =>
+  (
+    await Promise.all(
+      secrets.map((secret) => Promise.all(Array.from({ length: 10 }, () => followFeed(url, secret)))),
+    )
+  ).flat();
 
 describeOnEachDialect('GET /v1/feed', (dialect) => {
   it('opens with a complete snapshot, goes on with what is committed, and beats', async () => {
@@ -350,6 +362,29 @@ describeOnEachDialect('GET /v1/feed', (dialect) => {
     expect((await followFeed(url, deps.adminKey)).status).toBe(200);
   });
 
+  it('tells each of fifty connections everything, in order, and takes no eleventh of any of their keys', async () => {
+    const deps = await openTestDeps(dialect);
+    const url = await serve(deps);
+    const secrets = await keysFor(deps, 5);
+    const feeds = await followAll(url, secrets);
+    expect(feeds.map(({ status }) => status)).toEqual(Array(50).fill(200));
+    for (const secret of secrets) expect((await followFeed(url, secret)).status).toBe(429);
+    await Promise.all(feeds.map((feed) => feed.snapshot()));
+    const { db, tables } = deps.store.read;
+    const [head] = await db.select({ seq: tables.eventHead.seq }).from(tables.eventHead);
+    const from = head?.seq ?? 0;
+    const events = 40;
+    await Promise.all(
+      [0, 1, 2, 3].map(async (writer) => {
+        for (let i = 0; i < events / 4; i++) await append(deps, `ak_${writer}_${i}`);
+      }),
+    );
+    await Promise.all(feeds.map((feed) => feed.until(({ data }) => data.seq === from + events)));
+    const wanted = Array.from({ length: events }, (_, i) => from + 1 + i);
+    for (const { told } of feeds)
+      expect(told.flatMap(({ event, data }) => (event === 'invalidate' ? [data.seq] : []))).toEqual(wanted);
+  });
+
   it('ends within a second when its key is revoked, expires, or its machine is disabled; others go on', async () => {
     const deps = await openTestDeps(dialect);
     const url = await serve(deps);
@@ -420,6 +455,39 @@ describeOnEachDialect('GET /v1/feed', (dialect) => {
     await feed.until(({ data }) => data.id === 'ak_1');
     await feed.until(({ event }) => event === 'heartbeat', told);
     expect(feed.isEnded()).toBe(false);
+  });
+});
+
+/** A connection that reads what comes and keeps none of it: what follows a thousand times must cost little. */
+async function followBlindly(url: string, secret: string) {
+  const { hostname, port } = new URL(url);
+  const socket = connect(Number(port), hostname);
+  onTestFinished(() => void socket.destroy());
+  socket.write(`GET /v1/feed HTTP/1.1\r\nHost: ${hostname}\r\nAuthorization: Bearer ${secret}\r\n\r\n`);
+  const [head] = await once(socket, 'data');
+  socket.resume();
+  return { socket, status: Number(String(head).split(' ')[1]) };
+}
+
+describe('a thousand feeds', () => {
+  it('are as many as there may be: the next is refused with rate_limited until one is closed', {
+    timeout: 60_000,
+  }, async () => {
+    const deps = await openTestDeps('sqlite');
+    const url = await serve(deps);
+    const secrets = await keysFor(deps, 100);
+    const feeds = (
+      await Promise.all(
+        secrets.map((secret) => Promise.all(Array.from({ length: 10 }, () => followBlindly(url, secret)))),
+      )
+    ).flat();
+    expect(feeds.filter(({ status }) => status === 200)).toHaveLength(1_000);
+    const headers = { authorization: `Bearer ${deps.adminKey}` };
+    const refused = await send(`${url}/v1/feed`, { headers });
+    expect(refused).toMatchObject({ status: 429, body: { errors: [{ code: 'rate_limited' }] } });
+    feeds[0]?.socket.destroy();
+    const next = () => followBlindly(url, deps.adminKey);
+    await expect.poll(async () => (await next()).status).toBe(200);
   });
 });
 

@@ -32,7 +32,8 @@ export function launchChild(
   return withLines(child);
 }
 
-function withLines(child: ChildProcessByStdio<Writable, Readable, null>): Child {
+/** What a process prints and is told, whoever started it. */
+export function withLines(child: ChildProcessByStdio<Writable, Readable, null>): Child {
   const lines: string[] = [];
   const reader = createInterface({ input: child.stdout });
   reader.on('line', (line) => lines.push(line));
