@@ -48,7 +48,26 @@ const of =
   ({ kind }: Difference) =>
     pattern.test(kind);
 
+const any =
+  (...conditions: ((difference: Difference) => boolean)[]) =>
+  (difference: Difference) =>
+    conditions.some((condition) => condition(difference));
+
+const statuses = (ours: string, oracle: string) => (difference: Difference) =>
+  difference.field === 'status' && difference.ours === ours && difference.oracle === oracle;
+
+/** A refusal with the status that its error has at every endpoint (RFC 6749, section 5.2). */
+const isAsItsErrorHas = (refusal: unknown) =>
+  /^(401 invalid_client|400 (?!invalid_client))/.test(`${refusal}`);
+
 export const DIVERGENCES: readonly Divergence[] = [
+  {
+    what: 'which of several faults is told first',
+    explains: ({ wrong, field, ours, oracle }) =>
+      wrong.length > 1 &&
+      ((field === 'error' && ours !== null && oracle !== null) ||
+        (field === 'status' && isAsItsErrorHas(ours) && isAsItsErrorHas(oracle))),
+  },
   {
     what: 'a redirect URI that is not registered',
     explains: all(at('authorize'), errors('invalid_request', 'invalid_redirect_uri')),
@@ -97,7 +116,10 @@ export const DIVERGENCES: readonly Divergence[] = [
   },
   {
     what: 'no client, or none that can be read',
-    explains: all(at('token', 'introspect', 'revoke'), errors('invalid_client', 'invalid_request')),
+    explains: all(
+      at('token', 'introspect', 'revoke'),
+      any(errors('invalid_client', 'invalid_request'), statuses('401 invalid_client', '400 invalid_request')),
+    ),
   },
   {
     what: 'a header of another scheme beside a client in the body',
@@ -141,7 +163,11 @@ export const DIVERGENCES: readonly Divergence[] = [
   },
   {
     what: 'client credentials without `scope`',
-    explains: all(of(/^client credentials$/), isWrong(/^scope missing$/), fields(/^(names\.)?scope/)),
+    explains: all(
+      of(/^client credentials$/),
+      isWrong(/^scope missing$/),
+      fields(/^((names|accessToken)\.)?scope/),
+    ),
   },
   {
     what: 'client credentials with `openid`, or with a scope that nobody defined',
@@ -174,19 +200,33 @@ export const DIVERGENCES: readonly Divergence[] = [
 ];
 
 /**
- * The fields in which two outcomes differ, a path each. Where status or error differ, nothing else is looked at: of a refusal
- * and an answer all of it would.
+ * The fields in which two outcomes differ, a path each. Of a refusal and an answer, or where they end elsewhere, all of it
+ * would, so nothing else is looked at. Of two refusals with other errors the status is told with its error.
  */
 export function differencesOf(ours: object, oracle: object): Pick<Difference, 'field' | 'ours' | 'oracle'>[] {
   const [one, other] = [flattened(ours), flattened(oracle)];
   const differing = [...new Set([...one.keys(), ...other.keys()])]
     .map((field) => ({ field, ours: one.get(field) ?? null, oracle: other.get(field) ?? null }))
     .filter((each) => each.ours !== each.oracle);
-  const outcome = differing.filter(({ field }) => ['to', 'error'].includes(field));
+  const outcome = differing.filter(({ field }) => OUTCOME.includes(field));
+  const isTo = outcome.some(({ field }) => field === 'to');
+  if (outcome.length > 0 && !isTo && one.has('error') && other.has('error'))
+    return differing.map((each) =>
+      each.field === 'status'
+        ? {
+            ...each,
+            ours: `${each.ours} ${one.get('error')}`,
+            oracle: `${each.oracle} ${other.get('error')}`,
+          }
+        : each,
+    );
   if (outcome.length > 0) return outcome;
   const status = differing.filter(({ field }) => field === 'status');
   return status.length > 0 ? status : differing;
 }
+
+/** The fields that say how a request ended, whatever else is answered. */
+export const OUTCOME: readonly string[] = ['to', 'error'];
 
 function flattened(value: object, path = ''): Map<string, string | number | boolean | null> {
   const found = new Map<string, string | number | boolean | null>();

@@ -97,9 +97,9 @@ export const CLIENT_VARIATIONS: Readonly<Record<string, TokenVariation>> = {
     delete asked.params['client_id'];
     Object.assign(asked.headers, basic({ ...native, secret: web.secret }));
   },
-  'the secret in the body': ({ headers, params }, applications) => {
-    const [id = '', secret = ''] = atob((headers['authorization'] ?? '').slice('Basic '.length)).split(':');
-    void applications;
+  'the secret in the body': ({ headers, params }) => {
+    const header = Buffer.from((headers['authorization'] ?? '').slice('Basic '.length), 'base64').toString();
+    const [id = '', secret = ''] = header.split(':');
     delete headers['authorization'];
     Object.assign(params, { client_id: id, client_secret: secret });
   },
