@@ -62,6 +62,10 @@ describeOnEachDialect('codes', (dialect) => {
       const headers = { authorization: `Bearer ${body.access_token}` };
       const userinfo = async () => (await send(`${served.url}/oauth/userinfo`, { headers })).status;
       expect(await userinfo()).toBe(200);
+      // Whoever saw the code without its verifier, or is another, ends nothing by it.
+      expect(await redeem({ ...form, code_verifier: 'x'.repeat(43) }, who)).toMatchObject(REFUSED);
+      expect(await redeem(form, lax)).toMatchObject(REFUSED);
+      expect(await userinfo()).toBe(200);
       expect(await redeem(form, who)).toMatchObject(REFUSED);
       expect(await userinfo()).toBe(401);
       const refresh = { grant_type: 'refresh_token', refresh_token: body.refresh_token };

@@ -1,6 +1,11 @@
 /** The page on which a user allows: nobody else's to show, to fill in or to press. */
 import { beforeEach, expect, it } from 'vitest';
 import {
+  updateOauthApplication,
+  updateOauthApplicationInput,
+} from '../../../server/domain/oauth-applications.ts';
+import { updateOauthSettings, updateOauthSettingsInput } from '../../../server/domain/oauth-settings.ts';
+import {
   answeredBy,
   authorizeParams,
   challengeOf,
@@ -9,9 +14,11 @@ import {
   type ServedOauth,
   serveOauth,
 } from '../../support/authorization-server.ts';
-import { describeOnEachDialect } from '../../support/deps.ts';
+import { callerWith, describeOnEachDialect } from '../../support/deps.ts';
 import { refreshIn } from '../../support/plain-browser.ts';
+import { send } from '../../support/server.ts';
 
+const admin = callerWith('admin');
 const ATTACKER = `user_${'6'.repeat(27)}`;
 
 describeOnEachDialect('consent', (dialect) => {
@@ -73,6 +80,34 @@ describeOnEachDialect('consent', (dialect) => {
         expect(answeredBy(await agent.submit(page, {}, /allow/i)).get('code')).toMatch(/^oac_/);
       }
       expect(answeredBy(await open(uri, { prompt: 'none' })).get('error')).toBe('consent_required');
+    }
+  });
+
+  it('an application that registered itself gets no code without a click, whatever an administrator or its row says', async () => {
+    const { deps, url } = served;
+    await updateOauthSettings(deps, admin, updateOauthSettingsInput.parse({ registration: 'open' }));
+    const { body } = await send(`${url}/oauth/register`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ redirect_uris: [REDIRECT_URI] }),
+    });
+    const waived = updateOauthApplicationInput.parse({ id: body.client_id, consentRequired: false });
+    const refused = { code: 'invalid_input', field: 'consentRequired' };
+    await expect(updateOauthApplication(deps, admin, waived)).rejects.toMatchObject(refused);
+    const agent = await served.browser();
+    const open = (more: Record<string, string> = {}) => {
+      const params = {
+        ...authorizeParams({ clientId: body.client_id }, challengeOf('v'.repeat(43))),
+        ...more,
+      };
+      return agent.open(`${url}/oauth/authorize?${formOf(params)}`);
+    };
+    for (const consent_required of [true, false]) {
+      await deps.store.tx(({ db, tables }) => db.update(tables.oauthApplications).set({ consent_required }));
+      const page = await open();
+      expect([page.left, page.text]).toEqual([null, expect.stringContaining('Allow')]);
+      expect(answeredBy(await agent.submit(page, {}, /allow/i)).get('code')).toMatch(/^oac_/);
+      expect(answeredBy(await open({ prompt: 'none' })).get('error')).toBe('consent_required');
     }
   });
 

@@ -3,17 +3,25 @@ import { createHmac, createPublicKey, generateKeyPairSync, randomBytes } from 'n
 import { decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { beforeEach, expect, it } from 'vitest';
 import {
+  revokeOauthApplicationTokens,
+  rotateOauthApplicationSecret,
+  rotateOauthApplicationSecretInput,
+} from '../../../server/domain/oauth-applications.ts';
+import {
   basic,
   clientOf,
+  type Redeemable,
   type ServedOauth,
   serveOauth,
   type TestApplication,
 } from '../../support/authorization-server.ts';
-import { describeOnEachDialect } from '../../support/deps.ts';
+import { callerWith, describeOnEachDialect } from '../../support/deps.ts';
 import { allow, newMachine } from '../../support/machines.ts';
 import { send } from '../../support/server.ts';
 
 const API = 'https://api.example.com/';
+const EVERYWHERE = ['userinfo', 'introspect', 'verify'];
+const admin = callerWith('admin');
 const SCOPES = ['openid', 'profile', 'email', 'offline_access', 'notes:read', 'notes:write'];
 
 describeOnEachDialect('tokens', (dialect) => {
@@ -60,7 +68,80 @@ describeOnEachDialect('tokens', (dialect) => {
 
   it('a sound token is accepted everywhere: the tests can fail', async () => {
     const { accessToken } = await served.tokens(application);
-    expect(await accepting(accessToken)).toEqual(['userinfo', 'introspect', 'verify']);
+    expect(await accepting(accessToken)).toEqual(EVERYWHERE);
+  });
+
+  const REFUSED = { status: 400, body: { error: 'invalid_grant' } };
+
+  it('an emergency ends the codes and refresh tokens of before too, and nothing of after', async () => {
+    const emergencies = [
+      () => revokeOauthApplicationTokens(served.deps, admin, application),
+      async () => {
+        const input = { id: application.id, compromised: true };
+        const asked = rotateOauthApplicationSecretInput.parse(input);
+        const { secret = '' } = await rotateOauthApplicationSecret(served.deps, admin, asked);
+        application.secret = secret;
+      },
+    ];
+    const redeem = ({ form }: Redeemable) =>
+      served.post('/oauth/token', { ...form, ...clientOf(application) });
+    for (const end of emergencies) {
+      const { refreshToken, accessToken } = await served.tokens(application);
+      const code = await served.code(application);
+      await end();
+      expect(await redeem(code)).toMatchObject(REFUSED);
+      expect(await refresh(refreshToken, application)).toMatchObject(REFUSED);
+      expect(await accepting(accessToken)).toEqual([]);
+      const after = await served.tokens(application);
+      expect((await refresh(after.refreshToken, application)).status).toBe(200);
+    }
+  });
+
+  it('refreshing goes on until the absolute end that its application sets, and no longer', async () => {
+    const { clock } = served.deps;
+    const bounded = await served.application({ refreshTokenIdleSeconds: 60, refreshTokenMaxSeconds: 100 });
+    let { refreshToken } = await served.tokens(bounded);
+    for (const [afterMs, leftSeconds] of [
+      [40_000, 60],
+      [40_000, 20],
+      [19_999, 0],
+    ] as const) {
+      clock.now += afterMs;
+      const { status, body } = await refresh(refreshToken, bounded);
+      expect([status, body.refresh_token_expires_in]).toEqual([200, leftSeconds]);
+      refreshToken = body.refresh_token;
+    }
+    clock.now += 1;
+    expect(await refresh(refreshToken, bounded)).toMatchObject(REFUSED);
+  });
+
+  it('code, access token and refresh token expire when their application says', async () => {
+    const { clock } = served.deps;
+    for (const accessTokenFormat of ['opaque', 'jwt'] as const) {
+      const brief = await served.application({
+        accessTokenFormat,
+        codeTtlSeconds: 5,
+        accessTokenTtlSeconds: 10,
+        refreshTokenIdleSeconds: 20,
+      });
+      const redeem = ({ form }: Redeemable) => served.post('/oauth/token', { ...form, ...clientOf(brief) });
+      const [early, late] = [await served.code(brief), await served.code(brief)];
+      clock.now += 4_999;
+      const { body } = await redeem(early);
+      const { refreshToken } = await served.tokens(brief);
+      expect(body).toMatchObject({ expires_in: 10, refresh_token_expires_in: 20 });
+      clock.now += 1;
+      expect(await redeem(late)).toMatchObject(REFUSED);
+      // A JWT says whole seconds.
+      clock.now += 8_999;
+      expect(await accepting(body.access_token)).toContain('verify');
+      clock.now += 1_000;
+      expect(await accepting(body.access_token)).toEqual([]);
+      clock.now += 9_999;
+      expect((await refresh(body.refresh_token, brief)).status).toBe(200);
+      clock.now += 1;
+      expect(await refresh(refreshToken, brief)).toMatchObject(REFUSED);
+    }
   });
 
   it('cross-client refresh: a refresh token is nothing in the hands of another, and is not used up by that', async () => {
@@ -86,6 +167,16 @@ describeOnEachDialect('tokens', (dialect) => {
     expect((await refresh(refreshToken, application)).status).toBe(200);
   });
 
+  it('cross-client: a public application introspects nothing, not even its own', async () => {
+    const native = await served.application({ name: 'Native', public: true });
+    const { accessToken, refreshToken } = await served.tokens(native);
+    for (const token of [accessToken, refreshToken])
+      expect(await served.post('/oauth/introspect', { token, ...clientOf(native) })).toMatchObject({
+        status: 401,
+        body: { error: 'invalid_client' },
+      });
+  });
+
   it('scope widening: refreshing never gives more than was granted, whatever it asks for', async () => {
     const granted = ['openid', 'offline_access', 'notes:read'];
     let { refreshToken } = await served.tokens(application, { scope: granted.join(' ') });
@@ -109,6 +200,25 @@ describeOnEachDialect('tokens', (dialect) => {
     const { form } = await served.code(application, { scope: 'openid notes:read' });
     const widened = { ...form, ...clientOf(application), scope: 'openid notes:read notes:write' };
     expect((await served.post('/oauth/token', widened)).body.scope).toBe('openid notes:read');
+  });
+
+  it('scope widening: a scope of one resource is not given for another, to users nor to applications', async () => {
+    await served.scope('api:read', { resource: API });
+    const both = await served.application({
+      scopes: [...SCOPES, 'api:read'],
+      grantTypes: ['authorization_code', 'refresh_token', 'client_credentials'],
+    });
+    for (const [resource, given] of [
+      [API, 'notes:read api:read'],
+      ['https://other.example.com/', 'notes:read'],
+    ] as const) {
+      const asked = { scope: 'notes:read api:read', resource };
+      const { form } = await served.code(both, asked);
+      for (const each of [form, { ...asked, grant_type: 'client_credentials' }]) {
+        const { body } = await served.post('/oauth/token', { ...each, ...clientOf(both) });
+        expect([resource, body.scope]).toEqual([resource, given]);
+      }
+    }
   });
 
   it('scope widening: a narrowed refresh narrows one token; what an application may no longer be given it is not', async () => {
@@ -219,6 +329,7 @@ describeOnEachDialect('tokens', (dialect) => {
     served = await serveOauth(dialect, { signingAlg: 'RS256' });
     application = await served.application({ accessTokenFormat: 'jwt' });
     const { accessToken } = await served.tokens(application);
+    expect(await accepting(accessToken)).toEqual(EVERYWHERE);
     const accepted: string[] = [];
     for (const [name, token] of Object.entries(await forgeriesOf(accessToken)))
       for (const place of await accepting(token)) accepted.push(`${name} at ${place}`);
@@ -276,6 +387,15 @@ describeOnEachDialect('tokens', (dialect) => {
   it('an access token is never taken from the query', async () => {
     const { accessToken } = await served.tokens(application);
     expect((await send(`${served.url}/oauth/userinfo?access_token=${accessToken}`)).status).toBe(401);
+  });
+
+  it('a refresh token that was used is inactive, and the one that followed it is not', async () => {
+    const { refreshToken } = await served.tokens(application);
+    const { body } = await refresh(refreshToken, application);
+    const introspect = async (token: string) =>
+      (await served.post('/oauth/introspect', { token }, basic(application))).body;
+    expect(await introspect(refreshToken)).toEqual({ active: false });
+    expect(await introspect(body.refresh_token)).toMatchObject({ active: true });
   });
 
   it('a refresh token that is used again ends all of its grant', async () => {
