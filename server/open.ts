@@ -12,6 +12,8 @@ import {
   assertMayOpen,
   type InstallationOptions,
   isInstalled,
+  latestInstant,
+  noteInstant,
   openInstallation,
 } from './domain/installation.ts';
 import { createKeyShapes } from './domain/key-shapes.ts';
@@ -86,7 +88,7 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
   let limits: Limits | undefined;
   try {
     const installed = await store.exclusively(() => install(store, config, logger, clock.now));
-    clock.notBefore(await lastEventAt(store));
+    clock.notBefore(await latestInstant(store));
     limits = await createLimits({
       redis: config.redis,
       epoch: installed.epoch,
@@ -174,11 +176,6 @@ function startClock(): Clock {
   };
 }
 
-async function lastEventAt({ read: { db, tables } }: Store): Promise<number> {
-  const [head] = await db.select({ at: tables.eventHead.at }).from(tables.eventHead);
-  return head?.at ?? 0;
-}
-
 /**
  * Migrates and opens the installation. The files are durable before the rows that need them, so that whatever moment
  * the process dies at, no key is in the database that nobody knows: what it left is used or replaced by the next start.
@@ -232,15 +229,15 @@ async function tidyFirstSecretKey(deps: Deps, dataDir: string): Promise<string |
 }
 
 /**
- * Every few seconds: flushes what was counted, and looks whether the first secret key's file may go. One round at a time,
- * and beside it looks whether this process may stay, and whether it goes by the time of day.
+ * Every few seconds: notes what time it is, flushes what was counted, and looks whether the first secret key's file may go.
+ * One round at a time, and beside it looks whether this process may stay, and whether it goes by the time of day.
  */
 function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
   let round: Promise<void> | undefined;
   let isEnding = false;
   const complaint = createComplaint(logger, {
-    failing: 'Cannot write usage; it is kept in memory and tried again',
-    again: 'Usage is being written again',
+    failing: 'Cannot write usage and what time it is; both are kept in memory and tried again',
+    again: 'Usage and the time are being written again',
   });
 
   /** Pauses of one flush, until there were enough of them or nobody else is served any more. */
@@ -255,6 +252,7 @@ function startUpkeep(deps: Deps, dataDir: string, logger: Logger) {
 
   async function keepUp() {
     try {
+      await noteInstant(deps.store, deps.now());
       await deps.mintCounts.flush(deps.store, deps.now());
       await deps.usage.flush(deps.store, pacing());
       await tidyFirstSecretKey(deps, dataDir);

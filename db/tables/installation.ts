@@ -10,6 +10,8 @@ export const installationTable = (k: Kit) =>
     master_key_check: k.bytes('master_key_check').notNull(),
     /** The oldest schema version whose binaries this database still bears. */
     oldest_binary: k.int('oldest_binary').notNull(),
+    /** An instant that credentials were judged at: no process begins before it, whatever its clock says. */
+    judged_at: k.ts('judged_at').notNull().default(0),
     created_at: k.ts('created_at').notNull(),
   });
 

@@ -9,6 +9,7 @@ import {
   assertMayOpen,
   InstallationError,
   isInstalled,
+  latestInstant,
   openKeys,
 } from '../domain/installation.ts';
 import { readFailingEndpoints } from '../domain/overview.ts';
@@ -25,7 +26,7 @@ export interface AboutDatabase {
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 24 * 60 * MINUTE_MS;
-/** The clock goes on from the last event, and a token that was minted elsewhere may begin in our future. */
+/** The clock goes on from where it was, and a token that was minted elsewhere may begin in our future. */
 const CLOCK_MS_MAX = 2_000;
 /** A retry may take that long without anything being wrong at our end. */
 const PENDING_MS_MAX = 10 * MINUTE_MS;
@@ -37,7 +38,7 @@ export const DATABASE_CHECKS: readonly Check<AboutDatabase>[] = [
   { name: 'database', look: lookAtDatabase },
   { name: 'schema', look: whereInstalled(lookAtSchema) },
   { name: 'master key', look: whereBorne(lookAtMasterKey) },
-  { name: 'clock', look: whereInstalled(lookAtClock) },
+  { name: 'clock', look: whereMigrated(lookAtClock) },
   { name: 'signing keys', look: whereMigrated(lookAtSigningKeys) },
   { name: 'jobs', look: whereMigrated(lookAtJobs) },
   { name: 'secrets due', look: whereMigrated(lookAtDueSecrets) },
@@ -148,12 +149,13 @@ async function lookAtFit(store: Reader, masterKey: Buffer): Promise<Seen> {
 
 async function lookAtClock({ store, now }: AboutDatabase): Promise<Seen> {
   const mend = 'Have the clocks of all hosts set by NTP';
-  const { eventHead } = store.read.tables;
-  const [head] = await store.read.db.select({ at: eventHead.at }).from(eventHead);
-  const aheadMs = (head?.at ?? 0) - now();
+  const aheadMs = (await latestInstant(store)) - now();
   if (aheadMs > CLOCK_MS_MAX)
-    return problem(`The last event is ${seconds(aheadMs)} in the future of this host's clock`, mend);
-  if (store.dialect === 'sqlite') return ok('not behind the last event');
+    return problem(
+      `Servers were ${seconds(aheadMs)} in the future of this host's clock, and go on from there`,
+      mend,
+    );
+  if (store.dialect === 'sqlite') return ok('not behind the time of servers');
   const [[theirs] = []] = await store.read.prepare(
     'doctor_clock',
     'SELECT (extract(epoch FROM clock_timestamp()) * 1000)::float8',

@@ -1,5 +1,5 @@
 /** What a database is set up with once: its epoch, the wrapped keys, the log's head, the first keys. */
-import { asc } from 'drizzle-orm';
+import { asc, eq, lt } from 'drizzle-orm';
 import { schemaVersion } from '../../db/migrations.ts';
 import { isMissingTable, type Reader, type Rows, type Store } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
@@ -66,8 +66,7 @@ export interface OpenedKeys {
 
 /** Every key of an installation. Throws `InstallationError` when this binary or this master key may not open it. */
 export async function openKeys(rows: Rows, masterKey: Buffer): Promise<OpenedKeys> {
-  const { db, tables } = rows;
-  const [row] = await db.select().from(tables.installation);
+  const row = await readCheck(rows);
   if (!row) throw new InstallationError('This database was never set up');
   assertFits(masterKey, row);
   return { epoch: row.epoch, ...(await unwrapKeys(rows, masterKey)) };
@@ -123,6 +122,27 @@ async function readCheck({ db, tables }: Rows): Promise<OpeningCheck | undefined
 
 const fits = (masterKey: Buffer, { epoch, master_key_check }: OpeningCheck) =>
   masterKeyCheck(masterKey, epoch).equals(master_key_check);
+
+/**
+ * The latest instant that this installation is known to have been at, in ms: of its last event, or noted since. What
+ * expired by then is expired for good, so no process begins before it.
+ */
+export async function latestInstant({ read: { db, tables } }: Pick<Reader, 'read'>): Promise<number> {
+  const { installation: i, eventHead: h } = tables;
+  const [row] = await db
+    .select({ judgedAt: i.judged_at, eventAt: h.at })
+    .from(i)
+    .innerJoin(h, eq(h.id, i.id));
+  return row ? Math.max(row.judgedAt, row.eventAt) : 0;
+}
+
+/** Notes that credentials were judged at `now`, in ms; what is there and later stays. It is noted again if it is lost. */
+export async function noteInstant(store: Pick<Store, 'tx'>, now: number): Promise<void> {
+  await store.tx(
+    ({ db, tables: { installation: i } }) => db.update(i).set({ judged_at: now }).where(lt(i.judged_at, now)),
+    'unhurried',
+  );
+}
 
 /** As `oldest_binary`: no binary opens a database whose installation is elsewhere now, and those of before neither. */
 const MOVED = 2 ** 31 - 1;

@@ -11,6 +11,7 @@ import {
 } from '../../server/domain/api-keys.ts';
 import { claimDeliveries } from '../../server/domain/delivery-claims.ts';
 import { expandEvents } from '../../server/domain/delivery-expansion.ts';
+import { latestInstant } from '../../server/domain/installation.ts';
 import { ensureJobs, takeLease } from '../../server/domain/jobs.ts';
 import { createLogger, type Logger } from '../../server/logger.ts';
 import { createMetrics } from '../../server/metrics.ts';
@@ -26,6 +27,7 @@ import {
   freshFolder,
   MASTER_KEY,
 } from '../support/deps.ts';
+import { newAccessToken, newApplication } from '../support/oauth-tokens.ts';
 import { type Receiver, startReceiver, verifySignature } from '../support/receiver.ts';
 import { subscribe } from '../workers/transports.ts';
 
@@ -103,10 +105,26 @@ const newKey = async (deps: Deps, name: string, ttlSeconds?: number) => {
   return { id, secret };
 };
 
-async function reasonOf({ deps, verifier }: Opened, credential: string): Promise<string> {
-  const answer = await call(deps, verifier, 'credentials.verify', { credential });
+async function reasonOf({ deps, verifier }: Opened, credential: string, audience?: string): Promise<string> {
+  const answer = await call(deps, verifier, 'credentials.verify', { credential, audience });
   const { valid, reason } = answer as { valid: boolean; reason?: string };
   return valid ? 'valid' : (reason ?? '');
+}
+
+/** A token of a machine and one of an application, of which neither lives for more than an hour. */
+async function newTokens({ deps, verifier }: Opened) {
+  const newMachine = async (input: object) =>
+    (await call(deps, verifier, 'machines.create', input)) as { id: string; secret: string };
+  const receiver = await newMachine({ name: 'receiver' });
+  const sender = await newMachine({ name: 'sender', mayCall: [receiver.id] });
+  const { token } = (await call(deps, sender.secret, 'm2mTokens.create', { ttlSeconds: 5 })) as {
+    token: string;
+  };
+  const { row } = await newApplication(deps);
+  const { value } = await newAccessToken(deps, row);
+  return {
+    reasons: async (by: Opened) => [await reasonOf(by, token, receiver.id), await reasonOf(by, value)],
+  };
 }
 
 const run = (deps: Deps, name: Parameters<typeof runJobOnce>[1], whenever = true) =>
@@ -146,6 +164,32 @@ describeOnEachDialect('a time of day that is set', (dialect) => {
     await opened.close();
     expect(await dead(await open(config))).toEqual(['expired', 'revoked']);
   });
+
+  it.each([
+    ['was closed', ({ close }: Opened) => close()],
+    [
+      'was killed when it had gone on for five seconds',
+      async ({ deps }: Opened, keepUp: () => void) => {
+        const now = deps.now();
+        keepUp();
+        await vi.waitFor(async () => expect(await latestInstant(deps.store)).toBeGreaterThanOrEqual(now));
+      },
+    ],
+  ])(
+    'back by an hour brings back nothing whose end no event tells, after a process that %s',
+    async (_how, end) => {
+      const [clocks, keepUp] = [moveableClocks(), upkeepByHand()];
+      const config = await settings(dialect);
+      const opened = await open(config);
+      const tokens = await newTokens(opened);
+      expect(await tokens.reasons(opened)).toEqual(['valid', 'valid']);
+      clocks.pass(HOUR + MINUTE);
+      expect(await tokens.reasons(opened)).toEqual(['expired', 'expired']);
+      await end(opened, keepUp);
+      clocks.setBy(-JUMP);
+      expect(await tokens.reasons(await open(config))).toEqual(['expired', 'expired']);
+    },
+  );
 
   it('forward by an hour ends nothing that is alive, and purges wait until it is right again', async () => {
     const clocks = moveableClocks();

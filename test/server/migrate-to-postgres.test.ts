@@ -118,6 +118,13 @@ async function answersOf(server: RunningServer, asked: Asked) {
   return answers;
 }
 
+async function judgedAtIn(location: string) {
+  const store = await openStore({ location });
+  const { db, tables } = store.read;
+  const [row] = await db.select().from(tables.installation).finally(store.close);
+  return row?.judged_at;
+}
+
 const { url, missing } = inject('postgres');
 describe.skipIf(url === null)(`migrating to PostgreSQL${url ? '' : ` [skipped: ${missing}]`}`, () => {
   it('every credential is answered as before, and the file is not opened again', {
@@ -134,11 +141,14 @@ describe.skipIf(url === null)(`migrating to PostgreSQL${url ? '' : ` [skipped: $
     const inUse = await runProgram('migrate-to-postgres', [], at.moved);
     expect(inUse).toMatchObject({ code: 1, stderr: expect.stringContaining('is in use: stop the servers') });
     await before.stop();
+    const judgedAt = await judgedAtIn(at.sqliteFile);
+    expect(judgedAt).toBeGreaterThan(0);
 
     const ran = await runProgram('migrate-to-postgres', [], at.moved);
     expect([ran.code, ran.stderr]).toEqual([0, '']);
     expect(ran.stdout).toMatch(/^ {2}apiKeys: 10$/m);
     expect(ran.stdout).toMatch(/counts and checksums of all \d+ tables are the same/);
+    expect(await judgedAtIn(at.databaseUrl)).toBe(judgedAt);
 
     const after = await start(at, at.moved);
     expect(await answersOf(after, asked)).toEqual(answers);

@@ -17,7 +17,7 @@ import type { z } from 'zod';
 import { schemaVersion } from '../../db/migrations.ts';
 import { isPostgres, openStore } from '../../db/store.ts';
 import { type Config, loadConfig, parseMasterKey } from '../../server/config.ts';
-import { InstallationError } from '../../server/domain/installation.ts';
+import { InstallationError, noteInstant } from '../../server/domain/installation.ts';
 import { rotateMasterKey } from '../../server/domain/master-key.ts';
 import {
   completeSecretKeyRotation,
@@ -70,14 +70,15 @@ async function openAndClose(config: Config): Promise<Opened> {
 
 const firstKeyOf = (config: Config) => readFileSync(join(config.dataDir, 'first-secret-key'), 'utf8').trim();
 
-/** Every row that says what a database is and who may open it. */
+/** Every row that says what a database is and who may open it, but for the time, which whoever closes it notes. */
 async function dump(config: Config): Promise<string> {
   const store = await openStore({ location: config.databaseLocation });
   try {
     const { db, tables } = store.read;
     const { installation, wrappedKeys, secretKeys, secrets, signingKeys, eventHead, events } = tables;
     const all = [installation, wrappedKeys, secretKeys, secrets, signingKeys, eventHead, events];
-    return JSON.stringify(await Promise.all(all.map((table) => db.select().from(table))));
+    const rows = await Promise.all(all.map((table) => db.select().from(table)));
+    return JSON.stringify(rows, (column, value) => (column === 'judged_at' ? undefined : value));
   } finally {
     await store.close();
   }
@@ -262,6 +263,24 @@ describeOnEachDialect('openDeps()', (dialect) => {
     const now = (await open(config)).deps.now();
     expect(now).toBeGreaterThanOrEqual(future);
     expect(Number.isInteger(now)).toBe(true);
+  });
+
+  it('notes what time it is when it closes, and never an earlier one', async () => {
+    const config = await settings(dialect);
+    const { deps, close } = await open(config);
+    const noted = async ({ store: { read } }: Opened['deps']) => {
+      const [row] = await read.db.select().from(read.tables.installation);
+      return row?.judged_at;
+    };
+    const future = deps.now() + 86_400_000;
+    await noteInstant(deps.store, future);
+    await close();
+    const again = await open(config);
+    expect(await noted(again.deps)).toBe(future);
+    expect(again.deps.now()).toBeGreaterThanOrEqual(future);
+    const now = again.deps.now();
+    await again.close();
+    expect(await noted((await open(config)).deps)).toBeGreaterThanOrEqual(now);
   });
 
   it('writes what was counted before it closes', async () => {

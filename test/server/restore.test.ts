@@ -1,6 +1,9 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, it } from 'vitest';
+import { openStore, type Store } from '../../db/store.ts';
+import { loadConfig } from '../../server/config.ts';
+import { latestInstant, noteInstant } from '../../server/domain/installation.ts';
 import { describeOnEachDialect, freshDatabase, freshFolder } from '../support/deps.ts';
 import { epochOf } from '../support/feed.ts';
 import { type RunningServer, runProgram, startServer } from '../support/server.ts';
@@ -31,6 +34,11 @@ const start = ({ dataDir, env }: Place, adminKey?: string) =>
     COUNTERSIGN_LOG_LEVEL: 'warn',
     ...(adminKey !== undefined && { COUNTERSIGN_BOOTSTRAP_KEY: adminKey }),
   });
+
+async function inDatabase<T>({ env }: Place, work: (store: Store) => Promise<T>): Promise<T> {
+  const store = await openStore({ location: loadConfig({ ...env }).databaseLocation });
+  return work(store).finally(store.close);
+}
 
 const BOOTSTRAP = `sk_${'b'.repeat(48)}`;
 
@@ -165,6 +173,19 @@ describeOnEachDialect('restoring a backup', (dialect) => {
     const server = await start(to);
     expect(await reasonOf(server, keys.revoked.secret)).toBe('valid');
     await server.stop();
+  });
+
+  it('begins no earlier than the servers of before were, whatever the clock says', {
+    timeout: 60_000,
+  }, async () => {
+    const [from, to] = [await place(dialect), await place(dialect)];
+    await (await start(from, BOOTSTRAP)).stop();
+    const ahead = Date.now() + 3_600_000;
+    await inDatabase(from, (store) => noteInstant(store, ahead));
+    const file = join(freshFolder(), 'backup.db');
+    expect(await runProgram('backup', [file], from.env)).toMatchObject({ code: 0, stderr: '' });
+    expect(await runProgram('restore', [file], to.env)).toMatchObject({ code: 0 });
+    expect(await inDatabase(to, latestInstant)).toBeGreaterThanOrEqual(ahead);
   });
 });
 

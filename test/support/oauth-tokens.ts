@@ -1,4 +1,5 @@
 import { eq } from 'drizzle-orm';
+import type { Deps } from '../../server/deps.ts';
 import {
   type ApplicationRow,
   createOauthApplication,
@@ -8,13 +9,13 @@ import { type GrantRow, insertGrant } from '../../server/domain/oauth-grants.ts'
 import { createOauthScope, createOauthScopeInput } from '../../server/domain/oauth-scopes.ts';
 import { writeOauthToken } from '../../server/domain/oauth-tokens.ts';
 import { withSigning } from '../../server/domain/token-signing.ts';
-import { callerWith, type TestDeps } from './deps.ts';
+import { callerWith } from './deps.ts';
 
 const admin = callerWith('admin');
 
 /** A confidential application that may be given `notes:read` and `notes:write`, with its secret. */
 export async function newApplication(
-  deps: TestDeps,
+  deps: Deps,
   input: Record<string, unknown> = {},
 ): Promise<{ row: ApplicationRow; secret: string }> {
   await defineScopes(deps, ['notes:read', 'notes:write']);
@@ -32,7 +33,7 @@ export async function newApplication(
   return { row: await applicationRow(deps, id), secret };
 }
 
-async function defineScopes(deps: TestDeps, names: readonly string[]) {
+async function defineScopes(deps: Deps, names: readonly string[]) {
   const { oauthScopes: s } = deps.store.read.tables;
   for (const name of names) {
     const known = await deps.store.read.db.select().from(s).where(eq(s.name, name));
@@ -41,7 +42,7 @@ async function defineScopes(deps: TestDeps, names: readonly string[]) {
   }
 }
 
-export async function applicationRow({ store: { read } }: TestDeps, id: string): Promise<ApplicationRow> {
+export async function applicationRow({ store: { read } }: Deps, id: string): Promise<ApplicationRow> {
   const { oauthApplications: a } = read.tables;
   const [row] = await read.db.select().from(a).where(eq(a.id, id));
   if (!row) throw new Error(`No application has the id ${id}`);
@@ -57,7 +58,7 @@ interface GrantOptions {
 
 /** That `user_1` let the application act for them. */
 export const newGrant = (
-  deps: TestDeps,
+  deps: Deps,
   application: ApplicationRow,
   { subject = 'user_1', organizationId = null, scopes = ['notes:read'], resources = [] }: GrantOptions = {},
 ): Promise<GrantRow> =>
@@ -70,7 +71,7 @@ export const newGrant = (
       resources,
       redirectUri: 'https://notes.example.com/callback',
       claims: {},
-      authTime: deps.clock.now,
+      authTime: deps.now(),
       nonce: null,
     }),
   );
@@ -85,7 +86,7 @@ interface TokenOptions {
 
 /** An access token of an application, as the endpoints issue it, with its value. */
 export async function newAccessToken(
-  deps: TestDeps,
+  deps: Deps,
   application: ApplicationRow,
   { format = 'opaque', grant = null, scopes = ['notes:read'], resources = [] }: TokenOptions = {},
 ): Promise<{ id: string; value: string; expiresAt: number }> {

@@ -1,0 +1,1 @@
+ALTER TABLE "installation" ADD COLUMN "judged_at" bigint DEFAULT 0 NOT NULL;

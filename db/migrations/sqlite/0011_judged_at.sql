@@ -1,0 +1,1 @@
+ALTER TABLE `installation` ADD `judged_at` integer DEFAULT 0 NOT NULL;
