@@ -39,6 +39,8 @@ export interface Config {
   console: boolean;
   /** Which OAuth applications are let in: those an administrator registered, or what agents need too. */
   oauthClients: (typeof OAUTH_CLIENTS)[number];
+  /** How many tokens an OAuth application may get for itself in a minute. */
+  oauthTokensPerMinute: number;
   signIn: SignInSettings;
   logLevel: (typeof LOG_LEVELS)[number];
 }
@@ -124,6 +126,7 @@ export const SETTINGS = {
   COUNTERSIGN_WEBHOOK_ALLOW_SUBNETS: 'plain',
   COUNTERSIGN_CONSOLE: 'plain',
   COUNTERSIGN_OAUTH_CLIENTS: 'plain',
+  COUNTERSIGN_OAUTH_TOKENS_PER_MINUTE: 'plain',
   COUNTERSIGN_SIGN_IN: 'plain',
   COUNTERSIGN_HANDOFF_URL: 'plain',
   COUNTERSIGN_OIDC_ISSUER: 'plain',
@@ -215,6 +218,12 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     ),
     console: settings.read('COUNTERSIGN_CONSOLE', 'on', ...oneOf(['on', 'off'])) === 'on',
     oauthClients: settings.read('COUNTERSIGN_OAUTH_CLIENTS', 'preregistered', ...oneOf(OAUTH_CLIENTS)),
+    oauthTokensPerMinute: settings.read(
+      'COUNTERSIGN_OAUTH_TOKENS_PER_MINUTE',
+      6_000,
+      'a whole number from 1 to 100000000',
+      (text) => parseWhole(text, 1, 100_000_000),
+    ),
     signIn: readSignIn(settings),
     logLevel: settings.read('COUNTERSIGN_LOG_LEVEL', 'info', ...oneOf(LOG_LEVELS)),
   };

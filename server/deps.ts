@@ -32,6 +32,8 @@ export interface Deps {
   readonly keyRotationMs: number;
   /** Which OAuth applications are let in, where no setting says otherwise. */
   readonly oauthClients: 'preregistered' | 'mcp';
+  /** How many tokens an OAuth application may get for itself in a minute. */
+  readonly oauthTokensPerMinute: number;
   readonly signIn: SignInSettings;
   readonly usage: UsageCounter;
   readonly pool: MintedPool;

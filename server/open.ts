@@ -109,6 +109,7 @@ export async function openDeps(config: Config, options: OpenOptions): Promise<Op
       publicUrl: config.publicUrl,
       keyRotationMs: config.keyRotationDays * DAY_MS,
       oauthClients: config.oauthClients,
+      oauthTokensPerMinute: config.oauthTokensPerMinute,
       signIn: config.signIn,
       usage: createUsageCounter(),
       pool: createMintedPool(),

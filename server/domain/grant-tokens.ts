@@ -70,6 +70,8 @@ interface Use<Found extends GrantStanding> {
   /** Null where it is refused; one that was used before is found all the same. */
   find(rows: Rows): Promise<Found | null>;
   isUsed(found: Found): boolean;
+  /** Throws where too much was issued. Asked before anything is written, and not of what was used before. */
+  admit?(found: Found): Promise<void>;
   /** Marks it as used, and answers whether it was not before. */
   use(tx: Rows, found: Found): Promise<boolean>;
   /** Why its grant is revoked where it was. */
@@ -90,10 +92,12 @@ export async function issueUnderGrant<Found extends GrantStanding>(
   deps: Deps,
   { application }: AuthenticatedApplication,
   requestId: string,
-  { find, isUsed, use, reuse, write }: Use<Found>,
+  { find, isUsed, admit, use, reuse, write }: Use<Found>,
 ): Promise<IssuedUnderGrant | null> {
   // What was made up takes neither the writer nor a place in a status list; what is there is judged again where it is used.
-  if (!(await find(deps.store.read))) return null;
+  const presented = await find(deps.store.read);
+  if (!presented) return null;
+  if (!isUsed(presented)) await admit?.(presented);
   const allowed = await scopesAllowed(deps, application);
   const caller: Caller = { principal: { kind: 'oauth_application', id: application.id }, requestId };
 

@@ -7,6 +7,7 @@ import { createM2mToken, createM2mTokenInput } from './m2m-tokens.ts';
 import { OauthError } from './oauth-errors.ts';
 import { resourcesAsked, scopesOfApplication } from './oauth-requests.ts';
 import { writeOauthToken } from './oauth-tokens.ts';
+import { takeOne } from './rate-limits.ts';
 import { maySign, withSigning } from './token-signing.ts';
 
 /** What a token is asked for with, as on the wire. */
@@ -22,7 +23,7 @@ export interface Issued {
   scopes: string[];
 }
 
-/** Throws `unauthorized_client`, `invalid_scope` and `invalid_target`. */
+/** Throws `unauthorized_client`, `invalid_scope`, `invalid_target`, and `rate_limited` where it was given too many in a minute. */
 export async function issueToApplication(
   deps: Deps,
   { application, secretId }: AuthenticatedApplication,
@@ -35,6 +36,7 @@ export async function issueToApplication(
     );
   const resources = resourcesAsked(application, named);
   const scopes = await scopesOfApplication(deps, application, asked, resources);
+  await assertNotTooMany(deps, application.id);
   const token = { application, secretId, grant: null, scopes, resources };
   const written = await withSigning(deps, application.access_token_format, (signing) =>
     deps.store.tx(
@@ -48,6 +50,15 @@ export async function issueToApplication(
     scopes,
   };
 }
+
+/** Each is a row until it has expired: what one application may have of them is bounded. */
+const assertNotTooMany = (deps: Deps, applicationId: string): Promise<void> =>
+  takeOne(
+    deps,
+    `oauth_client_credentials:${applicationId}`,
+    { count: deps.oauthTokensPerMinute, windowSeconds: 60 },
+    `Cannot create token: the application may get ${deps.oauthTokensPerMinute} for itself in a minute`,
+  );
 
 /**
  * An M2M token, so that every OAuth library can be a machine. Its resources are machines, by id; its scopes those of machine

@@ -5,6 +5,7 @@ import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
+import type { Limit } from '../limits.ts';
 import { documentHostOf } from './client-metadata-documents.ts';
 import { change } from './events.ts';
 import type { ApplicationRow } from './oauth-applications.ts';
@@ -12,6 +13,7 @@ import { insertCode, type NewCode } from './oauth-codes.ts';
 import { OauthError } from './oauth-errors.ts';
 import { insertGrant, type NewGrant } from './oauth-grants.ts';
 import { endInteraction } from './oauth-interactions.ts';
+import { takeOneOfEach } from './rate-limits.ts';
 import { isOnDevice } from './redirect-uris.ts';
 import { lockSignable } from './users.ts';
 
@@ -79,18 +81,41 @@ const readConsents = flatStatement<
   return { fields, query };
 });
 
-/** Answers a code under a new grant, and ends the interaction if there is one; nothing is asked, so nothing is told. */
-export const authorizeSilently = (
+/** What one user may be given of codes for one application. */
+const CODES: readonly Limit[] = [
+  { count: 30, windowSeconds: 60 },
+  { count: 300, windowSeconds: 86_400 },
+];
+
+const assertNotTooOften = (deps: Deps, { application, subject }: Authorization): Promise<void> =>
+  takeOneOfEach(
+    deps,
+    `oauth_code:${application.id}:${subject}`,
+    CODES,
+    ({ count, windowSeconds }) =>
+      `Cannot authorize: wanted at most ${count} in ${windowSeconds} s of one application by one user`,
+  );
+
+/**
+ * Answers a code under a new grant, and ends the interaction if there is one; nothing is asked, so nothing is told. Throws
+ * `rate_limited` before anything is written.
+ */
+export async function authorizeSilently(
   deps: Deps,
   authorization: Authorization,
   interactionId: string | null,
-): Promise<string> =>
-  deps.store.tx(async (tx) => {
+): Promise<string> {
+  await assertNotTooOften(deps, authorization);
+  return deps.store.tx(async (tx) => {
     if (interactionId !== null && !(await endInteraction(tx, interactionId))) throw alreadyAnswered();
     return (await insertAuthorization(tx, deps, authorization)).code;
   }, 'minting');
+}
 
-/** Notes what a user allowed, ends the interaction and answers a code, in one transaction with its event. */
+/**
+ * Notes what a user allowed, ends the interaction and answers a code, in one transaction with its event. Throws `rate_limited`
+ * before anything is written.
+ */
 export async function giveConsent(
   deps: Deps,
   interactionId: string,
@@ -99,6 +124,7 @@ export async function giveConsent(
 ): Promise<string> {
   const { application, subject, scopes, organizationId } = authorization;
   const caller: Caller = { principal: { kind: 'user', id: subject }, requestId };
+  await assertNotTooOften(deps, authorization);
   return change(deps, caller, async (tx) => {
     if (!(await endInteraction(tx, interactionId))) throw alreadyAnswered();
     // Whoever deletes the user takes their row first, too.

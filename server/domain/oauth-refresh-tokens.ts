@@ -4,7 +4,8 @@ import { statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import type { Caller, Deps } from '../deps.ts';
-import type { AuthenticatedApplication } from './application-authentication.ts';
+import type { Limit } from '../limits.ts';
+import type { AuthenticatedApplication, TokenApplication } from './application-authentication.ts';
 import { change } from './events.ts';
 import {
   type GrantStanding,
@@ -15,6 +16,7 @@ import {
 } from './grant-tokens.ts';
 import { OauthError } from './oauth-errors.ts';
 import { type GrantRow, noteGrantUsed, revokeGrant } from './oauth-grants.ts';
+import { takeOneOfEach } from './rate-limits.ts';
 import { hasExpired } from './secrets.ts';
 
 type RefreshTokenRow = Rows['tables']['oauthRefreshTokens']['$inferSelect'];
@@ -30,7 +32,8 @@ interface Refresh {
 /**
  * Marks a refresh token as used and writes what follows, in one transaction. Of several that come with one token, one wins.
  * Scopes that were not granted are left out without a word, for clients repeat what they first asked for. Throws
- * `invalid_grant`, which does not say why, `invalid_scope` where nothing is left, and `invalid_target`.
+ * `invalid_grant`, which does not say why, `invalid_scope` where nothing is left, `invalid_target`, and `rate_limited`, which
+ * leaves the refresh token as it was.
  */
 export async function refreshTokens(
   deps: Deps,
@@ -48,6 +51,14 @@ export async function refreshTokens(
       return found && isFor(deps, found, authenticated) ? found : null;
     },
     isUsed: ({ token }) => token.used_at !== null,
+    admit: ({ grant }) =>
+      takeOneOfEach(
+        deps,
+        `oauth_refresh:${grant.id}`,
+        refreshesOf(application),
+        ({ count, windowSeconds }) =>
+          `Cannot refresh: wanted at most ${count} in ${windowSeconds} s under one grant`,
+      ),
     use: (tx, { token }) => use(tx, deps, token.id),
     reuse: 'refresh_token_reused',
     async write(tx, found, given) {
@@ -60,6 +71,19 @@ export async function refreshTokens(
   if (!issued) throw invalidGrant();
   return issued;
 }
+
+/** How often a grant may be refreshed, where its access tokens do not expire so soon that it has to be more often. */
+const REFRESHES: readonly Limit[] = [
+  { count: 10, windowSeconds: 60 },
+  { count: 300, windowSeconds: 86_400 },
+];
+
+/** Never less than twice as often as the access tokens of the application expire. */
+const refreshesOf = ({ access_token_ttl_seconds: ttlSeconds }: TokenApplication): Limit[] =>
+  REFRESHES.map(({ count, windowSeconds }) => ({
+    count: Math.max(count, Math.ceil((2 * windowSeconds) / ttlSeconds)),
+    windowSeconds,
+  }));
 
 interface FoundRefreshToken extends GrantStanding {
   token: RefreshTokenRow;

@@ -48,6 +48,7 @@ describe('loadConfig()', () => {
       webhookAllowSubnets: [],
       console: true,
       oauthClients: 'preregistered',
+      oauthTokensPerMinute: 6_000,
       signIn: { kind: 'local' },
       logLevel: 'info',
     });
@@ -86,6 +87,7 @@ describe('loadConfig()', () => {
       COUNTERSIGN_WEBHOOK_ALLOW_SUBNETS: '192.168.0.0/16',
       COUNTERSIGN_CONSOLE: 'off',
       COUNTERSIGN_OAUTH_CLIENTS: 'mcp',
+      COUNTERSIGN_OAUTH_TOKENS_PER_MINUTE: '1',
       COUNTERSIGN_SIGN_IN: 'oidc',
       COUNTERSIGN_OIDC_ISSUER: 'https://login.example.com',
       COUNTERSIGN_OIDC_CLIENT_ID: 'countersign',
@@ -112,6 +114,7 @@ describe('loadConfig()', () => {
       webhookAllowSubnets: ['192.168.0.0/16'],
       console: false,
       oauthClients: 'mcp',
+      oauthTokensPerMinute: 1,
       signIn: {
         kind: 'oidc',
         issuer: 'https://login.example.com',

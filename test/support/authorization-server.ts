@@ -74,11 +74,16 @@ export interface Handed {
 interface Options {
   signingAlg?: SigningAlg;
   signIn?: Deps['signIn'];
+  tokensPerMinute?: number;
 }
 
 export async function serveOauth(
   dialect: Dialect,
-  { signingAlg = 'ES256', signIn = { kind: 'handoff', url: SIGN_IN_PAGE } }: Options = {},
+  {
+    signingAlg = 'ES256',
+    signIn = { kind: 'handoff', url: SIGN_IN_PAGE },
+    tokensPerMinute: oauthTokensPerMinute = 6_000,
+  }: Options = {},
 ): Promise<ServedOauth> {
   // Others judge our times by theirs.
   const opened = await openTestDeps(dialect, { signingAlg, startsAt: Date.now() });
@@ -86,7 +91,7 @@ export async function serveOauth(
   const { url } = await listen((request, response) => {
     if (!routes?.(request, response, 'req_test', 0)) response.writeHead(404).end();
   });
-  const deps = { ...opened, publicUrl: url, signIn };
+  const deps = { ...opened, publicUrl: url, signIn, oauthTokensPerMinute };
   const feeds = createFeeds(deps, createLogger('silent'));
   onTestFinished(() => feeds.close());
   const failures: unknown[] = [];

@@ -137,6 +137,7 @@ export async function openTestDeps(
     keyRotationMs: 30 * 24 * 3_600_000,
     publicUrl: 'http://127.0.0.1:4400',
     oauthClients: 'preregistered',
+    oauthTokensPerMinute: 6_000,
     signIn: { kind: 'local' },
     usage: createUsageCounter(),
     pool: createMintedPool(),
