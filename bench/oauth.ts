@@ -1,6 +1,6 @@
 /** What an authorization server is asked, and ours made ready for it. */
 import { createHash } from 'node:crypto';
-import { BROWSERS, type CodeFlow, codeIn } from './code-flows.ts';
+import { type CodeFlow, codeIn } from './code-flows.ts';
 import { CREDENTIALS } from './floors/floor.ts';
 import { Connection } from './load.ts';
 import type { MeasuredServer } from './processes.ts';
@@ -20,6 +20,8 @@ export interface OauthRequests {
 /** Users are those of a host application, which is quickest to say who they are. */
 export const OAUTH_ENV = {
   COUNTERSIGN_SIGNING_ALG: 'ES256',
+  // One application asks for all that is measured.
+  COUNTERSIGN_OAUTH_TOKENS_PER_MINUTE: '100000000',
   COUNTERSIGN_SIGN_IN: 'handoff',
   COUNTERSIGN_HANDOFF_URL: 'https://host.example.com/sign-in',
 };
@@ -74,6 +76,9 @@ async function issueAll(server: MeasuredServer, client: Client): Promise<PostReq
   return introspections;
 }
 
+/** More than browsers elsewhere: a user is given 30 codes for one application in a minute, and no more. */
+const USERS = 500;
+
 const VERIFIER = 'a-code-verifier-of-a-measurement-which-protects-nothing';
 
 async function consentedFlow(server: MeasuredServer, client: Client): Promise<CodeFlow> {
@@ -88,8 +93,7 @@ async function consentedFlow(server: MeasuredServer, client: Client): Promise<Co
     code_challenge_method: 'S256',
   })}`;
   const cookies: string[] = [];
-  while (cookies.length < BROWSERS)
-    cookies.push(await signIn(server, authorizePath, `user_${cookies.length}`));
+  while (cookies.length < USERS) cookies.push(await signIn(server, authorizePath, `user_${cookies.length}`));
   return {
     authorizePath,
     cookies,

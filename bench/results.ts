@@ -237,7 +237,7 @@ ${results.map(renderRow).join('\n')}
 - **oauth-…**: all on SQLite with \`synchronous=FULL\`, for two scopes, the client by Basic with its secret. oidc-provider has
   its client and its keys in memory, and writes no row of a JWT, whose revocation it could not know; in Better Auth client and
   resource are kept in memory, and there is no Express. *introspect* takes 1,000 opaque tokens in turn, which the peers are told
-  the kind of. *code-flow* is of 100 browsers that are signed in and have consented: authorize, then redeem the code with PKCE
+  the kind of. *code-flow* is of 100 browsers that are signed in and have consented, 500 of ours: authorize, then redeem the code with PKCE
   for an opaque access token, a refresh token and an ID token signed with ES256. Ours is one row of a log more than theirs.
 - **verify-10m**: each request another key, drawn uniformly from all.
 - **revocation-to-…**: 200 API keys revoked a second, after 8 s of the same; from the event's instant to the arrival at a
