@@ -20,10 +20,11 @@ import { createOutbound, type Outbound } from '../../server/outbound.ts';
 import { describeInBrowser, expectAccessible } from '../support/browser.ts';
 import { call } from '../support/calls.ts';
 import { newCertificate } from '../support/certificate.ts';
-import { freshFolder, openTestDeps, type WhenDone, whenSuiteDone } from '../support/deps.ts';
+import { openTestDeps, type WhenDone, whenSuiteDone } from '../support/deps.ts';
 import { listen } from '../support/procedures.ts';
-import { type RunningServer, send, startServer } from '../support/server.ts';
+import { send } from '../support/server.ts';
 import { freePort } from '../support/services.ts';
+import { type Person, type Started, startAuthorizationServer } from '../support/started.ts';
 import { serveOauth, UserAgent } from '../support/user-agent.ts';
 import { newUser, PASSWORD } from '../support/users.ts';
 
@@ -188,8 +189,8 @@ const LIBRARIES = {
   },
 } as const;
 
-/** Signs in as `ada`, and says yes; answers what was shown, and where the browser is sent back to. */
-async function allow(issuer: string, url: URL | undefined, decision = 'allow') {
+/** Signs in as this person, and says yes; answers what was shown, and where the browser is sent back to. */
+async function allow({ issuer, person }: Opened, url: URL | undefined, decision = 'allow') {
   const browser = new UserAgent(issuer);
   const shown: string[] = [];
   let page = await browser.get(url?.href ?? '');
@@ -198,8 +199,7 @@ async function allow(issuer: string, url: URL | undefined, decision = 'allow') {
       return { shown: shown.join(), back: new URL(page.location) };
     shown.push(page.text);
     if (page.location !== null) page = await browser.get(page.location);
-    else if (page.text.includes('name="password"'))
-      page = await browser.submit(page, { name: 'ada', password: PASSWORD });
+    else if (page.text.includes('name="password"')) page = await browser.submit(page, { ...person });
     else page = await browser.submit(page, { decision });
   }
   throw new Error(`Nobody was sent back: ${page.status} ${page.text}`);
@@ -232,19 +232,49 @@ async function serveDocument(): Promise<Pick<Outbound, 'read'>> {
   };
 }
 
-/** A Countersign server for agents with the user `ada`, and the MCP server beside it. */
-async function openWithUser() {
+/** A Countersign server for agents with a user, and the MCP server beside it. */
+interface Opened {
+  issuer: string;
+  person: Person;
+  administer: Administer;
+  resource: string;
+}
+
+/** In this process: what port 443 of another host answers can be put in on the way only here. */
+async function openWithDocument(): Promise<Opened> {
   const opened = await openTestDeps('sqlite', { startsAt: Date.now() });
   const { deps, url: issuer } = await serveOauth({
     ...opened,
     oauthClients: 'mcp',
     clientDocuments: createClientDocuments(await serveDocument(), opened.now),
   });
-  const user = await newUser(opened, 'ada', { withPassword: true });
+  await newUser(opened, 'ada', { withPassword: true });
   const administer: Administer = async (procedure, input) =>
     (await call(deps, opened.adminKey, procedure, input)) as Awaited<ReturnType<Administer>>;
   const resource = await startMcp(issuer, administer, onTestFinished);
-  return { issuer, user, administer, resource };
+  return { issuer, person: { name: 'ada', password: PASSWORD }, administer, resource };
+}
+
+const whenDone = whenSuiteDone();
+let server: Started;
+let resource: string;
+
+/** Calls a procedure, and answers what it does. */
+const create: Administer = (path, input) => server.administer(path, input);
+
+beforeAll(async () => {
+  const env = { COUNTERSIGN_OAUTH_CLIENTS: 'mcp', COUNTERSIGN_LOG_LEVEL: 'warn' };
+  server = await startAuthorizationServer({ env, scopes: [], whenDone });
+  resource = await startMcp(server.url, create, whenDone);
+}, 60_000);
+
+let people = 0;
+
+/** By `npm start`, with somebody who has no notes yet. */
+async function openStarted(): Promise<Opened> {
+  people += 1;
+  const person = await server.newPerson(`Person ${people}`);
+  return { issuer: server.url, person, administer: create, resource };
 }
 
 describe.each(Object.entries(LIBRARIES))(
@@ -259,17 +289,18 @@ describe.each(Object.entries(LIBRARIES))(
     const aCall = ['POST /mcp 200', 'POST /mcp 202', 'GET /mcp 405', 'POST /mcp 200'];
 
     it.each([
-      ['registers itself', undefined],
-      ['is known by its document', DOCUMENT_URL],
-    ])('%s, has its user allow it, calls a tool, and refreshes its token', async (_, documentUrl) => {
-      const { issuer, administer, resource, user } = await openWithUser();
+      ['registers itself', openStarted, undefined],
+      ['is known by its document', openWithDocument, DOCUMENT_URL],
+    ])('%s, has its user allow it, calls a tool, and refreshes its token', async (_, open, documentUrl) => {
+      const opened = await open();
+      const { issuer, administer, resource } = opened;
       const memory = new AgentMemory(documentUrl);
       const agent = agentWith(resource, memory);
       await expect(agent.call('list_notes')).rejects.toThrow(Unauthorized);
       expect(agent.walked).toEqual([...toTheBrowser, ...(documentUrl ? [] : ['POST /oauth/register 201'])]);
       expect(memory.sentTo?.searchParams.get('resource')).toBe(resource);
 
-      const { shown, back } = await allow(issuer, memory.sentTo);
+      const { shown, back } = await allow(opened, memory.sentTo);
       for (const told of ['Test agent', '127.0.0.1', 'Read your notes', 'on your own device', resource])
         expect(shown).toContain(told);
       expect(shown).not.toContain('Add notes to yours');
@@ -289,28 +320,29 @@ describe.each(Object.entries(LIBRARIES))(
       expect(agent.walked).toEqual(['POST /mcp 401', 'POST /oauth/token 200', ...aCall]);
       expect(memory.kept.tokens?.refresh_token).not.toBe(before?.refresh_token);
 
-      const { applicationId } = await administer('oauthTokens.verify', {
+      const { applicationId, subject } = await administer('oauthTokens.verify', {
         credential: memory.kept.tokens?.access_token,
         resource,
       });
-      await administer('oauthGrants.withdraw', { subject: user.id, applicationId });
+      await administer('oauthGrants.withdraw', { subject, applicationId });
       await expect(agent.call('list_notes')).rejects.toThrow(Unauthorized);
       expect(memory.kept.tokens).toBeUndefined();
     });
 
     it('asks its user again for the tool that takes more', async () => {
-      const { issuer, resource } = await openWithUser();
+      const opened = await openStarted();
+      const { resource } = opened;
       const memory = new AgentMemory();
       const agent = agentWith(resource, memory);
       await expect(agent.call('list_notes')).rejects.toThrow(Unauthorized);
-      await agent.finish((await allow(issuer, memory.sentTo)).back);
+      await agent.finish((await allow(opened, memory.sentTo)).back);
       if (isSdk1) {
         // It refreshes instead, which widens nothing, and says so; without a refresh token it asks.
         await expect(agent.call('add_note', { text: 'milk' })).rejects.toThrow('403 after trying upscoping');
         delete memory.kept.tokens?.refresh_token;
       }
       await expect(agent.call('add_note', { text: 'milk' })).rejects.toThrow(Unauthorized);
-      const { shown, back } = await allow(issuer, memory.sentTo);
+      const { shown, back } = await allow(opened, memory.sentTo);
       expect(shown).toContain('Add notes to yours');
       await agent.finish(back);
       expect(await agent.call('add_note', { text: 'milk' })).toBe('There are 1 notes');
@@ -318,12 +350,13 @@ describe.each(Object.entries(LIBRARIES))(
     });
 
     it('gets no refresh token where it registered for none', async () => {
-      const { issuer, resource } = await openWithUser();
+      const opened = await openStarted();
+      const { resource } = opened;
       const memory = new AgentMemory();
       memory.clientMetadata.grant_types = ['authorization_code'];
       const agent = agentWith(resource, memory);
       await expect(agent.call('list_notes')).rejects.toThrow(Unauthorized);
-      const { shown, back } = await allow(issuer, memory.sentTo);
+      const { shown, back } = await allow(opened, memory.sentTo);
       expect(shown).not.toContain('Stay connected');
       await agent.finish(back);
       expect(memory.kept.tokens?.refresh_token).toBeUndefined();
@@ -331,32 +364,19 @@ describe.each(Object.entries(LIBRARIES))(
     });
 
     it('is told that its user did not allow it', async () => {
-      const { issuer, resource } = await openWithUser();
+      const opened = await openStarted();
+      const { resource } = opened;
       const memory = new AgentMemory();
       await expect(agentWith(resource, memory).call('list_notes')).rejects.toThrow(Unauthorized);
-      const { back } = await allow(issuer, memory.sentTo, 'deny');
-      expect(Object.fromEntries(back.searchParams)).toMatchObject({ error: 'access_denied', iss: issuer });
+      const { back } = await allow(opened, memory.sentTo, 'deny');
+      expect(Object.fromEntries(back.searchParams)).toMatchObject({
+        error: 'access_denied',
+        iss: server.url,
+      });
       expect(back.searchParams.get('code')).toBeNull();
     });
   },
 );
-
-const whenDone = whenSuiteDone();
-let server: RunningServer;
-let resource: string;
-
-/** Calls a procedure, and answers what it does. */
-const create: Administer = async (path, input) => {
-  const { status, body } = await server.call(path, input);
-  expect({ path, status, error: body.error }).toEqual({ path, status: 200, error: undefined });
-  return body.result.data;
-};
-
-beforeAll(async () => {
-  const env = { COUNTERSIGN_OAUTH_CLIENTS: 'mcp', COUNTERSIGN_LOG_LEVEL: 'warn' };
-  server = await startServer(freshFolder(whenDone), env, { whenDone });
-  resource = await startMcp(server.url, create, whenDone);
-}, 60_000);
 
 const newApplication = (name: string, more: object = {}) =>
   create('oauthApplications.create', {

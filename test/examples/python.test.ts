@@ -4,13 +4,11 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, inject, it, onTestFinished } from 'vitest';
 import { clientVerifier, protect } from '../../client/express.ts';
 import { createCountersign } from '../../client/index.ts';
-import { call } from '../support/calls.ts';
-import { freshFolder, openTestDeps } from '../support/deps.ts';
+import { freshFolder } from '../support/deps.ts';
 import { listen } from '../support/procedures.ts';
 import { type RunningServer, send, startServer } from '../support/server.ts';
 import { freePort, listening } from '../support/services.ts';
-import { serveOauth, UserAgent } from '../support/user-agent.ts';
-import { newUser, PASSWORD } from '../support/users.ts';
+import { type Started, startAuthorizationServer } from '../support/started.ts';
 
 const FOLDER = fileURLToPath(new URL('../../examples/python/', import.meta.url));
 const PYTHON_MS_MAX = 60_000;
@@ -71,7 +69,7 @@ const idAndSecret = ({ clientId, secret }: { clientId: string; secret: string })
 
 /** A server with a scope of an API, and the API, that judges its tokens in Python. */
 async function startApi(environment: (server: RunningServer) => Promise<NodeJS.ProcessEnv>) {
-  const server = await startServer(freshFolder());
+  const server = await startServer(freshFolder(), {}, { byNpm: 'once built' });
   const port = await freePort();
   const resource = `http://127.0.0.1:${port}`;
   await create(server, 'oauthScopes.create', {
@@ -166,7 +164,7 @@ describeWithAuthlib(titled('examples/python by Authlib'), { timeout: PYTHON_MS_M
   });
 
   it('a machine is an OAuth client, and its token is for the machine that it calls', async () => {
-    const server = await startServer(freshFolder());
+    const server = await startServer(freshFolder(), {}, { byNpm: 'once built' });
     const [billing, ledger] = [
       await create(server, 'machines.create', { name: 'billing' }),
       await create(server, 'machines.create', { name: 'ledger' }),
@@ -194,44 +192,39 @@ describeWithAuthlib(titled('examples/python by Authlib'), { timeout: PYTHON_MS_M
     ).rejects.toThrow('invalid_client');
   });
 
-  it.each([
-    ['public', { public: true }],
-    ['confidential', {}],
-  ])('somebody signs in by a browser for a %s application, which refreshes, and ends it', async (_, more) => {
-    const opened = await openTestDeps('sqlite', { startsAt: Date.now() });
-    const { deps, url } = await serveOauth(opened);
-    const user = await newUser(opened, 'ada', { withPassword: true });
-    const input = { name: 'reports', redirectUris: ['http://127.0.0.1/callback'], ...more };
-    const { clientId, secret } = (await call(deps, opened.adminKey, 'oauthApplications.create', input)) as {
-      clientId: string;
-      secret?: string;
-    };
-    const program = run('sign_in.py', [], {
-      COUNTERSIGN_URL: url,
-      CLIENT_ID: clientId,
-      ...(secret !== undefined && { CLIENT_SECRET: secret }),
-    });
-    const [, start = ''] = await program.printed(/^Open (\S+)\n/);
-    const browser = new UserAgent(url);
-    let page = await browser.get(start);
-    while (page.location?.startsWith(url)) page = await browser.get(page.location);
-    page = await browser.submit(page, { name: 'ada', password: PASSWORD });
-    page = await browser.get(page.location ?? '');
-    page = await browser.submit(page, { decision: 'allow' });
-    expect(await (await fetch(page.location ?? '')).text()).toBe('You can close this window.');
-
-    const said = (await program.ended()).trim().split('\n').slice(1);
-    const told = Object.fromEntries(
-      said.map((line) => [/^\w+( in)?/.exec(line)?.[0], JSON.parse(line.replace(/^\w+( in)? /, ''))]),
-    );
-    const scope = 'openid profile email offline_access';
-    expect(told).toEqual({
-      'signed in': { sub: user.id, scope },
-      userinfo: expect.objectContaining({ sub: user.id, name: 'Ada Lovelace' }),
-      refreshed: { rotated: true },
-      ...(secret !== undefined && { introspected: { active: true, sub: user.id, scope } }),
-      revoked: { status: 200, userinfo: 401 },
-      refused: 'invalid_grant',
-    });
+  it('somebody signs in by a browser, for a public and a confidential application, which refreshes, and ends it', async () => {
+    const server = await startAuthorizationServer({ whenDone: onTestFinished });
+    for (const isPublic of [true, false]) await signInByBrowser(server, isPublic);
   });
 });
+
+async function signInByBrowser(server: Started, isPublic: boolean) {
+  const { id, clientId, secret } = await server.application({
+    redirectUris: ['http://127.0.0.1/callback'],
+    public: isPublic,
+  });
+  const program = run('sign_in.py', [], {
+    COUNTERSIGN_URL: server.url,
+    CLIENT_ID: clientId,
+    ...(!isPublic && { CLIENT_SECRET: secret }),
+  });
+  const [, start = ''] = await program.printed(/^Open (\S+)\n/);
+  const { left } = await server.allow(start);
+  expect(await (await fetch(left?.url ?? '')).text()).toBe('You can close this window.');
+  const { data } = await server.administer('oauthGrants.list', { applicationId: id });
+  const sub = data[0].subject;
+
+  const said = (await program.ended()).trim().split('\n').slice(1);
+  const told = Object.fromEntries(
+    said.map((line) => [/^\w+( in)?/.exec(line)?.[0], JSON.parse(line.replace(/^\w+( in)? /, ''))]),
+  );
+  const scope = 'openid profile email offline_access';
+  expect(told).toEqual({
+    'signed in': { sub, scope },
+    userinfo: expect.objectContaining({ sub, name: 'Ada Lovelace' }),
+    refreshed: { rotated: true },
+    ...(!isPublic && { introspected: { active: true, sub, scope } }),
+    revoked: { status: 200, userinfo: 401 },
+    refused: 'invalid_grant',
+  });
+}

@@ -15,7 +15,7 @@ import {
   formTo,
   type Started,
   startAuthorizationServerAt,
-} from './clients/started.ts';
+} from '../support/started.ts';
 
 const REDEEMING: StallPoint[] = [
   { table: 'oauth_codes', on: 'UPDATE', when: 'NEW.redeemed_at IS NOT NULL' },

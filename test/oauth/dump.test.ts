@@ -15,7 +15,7 @@ import {
   formTo,
   type Started,
   startAuthorizationServerAt,
-} from './clients/started.ts';
+} from '../support/started.ts';
 
 describeOnEachDialect('the database and the log', (dialect) => {
   const whenDone = whenSuiteDone();

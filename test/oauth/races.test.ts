@@ -5,7 +5,7 @@ import { clientOf, type TestApplication } from '../support/authorization-server.
 import { describeOnEachDialect, whenSuiteDone } from '../support/deps.ts';
 import type { Answer } from '../support/server.ts';
 import { inspect, newSite, type Site } from '../support/site.ts';
-import { atFirst, codeFor, formTo, type Started, startAuthorizationServerAt } from './clients/started.ts';
+import { atFirst, codeFor, formTo, type Started, startAuthorizationServerAt } from '../support/started.ts';
 
 const RIVALS = 8;
 const ROUNDS = 5;

@@ -226,7 +226,7 @@ describe('server/main refuses to start', () => {
 
 describe('server/main on SIGTERM', () => {
   it('is told by npm when it was started by `npm start`, and puts everything in order', async () => {
-    const server = await startServer(dataFolder(), {}, { byNpm: true });
+    const server = await startServer(dataFolder(), {}, { byNpm: 'as typed' });
     await server.stop('SIGTERM');
     expect(server.log().map((line) => line['msg'])).toContain('shut down');
     await expect(fetch(server.url)).rejects.toThrow();

@@ -49,8 +49,11 @@ export interface LaunchOptions {
   args?: readonly string[];
   /** Which program of the server's to start instead. */
   main?: 'main' | 'rotate-keys' | 'workers';
-  /** Whether to start it as people do, by `npm start`; then the process is npm's. */
-  byNpm?: boolean;
+  /**
+   * To start it as people do, by `npm start`, which builds; or by the same without building what is built already, beside
+   * tests that run it. The process is npm's then, and leads a group.
+   */
+  byNpm?: 'as typed' | 'once built';
   /** The folder of another version, built there, to be started instead of this one. */
   root?: string;
   /** How long to wait for what it is to print: below a test's timeout, unless told otherwise. */
@@ -70,6 +73,7 @@ export async function launchServer(env: NodeJS.ProcessEnv, options: LaunchOption
     cwd: root,
     env: { PATH: process.env['PATH'], PORT: '0', COUNTERSIGN_SIGNING_ALG: 'ES256', ...env },
     stdio: 'pipe',
+    detached: options.byNpm !== undefined,
   });
   if (!options.inTerminal) child.stdin.end();
   const exit = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals);
@@ -80,7 +84,7 @@ export async function launchServer(env: NodeJS.ProcessEnv, options: LaunchOption
       output[stream] += text.replaceAll('\r', '');
     });
   (options.whenDone ?? onTestFinished)(async () => {
-    child.kill('SIGKILL');
+    signal(child, 'SIGKILL', options);
     await exit;
   });
   return {
@@ -104,8 +108,15 @@ export async function launchServer(env: NodeJS.ProcessEnv, options: LaunchOption
   };
 }
 
+/** npm passes on what it is told, but for SIGKILL, of which it hears nothing. */
+function signal(child: ChildProcess, name: NodeJS.Signals, { byNpm }: LaunchOptions) {
+  const hasEnded = child.exitCode !== null || child.signalCode !== null;
+  if (byNpm && name === 'SIGKILL' && child.pid !== undefined && !hasEnded) process.kill(-child.pid, name);
+  else child.kill(name);
+}
+
 function commandOf({ byNpm, inTerminal, main: name = 'main' }: LaunchOptions, root: string): string[] {
-  if (byNpm) return ['npm', 'start', '--silent'];
+  if (byNpm) return ['npm', 'start', '--silent', ...(byNpm === 'once built' ? ['--ignore-scripts'] : [])];
   const main = join(root, name === 'workers' ? 'dist/workers/main.js' : `dist/server/${name}.js`);
   if (!inTerminal) return [process.execPath, main];
   return ['script', '--quiet', '--return', '--command', `exec '${process.execPath}' '${main}'`, '/dev/null'];
@@ -157,8 +168,8 @@ export async function startServer(
     dataDir,
     adminKey,
     call: (path, input, credential = adminKey) => call(url, path, input, credential),
-    stop(signal = 'SIGTERM') {
-      launched.process.kill(signal);
+    stop(name = 'SIGTERM') {
+      signal(launched.process, name, options);
       return launched.exit;
     },
   };

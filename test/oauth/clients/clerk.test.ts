@@ -13,8 +13,8 @@ import { whenSuiteDone } from '../../support/deps.ts';
 import { listen } from '../../support/procedures.ts';
 import { send } from '../../support/server.ts';
 import { inspect } from '../../support/site.ts';
+import { CALLBACK, cameBack, type Started, startAuthorizationServer } from '../../support/started.ts';
 import { newPkce } from '../../support/user-agent.ts';
-import { CALLBACK, cameBack, type Started, startAuthorizationServer } from './started.ts';
 
 /** Of a host with a dot, as Clerk's SDK wants it; nothing is fetched from there. */
 const PUBLISHABLE_KEY = `pk_live_${Buffer.from('clerk.example.com$').toString('base64')}`;

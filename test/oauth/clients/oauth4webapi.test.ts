@@ -3,7 +3,7 @@ import * as oauth from 'oauth4webapi';
 import { beforeAll, describe, expect, it } from 'vitest';
 import type { TestApplication } from '../../support/authorization-server.ts';
 import { whenSuiteDone } from '../../support/deps.ts';
-import { CALLBACK, cameBack, type Started, startAuthorizationServer } from './started.ts';
+import { CALLBACK, cameBack, type Started, startAuthorizationServer } from '../../support/started.ts';
 
 const INSECURE = { [oauth.allowInsecureRequests]: true };
 const API = 'https://api.example.com/';

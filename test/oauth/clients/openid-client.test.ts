@@ -21,10 +21,14 @@ import {
   tokenIntrospection,
   tokenRevocation,
 } from 'openid-client';
-import { beforeAll, describe, expect, it } from 'vitest';
-import type { TestApplication } from '../../support/authorization-server.ts';
+import { beforeAll, describe, expect, it, onTestFinished } from 'vitest';
+import { createCountersign } from '../../../client/index.ts';
+import { SIGN_IN_PAGE, type TestApplication } from '../../support/authorization-server.ts';
 import { whenSuiteDone } from '../../support/deps.ts';
-import { CALLBACK, cameBack, type Started, startAuthorizationServer } from './started.ts';
+import { freePort } from '../../support/services.ts';
+import { CALLBACK, cameBack, type Started, startAuthorizationServer } from '../../support/started.ts';
+import { newIssuer, signInThere, UPSTREAM_CLIENT } from '../../support/upstream.ts';
+import { UserAgent } from '../../support/user-agent.ts';
 
 const INSECURE = { execute: [allowInsecureRequests] };
 
@@ -39,12 +43,16 @@ describe('openid-client', () => {
   const configure = (
     { clientId, secret }: TestApplication,
     authentication: ClientAuth = ClientSecretBasic(secret),
-    algorithm: 'oidc' | 'oauth2' = 'oidc',
+    { algorithm = 'oidc', at = server }: { algorithm?: 'oidc' | 'oauth2'; at?: Started } = {},
   ): Promise<Configuration> =>
-    discovery(new URL(server.url), clientId, undefined, authentication, { ...INSECURE, algorithm });
+    discovery(new URL(at.url), clientId, undefined, authentication, { ...INSECURE, algorithm });
 
-  /** The code flow as its documentation has it, from the request to the tokens. */
-  async function signIn(config: Configuration, parameters: Record<string, string> = {}) {
+  /** The code flow as its documentation has it, from the request to the tokens; `walk` is what the user does meanwhile. */
+  async function signIn(
+    config: Configuration,
+    parameters: Record<string, string> = {},
+    walk = async (url: URL) => cameBack(await server.allow(url)),
+  ) {
     const verifier = randomPKCECodeVerifier();
     const [state, nonce] = [randomState(), randomNonce()];
     const url = buildAuthorizationUrl(config, {
@@ -56,7 +64,7 @@ describe('openid-client', () => {
       nonce,
       ...parameters,
     });
-    const back = cameBack(await server.allow(url));
+    const back = await walk(url);
     const isOpenId = url.searchParams.get('scope')?.includes('openid') ?? true;
     return authorizationCodeGrant(config, back, {
       pkceCodeVerifier: verifier,
@@ -66,7 +74,7 @@ describe('openid-client', () => {
   }
 
   it.each(['oidc', 'oauth2'] as const)('discovers by the well-known form of %s', async (algorithm) => {
-    const config = await configure(await server.application(), undefined, algorithm);
+    const config = await configure(await server.application(), undefined, { algorithm });
     expect(config.serverMetadata()).toMatchObject({
       issuer: server.url,
       authorization_response_iss_parameter_supported: true,
@@ -103,6 +111,60 @@ describe('openid-client', () => {
   it('signs in by a form that is posted', async () => {
     const config = await configure(await server.application());
     expect((await signIn(config, { response_mode: 'form_post' })).access_token).toMatch(/^oat_/);
+  });
+
+  it('signs in whom the host application answers for', async () => {
+    const handing = await startAuthorizationServer({
+      env: { COUNTERSIGN_SIGN_IN: 'handoff', COUNTERSIGN_HANDOFF_URL: SIGN_IN_PAGE },
+      whenDone: onTestFinished,
+    });
+    const { secret } = await handing.administer('secretKeys.create', { name: 'host', role: 'interaction' });
+    const host = createCountersign({ url: handing.url, secretKey: secret });
+    const application = await handing.application();
+    const config = await configure(application, undefined, { at: handing });
+    const tokens = await signIn(config, {}, async (url) => {
+      const agent = handing.browser();
+      const { left } = await agent.open(url);
+      expect(left?.url.href.startsWith(SIGN_IN_PAGE)).toBe(true);
+      const id = left?.url.searchParams.get('interaction') ?? '';
+      expect(await host.interactions.get({ id })).toMatchObject({ application: { name: 'Notebook' } });
+      const { resumeUrl } = await host.interactions.complete({
+        id,
+        subject: 'user_of_the_host',
+        claims: { name: 'Grace Hopper' },
+      });
+      return cameBack(await handing.allow(resumeUrl, agent));
+    });
+    expect(tokens.claims()).toMatchObject({ sub: 'user_of_the_host', name: 'Grace Hopper' });
+    const refreshed = await refreshTokenGrant(config, tokens.refresh_token ?? '');
+    expect(refreshed.claims()?.sub).toBe('user_of_the_host');
+  });
+
+  it('signs in whom another issuer answers for', async () => {
+    const port = await freePort();
+    const issuer = await newIssuer(`http://127.0.0.1:${port}`);
+    const relying = await startAuthorizationServer({
+      env: {
+        PORT: `${port}`,
+        COUNTERSIGN_SIGN_IN: 'oidc',
+        COUNTERSIGN_OIDC_ISSUER: issuer.url,
+        COUNTERSIGN_OIDC_CLIENT_ID: UPSTREAM_CLIENT.id,
+        COUNTERSIGN_OIDC_CLIENT_SECRET: UPSTREAM_CLIENT.secret,
+      },
+      whenDone: onTestFinished,
+    });
+    const config = await configure(await relying.application(), undefined, { at: relying });
+    const tokens = await signIn(config, {}, async (url) => {
+      const agent = new UserAgent(relying.url);
+      const answer = await signInThere(agent, await agent.get(url.href), relying.url, 'grace');
+      const consent = await agent.get((await agent.get(answer)).location ?? '');
+      const { location } = await agent.submit(consent, { decision: 'allow' });
+      return new URL(location ?? '');
+    });
+    const { data } = await relying.administer('users.list');
+    expect(data).toMatchObject([{ source: issuer.url, sourceSubject: 'grace' }]);
+    expect(tokens.claims()).toMatchObject({ sub: data[0].id, name: 'The grace' });
+    expect(await fetchUserInfo(config, tokens.access_token, data[0].id)).toMatchObject({ name: 'The grace' });
   });
 
   it('is told by the redirect URI that nobody is signed in', async () => {
@@ -198,6 +260,23 @@ describe('openid-client', () => {
     expect(config.clientMetadata().client_id).toMatch(/^oauthapp_/);
     const tokens = await signIn(config, { scope: 'openid offline_access' });
     expect(tokens.claims()?.aud).toBe(config.clientMetadata().client_id);
+  });
+
+  it('registers itself by an initial access token, with a secret, and signs in by that', async () => {
+    const { token: initialAccessToken } = await server.administer('initialAccessTokens.create', {
+      name: 'partner',
+    });
+    const metadata = { client_name: 'Partner', redirect_uris: [CALLBACK] };
+    const register = () =>
+      dynamicClientRegistration(new URL(server.url), metadata, undefined, {
+        ...INSECURE,
+        initialAccessToken,
+      });
+    const config = await register();
+    expect(config.clientMetadata().client_secret).toMatch(/^oas_/);
+    const tokens = await signIn(config, { scope: 'openid offline_access' });
+    expect(tokens.claims()?.aud).toBe(config.clientMetadata().client_id);
+    await expect(register()).rejects.toMatchObject({ code: 'OAUTH_WWW_AUTHENTICATE_CHALLENGE' });
   });
 
   it('is told of a grant type that there is not', async () => {

@@ -8,7 +8,7 @@ import type { TestApplication } from '../../support/authorization-server.ts';
 import { whenSuiteDone } from '../../support/deps.ts';
 import { openUserAgent } from '../../support/plain-browser.ts';
 import { listen } from '../../support/procedures.ts';
-import { cameBack, type Started, startAuthorizationServer } from './started.ts';
+import { cameBack, type Started, startAuthorizationServer } from '../../support/started.ts';
 
 describe('passport-oauth2', () => {
   const whenDone = whenSuiteDone();

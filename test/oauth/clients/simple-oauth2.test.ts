@@ -4,8 +4,8 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import type { TestApplication } from '../../support/authorization-server.ts';
 import { whenSuiteDone } from '../../support/deps.ts';
 import { send } from '../../support/server.ts';
+import { CALLBACK, cameBack, type Started, startAuthorizationServer } from '../../support/started.ts';
 import { newPkce } from '../../support/user-agent.ts';
-import { CALLBACK, cameBack, type Started, startAuthorizationServer } from './started.ts';
 
 describe('simple-oauth2', () => {
   const whenDone = whenSuiteDone();

@@ -1,45 +1,14 @@
-import { Provider } from 'oidc-provider';
 import { expect, it } from 'vitest';
 import { listEvents } from '../../../server/domain/events.ts';
 import { findUserSession } from '../../../server/domain/user-sessions.ts';
 import { listUsers, setUserEnabled } from '../../../server/domain/users.ts';
 import { callerWith, describeOnEachDialect, openTestDeps, type TestDeps } from '../../support/deps.ts';
 import { newApplication } from '../../support/oauth-tokens.ts';
-import { listen } from '../../support/procedures.ts';
-import { newPkce, type Page, serveOauth, UserAgent } from '../../support/user-agent.ts';
+import { newIssuer, signInThere, UPSTREAM_CLIENT } from '../../support/upstream.ts';
+import { newPkce, serveOauth, UserAgent } from '../../support/user-agent.ts';
 
 const CALLBACK = 'https://notes.example.com/callback';
 const SESSION = 'countersign_session';
-const CLIENT = { id: 'countersign', secret: 'a secret of the upstream' };
-
-/** Another issuer, as it is: one that nobody here wrote. Its users are whoever types a name. */
-async function newIssuer(countersign: string) {
-  const names = new Map<string, string>();
-  const server = await listen((request, response) => void provider.callback()(request, response));
-  const provider = new Provider(server.url, {
-    clients: [
-      {
-        client_id: CLIENT.id,
-        client_secret: CLIENT.secret,
-        redirect_uris: [`${countersign}/oauth/upstream/callback`],
-      },
-    ],
-    claims: { openid: ['sub'], profile: ['name'], email: ['email', 'email_verified'] },
-    conformIdTokenClaims: false,
-    cookies: { keys: ['one'] },
-    findAccount: (_context, id) => ({
-      accountId: id,
-      claims: () => ({
-        sub: id,
-        name: names.get(id) ?? `The ${id}`,
-        email: `${id}@upstream.example`,
-        email_verified: true,
-      }),
-    }),
-  });
-  return { url: server.url, names };
-}
-
 async function open(dialect: Parameters<typeof openTestDeps>[0]) {
   // The issuer judges times by a clock of its own.
   const opened = await openTestDeps(dialect, { startsAt: Date.now() });
@@ -47,7 +16,12 @@ async function open(dialect: Parameters<typeof openTestDeps>[0]) {
   const { deps, url } = await serveOauth(opened);
   const issuer = await newIssuer(url);
   Object.assign(deps, {
-    signIn: { kind: 'oidc', issuer: issuer.url, clientId: CLIENT.id, clientSecret: CLIENT.secret },
+    signIn: {
+      kind: 'oidc',
+      issuer: issuer.url,
+      clientId: UPSTREAM_CLIENT.id,
+      clientSecret: UPSTREAM_CLIENT.secret,
+    },
   });
   const ask = (more: Record<string, string> = {}) => {
     const target = new URL('/oauth/authorize', url);
@@ -64,30 +38,6 @@ async function open(dialect: Parameters<typeof openTestDeps>[0]) {
     return target.href;
   };
   return { deps: deps as TestDeps, url, issuer, ask };
-}
-
-/** Signs in at the issuer; answers the URL with which it sends the browser back. */
-async function signInThere(
-  agent: UserAgent,
-  start: Page,
-  countersign: string,
-  name: string,
-): Promise<string> {
-  let at = '';
-  let page = start;
-  for (let step = 0; step < 10; step++) {
-    if (page.location?.startsWith(`${countersign}/oauth/upstream/callback`)) return page.location;
-    if (page.location !== null) {
-      at = new URL(page.location, at === '' ? undefined : at).href;
-      page = await agent.get(at);
-      continue;
-    }
-    const form = { ...page, text: page.text.replaceAll('action="/', `action="${new URL(at).origin}/`) };
-    const isSignIn = page.text.includes('name="login"');
-    const fields = isSignIn ? { prompt: 'login', login: name, password: 'any' } : { prompt: 'consent' };
-    page = await agent.submit(form, fields);
-  }
-  throw new Error(`The issuer sent nobody back: ${page.status} ${page.text}`);
 }
 
 describeOnEachDialect('signing in at another issuer', (dialect) => {

@@ -1,18 +1,23 @@
-/** The built server, started as people start it, with a user of its own who signs in and allows on its pages. */
+/** The server, started as people start it, with a user of its own who signs in and allows on its pages. */
 import { randomBytes } from 'node:crypto';
-import type { TestApplication } from '../../support/authorization-server.ts';
-import { freshFolder, type WhenDone } from '../../support/deps.ts';
-import { openUserAgent, type Page, type UserAgent } from '../../support/plain-browser.ts';
-import { type Answer, type RunningServer, send, startServer } from '../../support/server.ts';
-import { type Site, startAt } from '../../support/site.ts';
-import { newPkce } from '../../support/user-agent.ts';
+import type { TestApplication } from './authorization-server.ts';
+import { freshFolder, type WhenDone } from './deps.ts';
+import { openUserAgent, type Page, type UserAgent } from './plain-browser.ts';
+import { type Answer, type RunningServer, send, startServer } from './server.ts';
+import { type Site, startAt } from './site.ts';
+import { newPkce } from './user-agent.ts';
 
 export const CALLBACK = 'http://127.0.0.1:9/callback';
 
-export interface Started extends RunningServer {
-  /** The user's name to sign in with. */
+/** What somebody signs in with. */
+export interface Person {
   name: string;
   password: string;
+}
+
+export interface Started extends RunningServer, Person {
+  /** Somebody else, invited under this name, with a password. */
+  newPerson(name: string): Promise<Person>;
   application(input?: Record<string, unknown>): Promise<TestApplication>;
   /** Calls a procedure as an administrator, and answers what it does. */
   // biome-ignore lint/suspicious/noExplicitAny: procedures answer every shape
@@ -24,11 +29,16 @@ export interface Started extends RunningServer {
 
 interface Options {
   env?: NodeJS.ProcessEnv;
+  /** The scopes that are defined. */
+  scopes?: readonly string[];
   whenDone: WhenDone;
 }
 
-export async function startAuthorizationServer({ env = {}, whenDone }: Options): Promise<Started> {
-  return withPerson(await startServer(freshFolder(whenDone), env, { whenDone }));
+/** A server of its own, by `npm start`. Where others check passwords, nobody is invited. */
+export async function startAuthorizationServer({ env = {}, scopes, whenDone }: Options): Promise<Started> {
+  const server = await startServer(freshFolder(whenDone), env, { whenDone, byNpm: 'once built' });
+  const isLocal = (env['COUNTERSIGN_SIGN_IN'] ?? 'local') === 'local';
+  return withPerson(server, { isLocal, ...(scopes && { scopes }) });
 }
 
 /** The same, as one of the servers of a site; `as` is another of them, whose user and administrator it has. */
@@ -37,30 +47,46 @@ export async function startAuthorizationServerAt(
   i: number,
   { whenDone, as }: { whenDone: WhenDone; as?: Started },
 ): Promise<Started> {
-  return withPerson(await startAt(site, i, { whenDone }), as);
+  return withPerson(await startAt(site, i, { whenDone }), as && { as });
 }
 
-async function withPerson(server: RunningServer, as?: Started): Promise<Started> {
+interface Setting {
+  as?: Started;
+  isLocal?: boolean;
+  scopes?: readonly string[];
+}
+
+async function withPerson(
+  server: RunningServer,
+  { as, isLocal = true, scopes = ['notes:read', 'notes:write'] }: Setting = {},
+): Promise<Started> {
   const adminKey = as?.adminKey ?? server.adminKey;
   const administer = async (path: string, input: unknown = {}) => {
     const { status, body } = await server.call(path, input, adminKey);
     if (status !== 200) throw new Error(`Cannot call ${path}: ${status} ${JSON.stringify(body)}`);
     return body.result.data;
   };
-  const person = as ?? { name: 'ada.lovelace', password: randomBytes(18).toString('base64url') };
-  if (!as) {
-    const { link } = await administer('users.invite', { name: 'Ada Lovelace' });
+  const newPerson = async (name: string): Promise<Person> => {
+    const person = {
+      name: name.toLowerCase().replaceAll(' ', '.'),
+      password: randomBytes(18).toString('base64url'),
+    };
+    const { link } = await administer('users.invite', { name });
     const agent = openUserAgent(server.url);
     const { pathname, search } = new URL(link);
     await fillIn(agent, await agent.open(server.url + pathname + search), person);
-    for (const name of ['notes:read', 'notes:write'])
-      await administer('oauthScopes.create', { name, description: `May ${name}` });
-  }
+    return person;
+  };
+  const nobody = { name: '', password: '' };
+  const person = as ?? (isLocal ? await newPerson('Ada Lovelace') : nobody);
+  if (!as)
+    for (const name of scopes) await administer('oauthScopes.create', { name, description: `May ${name}` });
   return {
     ...server,
     adminKey,
     name: person.name,
     password: person.password,
+    newPerson,
     administer,
     browser: () => openUserAgent(server.url),
     async application(input = {}) {
@@ -111,7 +137,7 @@ export const formTo = (url: string, path: string, form: Record<string, string>):
   send(url + path, { method: 'POST', body: new URLSearchParams(form) });
 
 /** Fills in who one is where a page asks for that; allows where it asks for that. */
-function fillIn(agent: UserAgent, page: Page, person: { name: string; password: string }): Promise<Page> {
+function fillIn(agent: UserAgent, page: Page, person: Person): Promise<Page> {
   const form = page.forms.find(({ inputs }) => inputs.some(({ type }) => type === 'password'));
   if (!form) return agent.submit(page, {}, page.left === null && isAsking(page) ? /allow/i : undefined);
   const filled = form.inputs.flatMap(({ name, type }) => {
