@@ -1,5 +1,6 @@
 /** What is wrong with an input that a schema refuses, in our words. */
 import type { z } from 'zod';
+import { CountersignError } from '../errors.ts';
 
 interface Invalid {
   message: string;
@@ -22,6 +23,14 @@ export function describeInvalid(error: z.ZodError, input: unknown): Invalid {
     message: `Cannot accept ${place}: wanted ${wantedBy(issue)}, found ${found}`,
     field: issue.code === 'unrecognized_keys' ? unknownField(issue) : field,
   };
+}
+
+/** The input as its schema has it; throws `invalid_input`, for whoever knows the input where the refusal is told no more. */
+export function acceptInput<Output>(schema: z.ZodType<Output>, input: object): Output {
+  const { data, error } = schema.safeParse(input);
+  if (!error) return data;
+  const { message, field } = describeInvalid(error, input);
+  throw new CountersignError('invalid_input', message, { field });
 }
 
 type Issue = z.core.$ZodIssue;

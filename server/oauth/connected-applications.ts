@@ -1,8 +1,7 @@
 /** What a user allowed applications, where they are signed in, and taking either back with one click. */
-import type { z } from 'zod';
 import type { Caller } from '../deps.ts';
 import { type ConnectedApplication, listConnectedApplications } from '../domain/connected-applications.ts';
-import { describeInvalid } from '../domain/invalid-input.ts';
+import { acceptInput } from '../domain/invalid-input.ts';
 import { withdrawOauthConsent, withdrawOauthConsentInput } from '../domain/oauth-grants.ts';
 import {
   endUserSessionById,
@@ -12,7 +11,6 @@ import {
   type UserSession,
   userSessionIdInput,
 } from '../domain/user-sessions.ts';
-import { CountersignError } from '../errors.ts';
 import { nameOf, withBrowser } from './authorization.ts';
 import { cookieIn } from './cookies.ts';
 import { assertOurForm, csrfField } from './csrf.ts';
@@ -50,14 +48,12 @@ async function takeBack({ deps, form, requestId }: OauthRequest, user: SignedInU
   const caller: Caller = { principal: { kind: 'user', id: subject }, requestId };
   const [applicationId, id] = [form.get('application'), form.get('session')];
   if (applicationId !== null)
-    await withdrawOauthConsent(deps, caller, accepted(withdrawOauthConsentInput, { subject, applicationId }));
-  if (id !== null) await endUserSessionById(deps, caller, accepted(userSessionIdInput, { id }), subject);
-}
-
-function accepted<Output>(schema: z.ZodType<Output>, input: object): Output {
-  const { data, error } = schema.safeParse(input);
-  if (error) throw new CountersignError('invalid_input', describeInvalid(error, input).message);
-  return data;
+    await withdrawOauthConsent(
+      deps,
+      caller,
+      acceptInput(withdrawOauthConsentInput, { subject, applicationId }),
+    );
+  if (id !== null) await endUserSessionById(deps, caller, acceptInput(userSessionIdInput, { id }), subject);
 }
 
 async function show(request: OauthRequest, user: SignedInUser): Promise<OauthAnswer> {
