@@ -52,8 +52,12 @@ export function isRegisteredRedirectUri(registered: readonly string[], uri: stri
   return portless !== null && registered.some((each) => withoutLoopbackPort(each) === portless);
 }
 
+/** The port of http that is named is as free as any other, though the canonical form has none. */
+const LOOPBACK_PORT_80 = /^(http:\/\/(?:127\.0\.0\.1|\[::1\]|localhost)):80(?=[/?]|$)/;
+
 /** Null for what is on no loopback address, or no URI that could be registered. */
-function withoutLoopbackPort(uri: string): string | null {
+function withoutLoopbackPort(given: string): string | null {
+  const uri = given.replace(LOOPBACK_PORT_80, '$1');
   if (redirectUriRefusal(uri) !== null) return null;
   const url = new URL(uri);
   if (!isLoopback(url)) return null;

@@ -23,9 +23,8 @@ export function respond(
 ): OauthAnswer {
   const parameters = { ...answer, ...(state !== undefined && { state }), iss: issuer };
   if (responseMode === 'form_post') return postedForm(redirectUri, parameters);
-  const url = new URL(redirectUri);
-  for (const [name, value] of Object.entries(parameters)) url.searchParams.set(name, value);
-  return redirect(url.href);
+  // A query of its own is retained (RFC 6749, section 3.1.2), to the letter; there is no fragment that it would come after.
+  return redirect(`${redirectUri}${redirectUri.includes('?') ? '&' : '?'}${new URLSearchParams(parameters)}`);
 }
 
 /**

@@ -159,6 +159,15 @@ describeOnEachDialect('open redirect and mix-up', (dialect) => {
       expect([uri, await isLed(uri)]).toEqual([uri, false]);
   });
 
+  it('the query of a redirect URI stays as it was registered, in redirects and in forms', async () => {
+    const redirect_uri = `${REDIRECT_URI}?x=a%20b&flag`;
+    application = await served.application({ name: 'With a query', redirectUris: [redirect_uri] });
+    const { left } = await allow(agent, urlOf({ redirect_uri }));
+    expect(left?.url.href).toMatch(`${redirect_uri}&code=oac_`);
+    const form = await agent.open(urlOf({ redirect_uri, response_mode: 'form_post' }));
+    expect((await agent.submit(form)).left?.url.href).toBe(redirect_uri);
+  });
+
   it('mix-up: the answer says who it is from, also where it is a refusal', async () => {
     const allowed = answeredBy(await allow(agent, urlOf({})));
     expect([allowed.get('iss'), allowed.has('code')]).toEqual([served.url, true]);

@@ -63,8 +63,9 @@ describe('isRegisteredRedirectUri()', () => {
 
   it('leaves the port of a loopback address free, and nothing else of it', () => {
     const registered = ['http://127.0.0.1/callback', 'http://[::1]:1/callback'];
-    expect(isRegisteredRedirectUri(registered, 'http://127.0.0.1:49152/callback')).toBe(true);
-    expect(isRegisteredRedirectUri(registered, 'http://[::1]:49152/callback')).toBe(true);
+    for (const port of [49152, 80])
+      for (const host of ['127.0.0.1', '[::1]'])
+        expect(isRegisteredRedirectUri(registered, `http://${host}:${port}/callback`)).toBe(true);
     for (const other of [
       'http://localhost:49152/callback',
       'http://127.0.0.1:49152/other',
@@ -73,6 +74,11 @@ describe('isRegisteredRedirectUri()', () => {
       'http://user@127.0.0.1:49152/callback',
       'http://127.0.0.1.evil.example:49152/callback',
       'http://127.1:49152/callback',
+      'http://127.1:80/callback',
+      'http://[::1]:80:80/callback',
+      'http://127.0.0.1:80@evil.example/callback',
+      'http://127.0.0.1:080/callback',
+      'https://127.0.0.1:80/callback',
     ])
       expect([other, isRegisteredRedirectUri(registered, other)]).toEqual([other, false]);
   });
