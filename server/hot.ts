@@ -25,6 +25,7 @@ import {
   answerEndpoint,
   type OauthAnswer,
   type OauthEndpoint,
+  preflight,
   refusal,
   toOauthError,
 } from './oauth/endpoint.ts';
@@ -214,7 +215,8 @@ export function createHotRoutes({ deps, feeds, addressOf, onEnd, report }: HotOp
 function findRoute(path: string, method: string): { name: string; route: Route } | null {
   const name = nameOf(path);
   const hot = ROUTES.get(name);
-  if (hot && ('isFeed' in hot || hot.method === method)) return { name, route: hot };
+  if (hot && ('isFeed' in hot || hot.method === method || isPreflight(hot, method)))
+    return { name, route: hot };
   const endpoint = findEndpoint(path);
   if (endpoint) return { name: endpoint.path, route: { endpoint } };
   const found = findPath(path);
@@ -222,6 +224,9 @@ function findRoute(path: string, method: string): { name: string; route: Route }
   if (hot && !isSame) return { name, route: hot };
   return found && { name: found.path, route: { found } };
 }
+
+const isPreflight = (route: Route, method: string): route is PublicRoute =>
+  'maxAgeSeconds' in route && method === 'OPTIONS';
 
 interface Exchange {
   call: HotCall;
@@ -242,6 +247,10 @@ async function begin(route: Route, { call, body, feeds, request, response }: Exc
       readBody: (max: number) => body.readAny(max),
     };
     sendEndpoint(response, call.requestId, method, await answerEndpoint(route.endpoint, oauthRequest));
+    return;
+  }
+  if (isPreflight(route, method)) {
+    sendEndpoint(response, call.requestId, method, preflight({ methods: [route.method] }));
     return;
   }
   const answer =

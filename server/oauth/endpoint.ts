@@ -62,7 +62,8 @@ const ANY_ORIGIN = {
   'Access-Control-Expose-Headers': 'WWW-Authenticate, X-Request-Id, Retry-After',
 };
 
-const preflight = ({ methods }: OauthEndpoint): OauthAnswer => ({
+/** What a browser asks before a page of another origin may. */
+export const preflight = ({ methods }: Pick<OauthEndpoint, 'methods'>): OauthAnswer => ({
   status: 204,
   headers: {
     'Access-Control-Allow-Origin': '*',

@@ -397,6 +397,23 @@ describe('CORS', () => {
       }
   });
 
+  it('lets every origin ask for what is public with headers of its own', async () => {
+    for (const path of ['/.well-known/jwks.json', '/v1/jwks', '/v1/status-lists', '/v1/status-lists/sl_x']) {
+      const { status, headers } = await send(server.url + path, {
+        method: 'OPTIONS',
+        headers: {
+          origin: 'https://other.example.com',
+          'access-control-request-method': 'GET',
+          'access-control-request-headers': 'mcp-protocol-version',
+        },
+      });
+      expect([path, status]).toEqual([path, 204]);
+      expect(headers.get('access-control-allow-origin')).toBe('*');
+      expect(headers.get('access-control-allow-methods')).toBe('GET');
+      expect(headers.get('access-control-allow-headers')).toContain('MCP-Protocol-Version');
+    }
+  });
+
   it('lets a listed origin in, without credentials', async () => {
     const { status, headers } = await preflight(ORIGIN);
     expect(status).toBe(204);
