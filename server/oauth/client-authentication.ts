@@ -10,19 +10,6 @@ import { takeOne } from '../domain/rate-limits.ts';
 import { findCaller } from '../domain/secrets.ts';
 import type { OauthRequest } from './endpoint.ts';
 
-/** By what a client proves itself; null for what there is to come. Whichever of the secret's a client registered, it may use the other. */
-const METHODS = {
-  client_secret_basic: true,
-  client_secret_post: true,
-  none: true,
-  private_key_jwt: null,
-  tls_client_auth: null,
-} as const;
-
-export const AUTHENTICATION_METHODS = Object.entries(METHODS).flatMap(([method, built]) =>
-  built ? [method] : [],
-);
-
 export type Client =
   | { kind: 'application'; authenticated: AuthenticatedApplication }
   /** With the secret that proved it: by that it is asked about what it verifies. */
@@ -31,21 +18,28 @@ export type Client =
 /** Attempts that fail from one network. */
 const FAILURES = { count: 120, windowSeconds: 60 };
 
+type Authenticate = (request: OauthRequest) => Promise<Client | null>;
+
+/** By what a client proves itself; null for what there is to come. Whichever of the secret's a client registered, it may use the other. */
+const METHODS = {
+  client_secret_basic: (request) => find(request, inHeader(request)),
+  client_secret_post: (request) => find(request, inBody(request)),
+  none: (request) => find(request, inBody(request)),
+  private_key_jwt: null,
+  tls_client_auth: null,
+} as const satisfies Record<string, Authenticate | null>;
+
+type Method = keyof typeof METHODS;
+
+export const AUTHENTICATION_METHODS = (Object.keys(METHODS) as Method[]).filter((method) => METHODS[method]);
+
 /** Throws `invalid_client`: unknown and known clients, disabled ones and wrong secrets look alike; and `invalid_request`. */
 export async function authenticateClient(request: OauthRequest): Promise<Client> {
-  const { deps, address, requestId } = request;
-  const { id, secret } = presentedBy(request);
-  if (id.startsWith('mch_')) {
-    const principal = secret === null ? null : await findCaller(deps, secret, address);
-    if (secret !== null && principal?.kind === 'machine' && principal.id === id)
-      return { kind: 'machine', caller: { principal, requestId }, secret };
-  } else {
-    const authenticated = await authenticateApplication(deps, id, secret);
-    if (authenticated) return { kind: 'application', authenticated };
-  }
+  const client = await authenticateOf(request)(request);
+  if (client) return client;
   await takeOne(
-    deps,
-    `client_authentication:${networkOf(address())}`,
+    request.deps,
+    `client_authentication:${networkOf(request.address())}`,
     FAILURES,
     `Wanted at most ${FAILURES.count} failed attempts in a minute from one network`,
   );
@@ -55,40 +49,67 @@ export async function authenticateClient(request: OauthRequest): Promise<Client>
   );
 }
 
-const ID_LENGTH_MAX = 2_048;
-const SECRET_LENGTH_MAX = 1_024;
+function authenticateOf(request: OauthRequest): Authenticate {
+  const method = methodOf(request);
+  const authenticate = METHODS[method];
+  if (authenticate) return authenticate;
+  throw new OauthError(
+    'invalid_client',
+    `Wanted a client by one of ${AUTHENTICATION_METHODS.join(', ')}, found '${method}'`,
+  );
+}
 
-/** RFC 6749, section 2.3.1: by one of two ways, never both. */
-function presentedBy({ headers, form }: OauthRequest): { id: string; secret: string | null } {
-  const basic = basicCredentials(headers.authorization);
-  const [id, secret] = [form.get('client_id'), form.get('client_secret')];
-  if (form.get('client_assertion') !== null)
-    throw new OauthError('invalid_client', "Wanted a client secret: 'client_assertion' is not supported");
-  if (basic && secret)
+/** RFC 6749, section 2.3: by one of them, never more. An assertion is RFC 7521's, section 4.2. */
+function methodOf({ headers, form }: OauthRequest): Method {
+  if (form.get('client_assertion') !== null) return 'private_key_jwt';
+  const isBasic = IS_BASIC.test(headers.authorization ?? '');
+  const hasSecret = Boolean(form.get('client_secret'));
+  if (isBasic && hasSecret)
     throw new OauthError(
       'invalid_request',
       'Wanted the client secret once, found it in the header and in the body',
     );
-  if (basic && id && id !== basic.id)
-    throw new OauthError(
-      'invalid_request',
-      'Wanted one client id, found another in the header than in the body',
-    );
-  const presented = basic ?? (id ? { id, secret: secret || null } : null);
-  if (!presented)
-    throw new OauthError('invalid_client', "Wanted a client, by 'Authorization: Basic' or 'client_id'");
-  if (presented.id.length > ID_LENGTH_MAX || (presented.secret ?? '').length > SECRET_LENGTH_MAX)
+  if (isBasic) return 'client_secret_basic';
+  return hasSecret ? 'client_secret_post' : 'none';
+}
+
+interface Credentials {
+  id: string;
+  secret: string | null;
+}
+
+/** Null for one that is not known by that. */
+async function find(
+  { deps, address, requestId }: OauthRequest,
+  { id, secret }: Credentials,
+): Promise<Client | null> {
+  if (id.length > ID_LENGTH_MAX || (secret ?? '').length > SECRET_LENGTH_MAX)
     throw new OauthError('invalid_client', 'Wanted a client id and secret of ordinary length');
-  return presented;
+  if (!id.startsWith('mch_')) {
+    const authenticated = await authenticateApplication(deps, id, secret);
+    return authenticated && { kind: 'application', authenticated };
+  }
+  const principal = secret === null ? null : await findCaller(deps, secret, address);
+  if (secret === null || principal?.kind !== 'machine' || principal.id !== id) return null;
+  return { kind: 'machine', caller: { principal, requestId }, secret };
+}
+
+const ID_LENGTH_MAX = 2_048;
+const SECRET_LENGTH_MAX = 1_024;
+
+function inBody({ form }: OauthRequest): Credentials {
+  const id = form.get('client_id');
+  if (!id)
+    throw new OauthError('invalid_client', "Wanted a client, by 'Authorization: Basic' or 'client_id'");
+  return { id, secret: form.get('client_secret') || null };
 }
 
 const BASIC = /^basic +([A-Za-z0-9+/=]{1,8192})$/i;
 const IS_BASIC = /^basic\b/i;
 
 /** Both parts are form-encoded before they are put together (RFC 6749, section 2.3.1), which not all clients do: ours need none. */
-function basicCredentials(authorization: string | undefined): { id: string; secret: string | null } | null {
-  if (authorization === undefined || !IS_BASIC.test(authorization)) return null;
-  const encoded = BASIC.exec(authorization)?.[1];
+function inHeader({ headers, form }: OauthRequest): Credentials {
+  const encoded = BASIC.exec(headers.authorization ?? '')?.[1];
   if (encoded === undefined)
     throw new OauthError('invalid_client', "Wanted 'Authorization: Basic' to hold base64");
   const text = Buffer.from(encoded, 'base64').toString();
@@ -97,7 +118,13 @@ function basicCredentials(authorization: string | undefined): { id: string; secr
     throw new OauthError('invalid_client', "Wanted 'Authorization: Basic' to hold an id and a secret");
   const [id, secret] = [formDecoded(text.slice(0, colon)), formDecoded(text.slice(colon + 1))];
   if (id === '') throw new OauthError('invalid_client', "Wanted 'Authorization: Basic' to hold a client id");
-  return { id, secret: secret === '' ? null : secret };
+  const idInBody = form.get('client_id');
+  if (idInBody && idInBody !== id)
+    throw new OauthError(
+      'invalid_request',
+      'Wanted one client id, found another in the header than in the body',
+    );
+  return { id, secret: secret || null };
 }
 
 function formDecoded(text: string): string {

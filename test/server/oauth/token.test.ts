@@ -1,5 +1,5 @@
 import { eq } from 'drizzle-orm';
-import { expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import type { Store } from '../../../db/store.ts';
 import { PREFIXES } from '../../../server/crypto/format.ts';
 import { newValue } from '../../../server/crypto/hashing.ts';
@@ -47,8 +47,10 @@ async function open(deps: TestDeps, input: Record<string, unknown> = {}) {
       },
       null,
     );
-  const ask = (fields: Record<string, string | string[]>, headers = basic(application.client_id, secret)) =>
-    postForm(`${url}/oauth/token`, fields, headers);
+  const ask = (
+    fields: Record<string, string | string[]>,
+    headers: Record<string, string> = basic(application.client_id, secret),
+  ) => postForm(`${url}/oauth/token`, fields, headers);
   const redeem = (code: string, more: Record<string, string> = {}) =>
     ask({
       grant_type: 'authorization_code',
@@ -75,6 +77,8 @@ describeOnEachDialect('the token endpoint', (dialect) => {
     expect((await token(inBody)).status).toBe(200);
     expect((await token({ client_id: id }, basic(id, secret))).status).toBe(200);
     expect((await token(inBody, basic(id, secret))).body['error']).toBe('invalid_request');
+    const another = await token({ client_id: 'oauthapp_other' }, basic(id, secret));
+    expect([another.status, another.body['error']]).toEqual([400, 'invalid_request']);
     const refusals = await Promise.all([
       token({}, basic(id, 'wrong')),
       token({}, basic('oauthapp_unknown', secret)),
@@ -89,6 +93,29 @@ describeOnEachDialect('the token endpoint', (dialect) => {
       expect(refusal.headers.get('www-authenticate')).toMatch(/^Basic /);
     }
     expect((await token({})).body['error']).toBe('invalid_client');
+  });
+
+  it('takes no way to prove oneself but those it advertises, also beside one of them', async () => {
+    const deps = await openTestDeps(dialect);
+    const { application, secret, url, ask } = await open(deps);
+    const metadata = await (await fetch(`${url}/.well-known/oauth-authorization-server`)).json();
+    const advertised = ['client_secret_basic', 'client_secret_post', 'none'];
+    expect(metadata).toMatchObject({
+      token_endpoint_auth_methods_supported: advertised,
+      introspection_endpoint_auth_methods_supported: advertised.slice(0, 2),
+    });
+    const { client_id } = application;
+    const form = { grant_type: 'client_credentials', client_assertion: 'a.b.c' };
+    const wanted = `Wanted a client by one of ${advertised.join(', ')}, found 'private_key_jwt'`;
+    for (const refused of [
+      await ask(form),
+      await ask({ ...form, client_id }, {}),
+      await ask({ ...form, client_id, client_secret: secret }, {}),
+    ])
+      expect(refused).toMatchObject({
+        status: 401,
+        body: { error: 'invalid_client', error_description: wanted },
+      });
   });
 
   it('answers refusals in the terms of RFC 6749', async () => {
@@ -486,5 +513,30 @@ describeOnEachDialect('the token endpoint', (dialect) => {
     expect(next.status).toBe(200);
     await revoke(next.body['refresh_token']);
     expect(await isActive(url, next.body['access_token'], client)).toBe(false);
+  });
+});
+
+describe('pages of every origin', () => {
+  it('may ask for tokens, revoke them and read userinfo, and are told why not; no other endpoint of these', async () => {
+    const deps = await openTestDeps('sqlite');
+    const { url, ask } = await open(deps);
+    const asked = async (path: string, init: RequestInit = {}) => {
+      const { status, headers } = await fetch(url + path, { method: 'POST', ...init });
+      return [status, headers.get('access-control-allow-origin')];
+    };
+    const preflight = { method: 'OPTIONS', headers: { origin: 'https://app.example.com' } };
+    const huge = new URLSearchParams({ token: 'x'.repeat(30_000) });
+    for (const path of ['/oauth/token', '/oauth/revoke', '/oauth/token/revoke', '/oauth/userinfo']) {
+      const { status, headers } = await fetch(url + path, preflight);
+      expect([path, status, headers.get('access-control-allow-origin')]).toEqual([path, 204, '*']);
+      expect(headers.get('access-control-allow-methods')).toContain('POST');
+      expect(headers.get('access-control-allow-headers')).toMatch(/authorization/i);
+      expect([path, await asked(path)]).toEqual([path, [401, '*']]);
+      expect([path, await asked(path, { body: huge })]).toEqual([path, [413, '*']]);
+    }
+    const { status, headers } = await ask({ grant_type: 'client_credentials' });
+    expect([status, headers.get('access-control-allow-origin')]).toEqual([200, '*']);
+    for (const path of ['/oauth/introspect', '/oauth/authorize', '/oauth/consent'])
+      expect([path, await asked(path, preflight)]).toEqual([path, [405, null]]);
   });
 });
