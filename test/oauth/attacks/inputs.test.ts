@@ -1,7 +1,9 @@
 /** What is sent to wear the server out, to break it, or to learn from how long it takes. */
 import { connect } from 'node:net';
 import fc from 'fast-check';
-import { beforeEach, expect, it } from 'vitest';
+import { beforeEach, expect, it, vi } from 'vitest';
+import { PREFIXES } from '../../../server/crypto/format.ts';
+import { newValue } from '../../../server/crypto/hashing.ts';
 import {
   allow,
   answeredBy,
@@ -14,7 +16,8 @@ import {
   serveOauth,
   type TestApplication,
 } from '../../support/authorization-server.ts';
-import { describeOnEachDialect } from '../../support/deps.ts';
+import { describeOnEachDialect, type TestDeps } from '../../support/deps.ts';
+import { newMachine } from '../../support/machines.ts';
 import { send } from '../../support/server.ts';
 
 const ENDPOINTS = [
@@ -24,6 +27,26 @@ const ENDPOINTS = [
   '/oauth/userinfo',
   '/oauth/authorize',
 ];
+
+/** The text of every statement that reads from now on: of those prepared once, if nobody did before, at each execution. */
+function readingOf({ store: { read } }: TestDeps): string[] {
+  const texts: string[] = [];
+  const prepare = read.prepare;
+  vi.spyOn(read, 'prepare').mockImplementation((name, text) => {
+    const run = prepare(name, text);
+    return (values) => {
+      texts.push(text);
+      return run(values);
+    };
+  });
+  const { session } = read.db as unknown as { session: { prepareQuery(query: { sql: string }): unknown } };
+  const prepareQuery = session.prepareQuery.bind(session) as (...all: unknown[]) => unknown;
+  session.prepareQuery = (query, ...rest: unknown[]) => {
+    texts.push(query.sql);
+    return prepareQuery(query, ...rest);
+  };
+  return texts;
+}
 
 describeOnEachDialect('inputs', (dialect) => {
   let served: ServedOauth;
@@ -208,6 +231,36 @@ describeOnEachDialect('inputs', (dialect) => {
       }
       for (const method of ['GET', 'PUT', 'DELETE', 'PATCH'])
         expect((await send(served.url + path, { method })).status).toBe(405);
+    }
+  });
+
+  it('an id that there is and one that there is not are refused alike, by the same statements', async () => {
+    const texts = readingOf(served.deps);
+    const machine = await newMachine(served.deps, 'known');
+    const refusal = async (id: string, secret: string | undefined) => {
+      texts.length = 0;
+      const form = { grant_type: 'client_credentials', client_id: id, client_secret: secret };
+      const { status, body, headers } = await served.post('/oauth/token', form);
+      return { status, body, challenge: headers.get('www-authenticate'), texts: [...texts] };
+    };
+    const unknown = (id: string) => `${id.slice(0, -4)}${id.endsWith('0000') ? '1111' : '0000'}`;
+    const ids = [application.clientId, unknown(application.clientId)];
+    const wrong = newValue(PREFIXES.applicationSecret).value;
+    const guesses = ids.flatMap((id) =>
+      [wrong, 'malformed', newValue('msk_').value].map((s) => [id, s] as const),
+    );
+    const machines = [machine.id, unknown(machine.id)];
+    for (const attempts of [
+      guesses,
+      ids.map((id) => [id, undefined] as const),
+      machines.map((id) => [id, newValue(PREFIXES.machineSecretKey).value] as const),
+    ]) {
+      const refusals = [];
+      for (const [id, secret] of attempts) refusals.push(await refusal(id, secret));
+      const [first] = refusals;
+      expect(first).toMatchObject({ status: 401, body: { error: 'invalid_client' } });
+      expect(first?.texts).toHaveLength(1);
+      for (const each of refusals) expect(each).toEqual(first);
     }
   });
 

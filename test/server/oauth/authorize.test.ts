@@ -110,6 +110,24 @@ describeOnEachDialect('the code flow', (dialect) => {
     expect(more.location).toMatch(`${url}/oauth/consent?interaction=int_`);
   });
 
+  it('has whoever a prompt says sign in or allow anew, although they did before', async () => {
+    const deps = await openTestDeps(dialect);
+    const { application, url } = await open(deps, { pkceRequired: false });
+    const agent = new UserAgent(url);
+    const ask = (prompt: string) =>
+      authorizeUrl(url, application.client_id, { scope: 'notes:read', ...(prompt && { prompt }) });
+    await walk(url, ask(''), agent);
+    for (const [prompt, page] of [
+      ['login', 'sign-in'],
+      ['select_account', 'sign-in'],
+      ['consent', 'consent'],
+    ] as const) {
+      expect((await agent.get(ask(''))).location).toContain('code=oac_');
+      expect((await agent.get(ask(prompt))).location).toMatch(`${url}/oauth/${page}?interaction=int_`);
+      expect((await walk(url, ask(prompt), agent))['code']).toMatch(/^oac_/);
+    }
+  });
+
   it('asks again for another redirect URI, and for another resource', async () => {
     const deps = await openTestDeps(dialect);
     const other = 'https://other.example.com/callback';
