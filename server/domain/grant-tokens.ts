@@ -11,7 +11,7 @@ import { change, type NewEvent } from './events.ts';
 import type { Issued } from './oauth-client-credentials.ts';
 import { OauthError } from './oauth-errors.ts';
 import { type GrantRow, revokeGrant, type UserClaims } from './oauth-grants.ts';
-import { scopesAllowed } from './oauth-requests.ts';
+import { belongsTo, scopesAllowed } from './oauth-requests.ts';
 import { describeScopes } from './oauth-scopes.ts';
 import { type WrittenOauthToken, writeOauthToken } from './oauth-tokens.ts';
 import { isAmongResources } from './resources.ts';
@@ -160,8 +160,10 @@ export async function writeTokensOf(
 ): Promise<WrittenUnderGrant> {
   const audience = audienceOf(application, grant, resources);
   // Not what was deleted meanwhile, also where there is another of that name later.
-  const known = (await describeScopes(tx, granted)).map(({ name }) => name);
-  const scopes = narrowed(known, allowed, asked);
+  const described = await describeScopes(tx, granted);
+  const known = described.map(({ name }) => name);
+  const ofAudience = described.filter((scope) => belongsTo(scope, audience)).map(({ name }) => name);
+  const scopes = narrowed(ofAudience, allowed, asked);
   const token = await writeOauthToken(
     tx,
     deps,

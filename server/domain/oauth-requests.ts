@@ -103,7 +103,8 @@ export async function scopesOfApplication(
   return known.filter((scope) => belongsTo(scope, resources)).map(({ name }) => name);
 }
 
-const belongsTo = ({ resource }: OauthScope, resources: readonly string[]) =>
+/** Whether a scope means something at one of these resources: of what it is bound to, or bound to none (RFC 8707). */
+export const belongsTo = ({ resource }: OauthScope, resources: readonly string[]) =>
   resource === null || resources.length === 0 || isAmongResources(resource, resources);
 
 const notAllowed = (scope: string) =>

@@ -221,6 +221,26 @@ describeOnEachDialect('tokens', (dialect) => {
     }
   });
 
+  it('scope widening: of a grant for two resources a token for one has no scope of the other', async () => {
+    await served.scope('api:read', { resource: API });
+    const other = 'https://other.example.com/';
+    const both = await served.application({ scopes: [...SCOPES, 'api:read'] });
+    const scope = 'offline_access notes:read api:read';
+    let { refreshToken } = await served.tokens(both, { scope, resource: [API, other] });
+    for (const [resource, given] of [
+      [other, ['notes:read', 'offline_access']],
+      [API, ['api:read', 'notes:read', 'offline_access']],
+    ] as const) {
+      const { body } = await refresh(refreshToken, both, { resource });
+      expect([resource, body.scope.split(' ').sort()]).toEqual([resource, given]);
+      refreshToken = body.refresh_token;
+    }
+    expect(await refresh(refreshToken, both, { resource: other, scope: 'api:read' })).toMatchObject({
+      status: 400,
+      body: { error: 'invalid_scope' },
+    });
+  });
+
   it('scope widening: a narrowed refresh narrows one token; what an application may no longer be given it is not', async () => {
     const { refreshToken } = await served.tokens(application, { scope: 'openid offline_access notes:read' });
     const narrowed = await refresh(refreshToken, application, { scope: 'openid' });
