@@ -1,8 +1,8 @@
 /** Everything that was handed out is looked for in the database and in the log: not there, in no form that could be used. */
 import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { getTableName } from 'drizzle-orm';
-import { beforeAll, expect, it } from 'vitest';
+import { eq, getTableName } from 'drizzle-orm';
+import { beforeAll, expect, it, onTestFinished } from 'vitest';
 import { authorizeParams, clientOf, formOf } from '../support/authorization-server.ts';
 import { describeOnEachDialect, whenSuiteDone } from '../support/deps.ts';
 import { openUserAgent } from '../support/plain-browser.ts';
@@ -16,6 +16,8 @@ import {
   type Started,
   startAuthorizationServerAt,
 } from '../support/started.ts';
+import { newIssuer, signInThere, UPSTREAM_CLIENT } from '../support/upstream.ts';
+import { UserAgent } from '../support/user-agent.ts';
 
 describeOnEachDialect('the database and the log', (dialect) => {
   const whenDone = whenSuiteDone();
@@ -23,10 +25,12 @@ describeOnEachDialect('the database and the log', (dialect) => {
   let server: Started;
   /** Another on the same database, which hands users to the host application. */
   let host: RunningServer;
+  /** A third, whose users sign in at another issuer. */
+  let relying: RunningServer;
 
   beforeAll(async () => {
     const more = { COUNTERSIGN_LOG_LEVEL: 'debug', COUNTERSIGN_OAUTH_CLIENTS: 'mcp' };
-    site = atFirst(await newSite(dialect, 2, more, whenDone));
+    site = atFirst(await newSite(dialect, 3, more, whenDone));
     Object.assign(site.settings[1] ?? {}, {
       COUNTERSIGN_SIGN_IN: 'handoff',
       COUNTERSIGN_HANDOFF_URL: 'https://host.example.com/sign-in',
@@ -59,6 +63,7 @@ describeOnEachDialect('the database and the log', (dialect) => {
       handed[`${accessTokenFormat} rotated secret`] = secret;
     }
     Object.assign(handed, await handToThemselves(), await handToStrangers(), await handOff());
+    Object.assign(handed, await handUpstream(), await handToPanels());
     const { link } = await server.administer('users.invite', { name: 'Grace' });
     handed['invitation'] = new URL(link).searchParams.get('value') ?? '';
     return handed;
@@ -122,6 +127,61 @@ describeOnEachDialect('the database and the log', (dialect) => {
     return { 'resume value': value, 'browser of the hand-off': [...agent.cookies.values()][0] ?? '' };
   }
 
+  /** What a sign-in at another issuer is bound by, begun and not finished; and what another left behind that was. */
+  async function handUpstream(): Promise<Record<string, string>> {
+    const url = `http://127.0.0.1:${site.settings[2]?.['PORT']}`;
+    const issuer = await newIssuer(url);
+    Object.assign(site.settings[2] ?? {}, {
+      COUNTERSIGN_PUBLIC_URL: url,
+      COUNTERSIGN_SIGN_IN: 'oidc',
+      COUNTERSIGN_OIDC_ISSUER: issuer.url,
+      COUNTERSIGN_OIDC_CLIENT_ID: UPSTREAM_CLIENT.id,
+      COUNTERSIGN_OIDC_CLIENT_SECRET: UPSTREAM_CLIENT.secret,
+    });
+    relying = await startAt(site, 2, { whenDone: onTestFinished });
+    const application = await server.application({ name: 'signed in elsewhere' });
+    const query = formOf({ ...authorizeParams(application, 'x'.repeat(43)), redirect_uri: CALLBACK });
+    const start = async (agent: UserAgent) => agent.get(`${url}/oauth/authorize?${query}`);
+    const [begun, finished] = [new UserAgent(url), new UserAgent(url)];
+    const asked = new URL((await start(begun)).location ?? '').searchParams;
+    const [id = '', state = ''] = asked.get('state')?.split('.') ?? [];
+    const { nonce, codeVerifier } = await inspect(site, async ({ store: { read }, keyring }) => {
+      const { oauthInteractions: i } = read.tables;
+      const [row] = await read.db.select({ sealed: i.upstream }).from(i).where(eq(i.id, id));
+      const secrets = keyring.unseal(`oauth_interactions.upstream.${id}`, row?.sealed ?? Buffer.of());
+      return JSON.parse(secrets.toString());
+    });
+    expect(nonce).toBe(asked.get('nonce'));
+    const back = await signInThere(finished, await start(finished), url, 'grace');
+    expect((await finished.get(back)).status).toBe(303);
+    return {
+      'upstream state': state,
+      'upstream nonce': nonce,
+      'upstream verifier': codeVerifier,
+      'upstream code': new URL(back).searchParams.get('code') ?? '',
+      'upstream client secret': UPSTREAM_CLIENT.secret,
+      'browser of a sign-in elsewhere': [...begun.cookies.values()][0] ?? '',
+      'session of a sign-in elsewhere': finished.cookies.get('countersign_session') ?? '',
+    };
+  }
+
+  /** What a page of API keys has, and a key made by it. */
+  async function handToPanels(): Promise<Record<string, string>> {
+    const { token } = await server.administer('panelTokens.create', {
+      subject: 'user_of_a_panel',
+      actions: ['read', 'create'],
+      scopeCeiling: [],
+    });
+    expect(token).toMatch(/^pnl_/);
+    const { status, body } = await send(`${server.url}/v1/panel/api_keys`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+      body: JSON.stringify({ name: 'by panel' }),
+    });
+    expect([status, body.secret]).toEqual([200, expect.stringMatching(/^ak_/)]);
+    return { 'panel token': token, 'API key of a panel': body.secret };
+  }
+
   /** A value as somebody could have kept it: as it is, in part, or hashed without a key. */
   function formsOf(value: string): (string | Buffer)[] {
     const digest = createHash('sha256').update(value).digest();
@@ -158,7 +218,7 @@ describeOnEachDialect('the database and the log', (dialect) => {
     const handed = await handOut();
     for (const [name, value] of Object.entries(handed))
       expect([name, value.length > 16]).toEqual([name, true]);
-    const log = [server, host].map((each) => each.stdout() + each.stderr()).join('\n');
+    const log = [server, host, relying].map((each) => each.stdout() + each.stderr()).join('\n');
     const places: Record<string, Buffer> = {
       rows: Buffer.from(await dump()),
       log: Buffer.from(log),

@@ -137,7 +137,7 @@ export const formTo = (url: string, path: string, form: Record<string, string>):
   send(url + path, { method: 'POST', body: new URLSearchParams(form) });
 
 /** Fills in who one is where a page asks for that; allows where it asks for that. */
-function fillIn(agent: UserAgent, page: Page, person: Person): Promise<Page> {
+export function fillIn(agent: UserAgent, page: Page, person: Person): Promise<Page> {
   const form = page.forms.find(({ inputs }) => inputs.some(({ type }) => type === 'password'));
   if (!form) return agent.submit(page, {}, page.left === null && isAsking(page) ? /allow/i : undefined);
   const filled = form.inputs.flatMap(({ name, type }) => {
