@@ -1,11 +1,11 @@
 /** Consents: what a user has allowed an application, so that they are not asked again; and the grant and code that follow. */
 import { createHash } from 'node:crypto';
-import { and, eq, placeholder } from 'drizzle-orm';
+import { and, desc, eq, gt, placeholder } from 'drizzle-orm';
 import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
-import type { Limit } from '../limits.ts';
+import { CountersignError } from '../errors.ts';
 import { documentHostOf } from './client-metadata-documents.ts';
 import { change } from './events.ts';
 import type { ApplicationRow } from './oauth-applications.ts';
@@ -13,7 +13,7 @@ import { insertCode, type NewCode } from './oauth-codes.ts';
 import { OauthError } from './oauth-errors.ts';
 import { insertGrant, type NewGrant } from './oauth-grants.ts';
 import { endInteraction } from './oauth-interactions.ts';
-import { takeOneOfEach } from './rate-limits.ts';
+import { takeOne } from './rate-limits.ts';
 import { isOnDevice } from './redirect-uris.ts';
 import { lockSignable } from './users.ts';
 
@@ -81,20 +81,43 @@ const readConsents = flatStatement<
   return { fields, query };
 });
 
-/** What one user may be given of codes for one application. */
-const CODES: readonly Limit[] = [
-  { count: 30, windowSeconds: 60 },
-  { count: 300, windowSeconds: 86_400 },
-];
+/** What one user may be given of codes for one application in a minute, and in a day. */
+const CODES_A_MINUTE_MAX = 30;
+const CODES_A_DAY_MAX = 300;
+const DAY_MS = 86_400_000;
 
-const assertNotTooOften = (deps: Deps, { application, subject }: Authorization): Promise<void> =>
-  takeOneOfEach(
-    deps,
-    `oauth_code:${application.id}:${subject}`,
-    CODES,
-    ({ count, windowSeconds }) =>
-      `Cannot authorize: wanted at most ${count} in ${windowSeconds} s of one application by one user`,
-  );
+/** Those of a day are counted by the grants that they made, and not where every key takes memory for a day. */
+async function assertNotTooOften(deps: Deps, { application, subject }: Authorization): Promise<void> {
+  const limit = { count: CODES_A_MINUTE_MAX, windowSeconds: 60 };
+  const refusal = `Cannot authorize: wanted at most ${limit.count} in a minute, and ${CODES_A_DAY_MAX} in a day, of one application by one user`;
+  await takeOne(deps, `oauth_code:${application.id}:${subject}`, limit, refusal);
+  const since = deps.now() - DAY_MS;
+  const [last] = await readLastOfADay(deps.store.read, { subject, applicationId: application.id, since });
+  if (!last) return;
+  throw new CountersignError('rate_limited', refusal, { retryAfterMs: last.created_at - since });
+}
+
+/** The grant that has as many after it as may be made in a day. */
+const readLastOfADay = flatStatement<
+  { subject: string; applicationId: string; since: number },
+  { created_at: number }
+>('oauth_grants_last_of_a_day', (db, { oauthGrants: g }) => {
+  const fields = { created_at: g.created_at };
+  const query = db
+    .select(fields)
+    .from(g)
+    .where(
+      and(
+        eq(g.subject, placeholder('subject')),
+        eq(g.application_id, placeholder('applicationId')),
+        gt(g.created_at, placeholder('since')),
+      ),
+    )
+    .orderBy(desc(g.created_at))
+    .limit(1)
+    .offset(CODES_A_DAY_MAX - 1);
+  return { fields, query };
+});
 
 /**
  * Answers a code under a new grant, and ends the interaction if there is one; nothing is asked, so nothing is told. Throws

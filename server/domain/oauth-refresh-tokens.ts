@@ -4,7 +4,6 @@ import { statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import type { Caller, Deps } from '../deps.ts';
-import type { Limit } from '../limits.ts';
 import type { AuthenticatedApplication, TokenApplication } from './application-authentication.ts';
 import { change } from './events.ts';
 import {
@@ -16,7 +15,7 @@ import {
 } from './grant-tokens.ts';
 import { OauthError } from './oauth-errors.ts';
 import { type GrantRow, noteGrantUsed, revokeGrant } from './oauth-grants.ts';
-import { takeOneOfEach } from './rate-limits.ts';
+import { takeOne } from './rate-limits.ts';
 import { hasExpired } from './secrets.ts';
 
 type RefreshTokenRow = Rows['tables']['oauthRefreshTokens']['$inferSelect'];
@@ -51,14 +50,7 @@ export async function refreshTokens(
       return found && isFor(deps, found, authenticated) ? found : null;
     },
     isUsed: ({ token }) => token.used_at !== null,
-    admit: ({ grant }) =>
-      takeOneOfEach(
-        deps,
-        `oauth_refresh:${grant.id}`,
-        refreshesOf(application),
-        ({ count, windowSeconds }) =>
-          `Cannot refresh: wanted at most ${count} in ${windowSeconds} s under one grant`,
-      ),
+    admit: ({ grant }) => assertNotTooOften(deps, application, grant.id),
     use: (tx, { token }) => use(tx, deps, token.id),
     reuse: 'refresh_token_reused',
     async write(tx, found, given) {
@@ -72,18 +64,19 @@ export async function refreshTokens(
   return issued;
 }
 
-/** How often a grant may be refreshed, where its access tokens do not expire so soon that it has to be more often. */
-const REFRESHES: readonly Limit[] = [
-  { count: 10, windowSeconds: 60 },
-  { count: 300, windowSeconds: 86_400 },
-];
+/** How often a grant may be refreshed in a minute. */
+const REFRESHES_MAX = 10;
 
 /** Never less than twice as often as the access tokens of the application expire. */
-const refreshesOf = ({ access_token_ttl_seconds: ttlSeconds }: TokenApplication): Limit[] =>
-  REFRESHES.map(({ count, windowSeconds }) => ({
-    count: Math.max(count, Math.ceil((2 * windowSeconds) / ttlSeconds)),
-    windowSeconds,
-  }));
+async function assertNotTooOften(
+  deps: Deps,
+  { access_token_ttl_seconds: ttlSeconds }: TokenApplication,
+  grantId: string,
+): Promise<void> {
+  const limit = { count: Math.max(REFRESHES_MAX, Math.ceil(120 / ttlSeconds)), windowSeconds: 60 };
+  const refusal = `Cannot refresh: wanted at most ${limit.count} in a minute under one grant`;
+  await takeOne(deps, `oauth_refresh:${grantId}`, limit, refusal);
+}
 
 interface FoundRefreshToken extends GrantStanding {
   token: RefreshTokenRow;
