@@ -1,6 +1,6 @@
 /** Consents: what a user has allowed an application, so that they are not asked again; and the grant and code that follow. */
 import { createHash } from 'node:crypto';
-import { and, desc, eq, gt, placeholder } from 'drizzle-orm';
+import { and, desc, eq, gt, placeholder, sql } from 'drizzle-orm';
 import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
@@ -109,7 +109,8 @@ const readLastOfADay = flatStatement<
     .where(
       and(
         eq(g.subject, placeholder('subject')),
-        eq(g.application_id, placeholder('applicationId')),
+        // Not by the index of the application, in which there are the grants of all its users.
+        sql`${g.application_id} || '' = ${placeholder('applicationId')}`,
         gt(g.created_at, placeholder('since')),
       ),
     )

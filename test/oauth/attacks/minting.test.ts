@@ -14,6 +14,7 @@ import {
 } from '../../support/authorization-server.ts';
 import { describeOnEachDialect } from '../../support/deps.ts';
 import type { UserAgent } from '../../support/plain-browser.ts';
+import { planOf, statementsOf } from '../../support/plans.ts';
 import type { Answer } from '../../support/server.ts';
 
 const OTHER_USER = `user_${'3'.repeat(27)}`;
@@ -148,6 +149,17 @@ describeOnEachDialect('without end', (dialect) => {
     wait(MINUTE_MS);
     expect(await authorize(agent, browser, 'none')).toBe('code');
   });
+
+  if (dialect === 'sqlite')
+    it('what a user was given is counted past nothing of others', async () => {
+      const agent = await served.application({ consentRequired: false });
+      const browser = await served.browser();
+      const statements = await statementsOf(served.deps, () => authorize(agent, browser));
+      const counting = statements.filter((statement) => statement.includes('offset'));
+      expect(counting.flatMap((statement) => planOf(served.deps, statement))).toEqual([
+        expect.stringContaining('oauth_grants_subject'),
+      ]);
+    });
 
   it('an agent that lets itself be authorized without end is told so for the day', LONG, async () => {
     const agent = await served.application({ consentRequired: false });
