@@ -6,6 +6,7 @@ import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
+import type { Limit } from '../limits.ts';
 import { documentHostOf } from './client-metadata-documents.ts';
 import { change } from './events.ts';
 import type { ApplicationRow } from './oauth-applications.ts';
@@ -82,19 +83,18 @@ const readConsents = flatStatement<
 });
 
 /** What one user may be given of codes for one application in a minute, and in a day. */
-const CODES_A_MINUTE_MAX = 30;
+const CODES_A_MINUTE: Limit = { count: 30, windowSeconds: 60 };
 const CODES_A_DAY_MAX = 300;
 const DAY_MS = 86_400_000;
+const TOO_MANY_CODES = `Cannot authorize: wanted at most ${CODES_A_MINUTE.count} in a minute, and ${CODES_A_DAY_MAX} in a day, of one application by one user`;
 
-/** Those of a day are counted by the grants that they made, and not where every key takes memory for a day. */
+/** Those of a day are counted by the grants that they made: a counter of its own would take memory for a day. */
 async function assertNotTooOften(deps: Deps, { application, subject }: Authorization): Promise<void> {
-  const limit = { count: CODES_A_MINUTE_MAX, windowSeconds: 60 };
-  const refusal = `Cannot authorize: wanted at most ${limit.count} in a minute, and ${CODES_A_DAY_MAX} in a day, of one application by one user`;
-  await takeOne(deps, `oauth_code:${application.id}:${subject}`, limit, refusal);
+  await takeOne(deps, `oauth_code:${application.id}:${subject}`, CODES_A_MINUTE, TOO_MANY_CODES);
   const since = deps.now() - DAY_MS;
   const [last] = await readLastOfADay(deps.store.read, { subject, applicationId: application.id, since });
   if (!last) return;
-  throw new CountersignError('rate_limited', refusal, { retryAfterMs: last.created_at - since });
+  throw new CountersignError('rate_limited', TOO_MANY_CODES, { retryAfterMs: last.created_at - since });
 }
 
 /** The grant that has as many after it as may be made in a day. */

@@ -25,7 +25,7 @@ import {
 } from './oauth-applications.ts';
 import { OauthError } from './oauth-errors.ts';
 import { type OauthSettings, readOauthSettings } from './oauth-settings.ts';
-import { takeOneOfEach } from './rate-limits.ts';
+import { takeOne } from './rate-limits.ts';
 import { redirectHostOf } from './redirect-uris.ts';
 import type { Address } from './secrets.ts';
 
@@ -103,13 +103,14 @@ const wantedToken = () =>
   );
 
 async function assertNotTooOften(deps: Deps, address: Address): Promise<void> {
-  await takeOneOfEach(
-    deps,
-    `oauth_registration:${networkOf(address())}`,
-    [PER_MINUTE, PER_DAY],
-    ({ count, windowSeconds }) =>
-      `Cannot register: wanted at most ${count} in ${windowSeconds} s from one network`,
-  );
+  const network = networkOf(address());
+  for (const limit of [PER_MINUTE, PER_DAY])
+    await takeOne(
+      deps,
+      `oauth_registration:${limit.windowSeconds}:${network}`,
+      limit,
+      `Cannot register: wanted at most ${limit.count} in ${limit.windowSeconds} s from one network`,
+    );
 }
 
 /** RFC 7591, section 2: without a word, by secret. What agents register has no place to keep one, whatever they say. */

@@ -39,13 +39,3 @@ export async function takeOne(
   if (allowed) return;
   throw new CountersignError('rate_limited', `${refusal}, the next in ${retryAfterMs} ms`, { retryAfterMs });
 }
-
-/** Takes one from each of several limits of the same, that of the shortest window first. Throws `rate_limited` likewise. */
-export async function takeOneOfEach(
-  deps: Pick<Deps, 'limits'>,
-  key: string,
-  limits: readonly Limit[],
-  refusal: (limit: Limit) => string,
-): Promise<void> {
-  for (const limit of limits) await takeOne(deps, `${key}:${limit.windowSeconds}`, limit, refusal(limit));
-}
