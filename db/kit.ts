@@ -74,6 +74,15 @@ export function forShare<Q extends { for(strength: 'share'): unknown }>(query: Q
   return query;
 }
 
+/**
+ * Has a query lock the rows it reads until the transaction ends, for who is about to change them or to hang something on
+ * them: others that want to, wait. In SQLite they wait for the one writer.
+ */
+export function forChange<Q extends { for(strength: 'no key update'): unknown }>(query: Q): Q {
+  if ('for' in query) query.for('no key update');
+  return query;
+}
+
 /** Has a query lock the rows it reads, past those that somebody else has locked. SQLite has one writer, and no such clause. */
 export function skipLocked<Q extends { for(strength: 'update', config: { skipLocked: true }): unknown }>(
   query: Q,

@@ -1,4 +1,7 @@
-import { type SQL, sql } from 'drizzle-orm';
+import { type Column, eq, getTableColumns, placeholder, type SQL, sql } from 'drizzle-orm';
+import { forChange } from './kit.ts';
+import type { Tables } from './schema.ts';
+import { flatStatement } from './statement.ts';
 import type { Rows, Store } from './store.ts';
 
 /**
@@ -16,4 +19,21 @@ export function shareName({ dialect }: Pick<Store, 'dialect'>, tx: Rows, name: s
 
 async function lock(dialect: Store['dialect'], tx: Rows, query: SQL): Promise<void> {
   if (dialect === 'postgres') await tx.db.execute(query);
+}
+
+/** Reads the row with this key and locks it, as `forChange` says; undefined where there is none. */
+export function lockStatement<N extends keyof Tables>(
+  name: string,
+  table: N,
+  key: string = 'id',
+): (rows: Rows, value: string | number) => Promise<Tables[N]['$inferSelect'] | undefined> {
+  const read = flatStatement<{ value: string | number }, object>(name, (db, tables) => {
+    const fields: Record<string, Column> = getTableColumns(tables[table]);
+    const query = db
+      .select(fields as never)
+      .from(tables[table] as never)
+      .where(eq(fields[key] as Column, placeholder('value')));
+    return { fields: fields as never, query: forChange(query) };
+  });
+  return async (rows, value) => (await read(rows, { value }))[0] as Tables[N]['$inferSelect'] | undefined;
 }

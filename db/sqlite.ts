@@ -147,6 +147,7 @@ function openWriter(location: string, lockTimeoutMs: number, appended: () => voi
 
 function tuned(connection: Database.Database): Database.Database {
   connection.pragma('cache_size = -65536');
+  connection.pragma('temp_store = MEMORY');
   return connection;
 }
 

@@ -17,8 +17,8 @@ import {
   sql,
 } from 'drizzle-orm';
 import { z } from 'zod';
-import { lockName } from '../../db/lock.ts';
-import { statement } from '../../db/statement.ts';
+import { lockName, lockStatement } from '../../db/lock.ts';
+import { flatStatement, statement } from '../../db/statement.ts';
 import { isUniqueViolation, type Rows } from '../../db/store.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
 import { startOf } from '../crypto/hashing.ts';
@@ -816,18 +816,21 @@ export async function revokeApiKey(
   );
 }
 
-const writeRevocation = statement((db, { apiKeys: k }) =>
-  db
-    .update(k)
-    .set({
-      live_name: null,
-      revoked_at: sql`${placeholder('revoked_at')}`,
-      revocation_reason: sql`${placeholder('revocation_reason')}`,
-      revocation_note: sql`${placeholder('revocation_note')}`,
-      updated_at: sql`${placeholder('updated_at')}`,
-    })
-    .where(eq(k.id, placeholder('id')))
-    .prepare('api_key_revoke'),
+const writeRevocation = flatStatement<ReturnType<typeof revocationOf> & { id: string }, object>(
+  'api_key_revoke',
+  (db, { apiKeys: k }) => ({
+    fields: {},
+    query: db
+      .update(k)
+      .set({
+        live_name: null,
+        revoked_at: sql`${placeholder('revoked_at')}`,
+        revocation_reason: sql`${placeholder('revocation_reason')}`,
+        revocation_note: sql`${placeholder('revocation_note')}`,
+        updated_at: sql`${placeholder('updated_at')}`,
+      })
+      .where(eq(k.id, placeholder('id'))),
+  }),
 );
 
 function revocationOf(
@@ -952,19 +955,12 @@ export async function deleteApiKey(
 
 /** Reads a key that this transaction is about to change; others that want to, wait. */
 async function lockApiKey(tx: Rows, id: string): Promise<ApiKeyRow> {
-  const [row] = await touchApiKey(tx, { id });
+  const row = await readLocked(tx, id);
   if (!row) throw apiKeyNotFound(id);
   return row;
 }
 
-const touchApiKey = statement((db, { apiKeys: k }) =>
-  db
-    .update(k)
-    .set({ id: sql`${k.id}` })
-    .where(eq(k.id, placeholder('id')))
-    .returning()
-    .prepare('api_key_touch'),
-);
+const readLocked = lockStatement('api_key_lock', 'apiKeys');
 
 async function lockUnrevoked(tx: Rows, id: string): Promise<ApiKeyRow> {
   const row = await lockApiKey(tx, id);

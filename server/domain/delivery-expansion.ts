@@ -13,6 +13,7 @@ import {
   type Turns,
 } from './delivery-claims.ts';
 import { type EventType, REVOCATIONS } from './event-types.ts';
+import { lockHead } from './events.ts';
 
 type DeliveryRow = Rows['tables']['deliveries']['$inferSelect'];
 type WebhookEndpointRow = Rows['tables']['webhookEndpoints']['$inferSelect'];
@@ -92,7 +93,7 @@ const BY_OTHERS: Written = { claimed: [], isLeft: true };
  * between. Short where `expandEvents` was called just before.
  */
 export async function expandUntilNow(tx: Rows, deps: Deps): Promise<void> {
-  await tx.db.update(tx.tables.eventHead).set({ id: 1 });
+  await lockHead(tx);
   for (;;) {
     const [at] = await readCursor(tx, {});
     if (!at || at.cursor >= at.head) return;
@@ -101,12 +102,12 @@ export async function expandUntilNow(tx: Rows, deps: Deps): Promise<void> {
   }
 }
 
-const readCursor = statement((db, { webhookCursor, eventHead }) =>
-  db
-    .select({ cursor: webhookCursor.event_seq, head: eventHead.seq })
-    .from(webhookCursor)
-    .innerJoin(eventHead, eq(eventHead.id, webhookCursor.id))
-    .prepare('webhook_cursor_read'),
+const readCursor = flatStatement<Record<never, never>, { cursor: number; head: number }>(
+  'webhook_cursor_read',
+  (db, { webhookCursor: c, eventHead: h }) => {
+    const fields = { cursor: c.event_seq, head: h.seq };
+    return { fields, query: db.select(fields).from(c).innerJoin(h, eq(h.id, c.id)) };
+  },
 );
 
 const countEndpoints = statement((db, { webhookEndpoints }) =>
@@ -116,13 +117,17 @@ const countEndpoints = statement((db, { webhookEndpoints }) =>
     .prepare('webhook_endpoints_count'),
 );
 
-const moveCursor = statement((db, { webhookCursor: c }) =>
-  db
-    .update(c)
-    .set({ event_seq: sql`${placeholder('to')}` })
-    .where(eq(c.event_seq, placeholder('from')))
-    .returning()
-    .prepare('webhook_cursor_move'),
+const moveCursor = flatStatement<{ from: number; to: number }, { id: number }>(
+  'webhook_cursor_move',
+  (db, { webhookCursor: c }) => {
+    const fields = { id: c.id };
+    const query = db
+      .update(c)
+      .set({ event_seq: sql`${placeholder('to')}` })
+      .where(eq(c.event_seq, placeholder('from')))
+      .returning(fields);
+    return { fields, query };
+  },
 );
 
 /** Without endpoints nothing is owed to anybody, however much happened. */
@@ -206,13 +211,17 @@ const readEnabledOne = statement((db, { webhookEndpoints: w }) =>
   subscribers(db, w, eq(w.id, placeholder('id'))).prepare('webhook_endpoint_enabled'),
 );
 
-const readHappened = statement((db, { events: e }) =>
-  db
-    .select({ seq: e.seq, type: sql<EventType>`${e.type}`, object_id: e.object_id, subject: e.subject })
-    .from(e)
-    .where(and(gt(e.seq, placeholder('begin')), lte(e.seq, placeholder('upTo'))))
-    .orderBy(asc(e.seq))
-    .prepare('events_happened'),
+const readHappened = flatStatement<{ begin: number; upTo: number }, Happened>(
+  'events_happened',
+  (db, { events: e }) => {
+    const fields = { seq: e.seq, type: e.type, object_id: e.object_id, subject: e.subject };
+    const query = db
+      .select(fields)
+      .from(e)
+      .where(and(gt(e.seq, placeholder('begin')), lte(e.seq, placeholder('upTo'))))
+      .orderBy(asc(e.seq));
+    return { fields, query };
+  },
 );
 
 const insertDelivery = flatStatement<DeliveryRow & Record<string, unknown>, object>(

@@ -1,7 +1,8 @@
 import { and, asc, desc, eq, gt, gte, lt, placeholder, type SQL, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { CHANGE_CHANNEL } from '../../db/changes.ts';
-import { statement } from '../../db/statement.ts';
+import { lockStatement } from '../../db/lock.ts';
+import { flatStatement, insertStatement } from '../../db/statement.ts';
 import type { DurableLane, Rows } from '../../db/store.ts';
 import { hmac } from '../crypto/hashing.ts';
 import { sortableId } from '../crypto/ids.ts';
@@ -50,44 +51,43 @@ export async function change<T>(
   return done.result;
 }
 
-const advanceHead = statement((db, { eventHead: h }) =>
-  db
-    .update(h)
-    .set({
-      seq: sql`${h.seq} + 1`,
-      at: sql`case when ${h.at} > ${placeholder('now')} then ${h.at} else ${placeholder('now')} end`,
-    })
-    .returning({ seq: h.seq, at: h.at, previousHash: h.hash })
-    .prepare('event_head_advance'),
+/**
+ * Reads the head of the log and makes appenders wait: nothing is appended until this transaction ends, and the next
+ * sequence is its own.
+ */
+export async function lockHead(tx: Rows): Promise<{ seq: number }> {
+  const head = await readHead(tx, 1);
+  if (!head) throw new Error('The log has no head: the database was never set up');
+  return head;
+}
+
+const readHead = lockStatement('event_head_lock', 'eventHead');
+
+const advanceHead = flatStatement<{ now: number }, { seq: number; at: number; previousHash: Buffer }>(
+  'event_head_advance',
+  (db, { eventHead: h }) => {
+    const fields = { seq: h.seq, at: h.at, previousHash: h.hash };
+    const query = db
+      .update(h)
+      .set({
+        seq: sql`${h.seq} + 1`,
+        at: sql`case when ${h.at} > ${placeholder('now')} then ${h.at} else ${placeholder('now')} end`,
+      })
+      .returning(fields);
+    return { fields, query };
+  },
 );
 
 /** Tells those who wait for changes with the statement that seals the head: it goes out with the commit, or not at all. */
-const sealHead = statement((db, { eventHead: h }) =>
-  db
+const sealHead = flatStatement<{ hash: Buffer }, object>('event_head_seal', (db, { eventHead: h }) => ({
+  fields: {},
+  query: db
     .update(h)
     .set({ hash: sql`${placeholder('hash')}` })
-    .returning({ told: sql`pg_notify(${sql.raw(`'${CHANGE_CHANNEL}'`)}, '')` })
-    .prepare('event_head_seal'),
-);
+    .returning({ told: sql`pg_notify(${sql.raw(`'${CHANGE_CHANNEL}'`)}, '')` }),
+}));
 
-const insertEvent = statement((db, { events: e }) =>
-  db
-    .insert(e)
-    .values({
-      seq: placeholder('seq'),
-      id: placeholder('id'),
-      at: placeholder('at'),
-      type: placeholder('type'),
-      actor_kind: placeholder('actor_kind'),
-      actor_id: placeholder('actor_id'),
-      object_id: placeholder('object_id'),
-      subject: placeholder('subject'),
-      request_id: placeholder('request_id'),
-      data: placeholder('data'),
-      hash: placeholder('hash'),
-    })
-    .prepare('event_insert'),
-);
+const insertEvent = insertStatement('event_insert', 'events');
 
 /** Appends one event. Updating the head serialises appenders until commit, so sequence is commit order without gaps. */
 export async function appendEvent(

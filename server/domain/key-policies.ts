@@ -2,7 +2,7 @@
 import { eq, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { forShare } from '../../db/kit.ts';
-import { lockName, shareName } from '../../db/lock.ts';
+import { lockName, lockStatement, shareName } from '../../db/lock.ts';
 import { isUniqueViolation, type Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
 import { sortableId } from '../crypto/ids.ts';
@@ -319,11 +319,13 @@ function changePolicies<T>(
 const KEY_POLICIES = 'key_policies';
 const lockPolicies = (deps: Deps, tx: Rows) => lockName(deps.store, tx, KEY_POLICIES);
 
-async function lockKeyPolicy({ db, tables: { keyPolicies } }: Rows, id: string): Promise<KeyPolicyRow> {
-  const [row] = await db.update(keyPolicies).set({ id }).where(eq(keyPolicies.id, id)).returning();
+async function lockKeyPolicy(tx: Rows, id: string): Promise<KeyPolicyRow> {
+  const row = await readLocked(tx, id);
   if (!row) throw keyPolicyNotFound(id);
   return row;
 }
+
+const readLocked = lockStatement('key_policy_lock', 'keyPolicies');
 
 /** The policy that was the default no longer is; answers its id, or null. */
 async function takeDefault({ db, tables: { keyPolicies } }: Rows, now: number): Promise<string | null> {

@@ -1,6 +1,7 @@
 /** Machine scopes: the edge from → to, whom a machine may call, and the scopes an admin put on it. */
 import { and, asc, eq, inArray } from 'drizzle-orm';
 import { z } from 'zod';
+import { forChange } from '../../db/kit.ts';
 import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { CountersignError } from '../errors.ts';
@@ -213,11 +214,8 @@ function isEdge({ tables: { machineScopes } }: Rows, { fromMachineId, toMachineI
 }
 
 async function lockMachineScope(tx: Rows, ends: Edge): Promise<MachineScopeRow> {
-  const [row] = await tx.db
-    .update(tx.tables.machineScopes)
-    .set({ from_machine_id: ends.fromMachineId })
-    .where(isEdge(tx, ends))
-    .returning();
+  const { machineScopes } = tx.tables;
+  const [row] = await forChange(tx.db.select().from(machineScopes).where(isEdge(tx, ends)));
   if (!row) throw machineScopeNotFound(ends);
   return row;
 }

@@ -1,5 +1,6 @@
 import { and, eq, or, sql } from 'drizzle-orm';
 import { z } from 'zod';
+import { lockStatement } from '../../db/lock.ts';
 import { isUniqueViolation, type Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
 import { sortableId } from '../crypto/ids.ts';
@@ -515,12 +516,12 @@ export async function deleteMachine(
 
 /** Reads a machine that this transaction is about to change or to hang something on; others that want to, wait. */
 export async function lockMachine(tx: Rows, id: string): Promise<MachineRow> {
-  const { machines } = tx.tables;
-  // An update that changes nothing takes the row's lock on PostgreSQL; SQLite has one writer anyway.
-  const [row] = await tx.db.update(machines).set({ id }).where(eq(machines.id, id)).returning();
+  const row = await readLocked(tx, id);
   if (!row) throw machineNotFound(id);
   return row;
 }
+
+const readLocked = lockStatement('machine_lock', 'machines');
 
 /** Throws `invalid_input` for a default lifetime beyond the longest. */
 export function assertTtls({

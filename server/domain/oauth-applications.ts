@@ -1,6 +1,7 @@
 /** OAuth applications: programs that are given access tokens, by users or for themselves. */
 import { and, eq, getTableColumns, or, placeholder, type SQL, sql } from 'drizzle-orm';
 import { z } from 'zod';
+import { lockStatement } from '../../db/lock.ts';
 import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
@@ -541,12 +542,12 @@ export const readApplicationByClientId = flatStatement<{ clientId: string }, App
 
 /** Reads an application that this transaction is about to change or to hang something on; others that want to, wait. */
 export async function lockApplication(tx: Rows, id: string): Promise<ApplicationRow> {
-  const { oauthApplications: a } = tx.tables;
-  // An update that changes nothing takes the row's lock on PostgreSQL; SQLite has one writer anyway.
-  const [row] = await tx.db.update(a).set({ id }).where(eq(a.id, id)).returning();
+  const row = await readLocked(tx, id);
   if (!row) throw applicationNotFound(id);
   return row;
 }
+
+const readLocked = lockStatement('oauth_application_lock', 'oauthApplications');
 
 export const applicationNotFound = (id: string) =>
   new CountersignError('not_found', `No OAuth application has the id '${id}'`);

@@ -1,7 +1,7 @@
 /** What an access token may do, in words that people are shown where they consent. */
 import { asc, count, eq, getTableColumns, inArray, placeholder } from 'drizzle-orm';
 import { z } from 'zod';
-import { lockName } from '../../db/lock.ts';
+import { lockName, lockStatement } from '../../db/lock.ts';
 import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -174,11 +174,13 @@ export async function deleteOauthScope(
 }
 
 /** Reads a scope that this transaction is about to change; others that want to, wait. */
-async function lockScope({ db, tables: { oauthScopes: s } }: Rows, name: string): Promise<ScopeRow> {
-  const [row] = await db.update(s).set({ name }).where(eq(s.name, name)).returning();
+async function lockScope(tx: Rows, name: string): Promise<ScopeRow> {
+  const row = await readLocked(tx, name);
   if (!row) throw new CountersignError('not_found', `No scope is called '${name}'`);
   return row;
 }
+
+const readLocked = lockStatement('oauth_scope_lock', 'oauthScopes', 'name');
 
 /** Those of some scopes that there are, in the order given, in words. */
 export async function describeScopes(rows: Rows, names: readonly string[]): Promise<OauthScope[]> {

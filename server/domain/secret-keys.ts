@@ -1,6 +1,7 @@
 /** Secret keys: the management credentials of people and programs that administer this server. */
 import { and, eq, isNull } from 'drizzle-orm';
 import { z } from 'zod';
+import { lockStatement } from '../../db/lock.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
 import { startOf } from '../crypto/hashing.ts';
@@ -297,8 +298,7 @@ function endOverlap(
 
 /** Reads a key whose secrets this transaction is about to change; others that want to, wait. */
 async function lockUnrevoked(tx: Rows, id: string): Promise<SecretKeyRow> {
-  const { secretKeys } = tx.tables;
-  const [row] = await tx.db.update(secretKeys).set({ id }).where(eq(secretKeys.id, id)).returning();
+  const row = await readLocked(tx, id);
   if (!row) throw secretKeyNotFound(id);
   if (row.revoked_at === null) return row;
   throw new CountersignError(
@@ -306,6 +306,8 @@ async function lockUnrevoked(tx: Rows, id: string): Promise<SecretKeyRow> {
     `Cannot change secret key '${id}': it was revoked at ${row.revoked_at}`,
   );
 }
+
+const readLocked = lockStatement('secret_key_lock', 'secretKeys');
 
 async function shown(tx: Rows, deps: Deps, row: SecretKeyRow): Promise<SecretKey> {
   const starts = await startsOf(tx, 'secret_key', [row.id]);
@@ -320,9 +322,11 @@ const secretKeyNotFound = (id: string) =>
  * Whether a key is the last admin's is a question about all of them, so those who ask in order to end one take turns:
  * on the installation's one row, which nothing else locks. To be locked before any key.
  */
-export async function lockSecretKeys({ db, tables: { installation } }: Rows) {
-  await db.update(installation).set({ id: 1 });
+export async function lockSecretKeys(tx: Rows): Promise<void> {
+  await lockInstallation(tx, 1);
 }
+
+const lockInstallation = lockStatement('secret_keys_lock', 'installation');
 
 async function assertAnotherAdmin(tx: Rows, deps: Deps, key: SecretKeyRow) {
   if (!(await isLastAdmin(tx, deps, key.id))) return;

@@ -1,5 +1,6 @@
 /** Secret rotation: whoever has a rotation policy is told when its secret is due; one that is overdue expires if the policy says so. */
 import { and, asc, eq, isNotNull, lte, sql } from 'drizzle-orm';
+import { lockStatement } from '../../db/lock.ts';
 import type { Rows } from '../../db/store.ts';
 import type { SecretOwnerKind } from '../../db/tables/secrets.ts';
 import type { Caller, Deps } from '../deps.ts';
@@ -185,7 +186,7 @@ function settle(
     ROTATION,
     async (tx) => {
       if (kind === 'secret_key' && action === 'expire') await lockSecretKeys(tx);
-      await lockOwner(tx, kind, ownerId);
+      await LOCKS[kind](tx, ownerId);
       const { secrets: s } = tx.tables;
       const [found] = await secretsWithOwners(tx).where(eq(s.id, id));
       const due = found && dueOf(deps, found);
@@ -207,18 +208,11 @@ function settle(
 }
 
 /** Whoever rotates its secret, changes its policy or ends it, waits; so does another process that comes to the same. */
-async function lockOwner({ db, tables }: Rows, kind: RotatingKind, id: string): Promise<void> {
-  const { machines, apiKeys, secretKeys } = tables;
-  // An update that changes nothing takes the row's lock on PostgreSQL; SQLite has one writer anyway.
-  switch (kind) {
-    case 'machine':
-      return void (await db.update(machines).set({ id }).where(eq(machines.id, id)));
-    case 'api_key':
-      return void (await db.update(apiKeys).set({ id }).where(eq(apiKeys.id, id)));
-    case 'secret_key':
-      return void (await db.update(secretKeys).set({ id }).where(eq(secretKeys.id, id)));
-  }
-}
+const LOCKS = {
+  machine: lockStatement('rotating_machine_lock', 'machines'),
+  api_key: lockStatement('rotating_api_key_lock', 'apiKeys'),
+  secret_key: lockStatement('rotating_secret_key_lock', 'secretKeys'),
+};
 
 const expired = (kind: RotatingKind, { row: { rotateBy }, owner }: Due): NewEvent => ({
   type: `${kind}.secret_expired`,

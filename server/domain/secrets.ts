@@ -13,7 +13,7 @@ import {
   sql,
 } from 'drizzle-orm';
 import { LRUCache } from 'lru-cache';
-import { flatStatement, statement } from '../../db/statement.ts';
+import { flatStatement } from '../../db/statement.ts';
 import type { Db, Rows } from '../../db/store.ts';
 import type { SecretOwnerKind } from '../../db/tables/secrets.ts';
 import { PREFIXES, parseValue } from '../crypto/format.ts';
@@ -202,11 +202,15 @@ function startsIn(db: Db, { secrets }: Rows['tables'], kind: SecretOwnerKind | P
     );
 }
 
-const readStarts = statement((db, tables) =>
-  startsIn(db, tables, placeholder('kind'), eq(tables.secrets.owner_id, placeholder('ownerId'))).prepare(
-    'secret_starts_of_owner',
-  ),
-);
+const readStarts = flatStatement<
+  { kind: SecretOwnerKind; ownerId: string },
+  { ownerId: string; start: string }
+>('secret_starts_of_owner', (db, tables) => {
+  const { secrets } = tables;
+  const fields = { ownerId: secrets.owner_id, start: secrets.start };
+  const ofOwner = eq(secrets.owner_id, placeholder('ownerId'));
+  return { fields, query: startsIn(db, tables, placeholder('kind'), ofOwner) };
+});
 
 type MacColumns = Pick<SecretRow, 'id' | 'owner_kind' | 'owner_id' | 'hash' | 'expires_at' | 'revoked_at'>;
 

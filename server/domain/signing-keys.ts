@@ -2,6 +2,7 @@
 import { and, asc, desc, eq, isNull, placeholder, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { forShare } from '../../db/kit.ts';
+import { lockStatement } from '../../db/lock.ts';
 import { flatStatement } from '../../db/statement.ts';
 import type { DurableLane, Rows, Store } from '../../db/store.ts';
 import { rowMac } from '../crypto/hashing.ts';
@@ -334,9 +335,11 @@ async function changeKeys(
 
 /** Which of the keys signs is a question about all: those who change any take turns, on the installation's one row. */
 async function lockKeys(tx: Rows): Promise<SigningKeyRow[]> {
-  await tx.db.update(tx.tables.installation).set({ id: 1 });
+  await lockInstallation(tx, 1);
   return readKeys(tx);
 }
+
+const lockInstallation = lockStatement('signing_keys_lock', 'installation');
 
 /** Every key, the oldest first. */
 const readKeys = ({ db, tables: { signingKeys: k } }: Rows): Promise<SigningKeyRow[]> =>

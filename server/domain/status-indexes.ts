@@ -1,5 +1,6 @@
 /** Status indexes: the place of a JWT in a status list, handed out from blocks that this process took for itself. */
 import { and, asc, desc, eq, lt, sql } from 'drizzle-orm';
+import { lockStatement } from '../../db/lock.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import { freshBytes } from '../crypto/random.ts';
@@ -89,9 +90,11 @@ interface Taken {
 async function takeFromAny(tx: Rows, now: number): Promise<Taken> {
   const taken = await takeFromOpen(tx, now);
   if (taken) return taken;
-  await tx.db.update(tx.tables.installation).set({ id: 1 });
+  await lockInstallation(tx, 1);
   return (await takeFromOpen(tx, now)) ?? insertList(tx, now);
 }
+
+const lockInstallation = lockStatement('status_lists_lock', 'installation');
 
 /** The fullest first, so that lists fill up and can be deleted one day. */
 async function takeFromOpen({ db, tables: { statusLists: l } }: Rows, now: number): Promise<Taken | null> {

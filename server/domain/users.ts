@@ -1,6 +1,7 @@
 /** End users of whom there is a row here: local accounts, and whom another issuer vouched for. */
-import { and, eq, ne, placeholder, sql } from 'drizzle-orm';
+import { and, eq, ne, placeholder } from 'drizzle-orm';
 import { z } from 'zod';
+import { lockStatement } from '../../db/lock.ts';
 import { statement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
@@ -217,25 +218,18 @@ export async function lockUser(tx: Rows, deps: Deps, id: string): Promise<UserRo
 }
 
 async function lockAny(tx: Rows, id: string): Promise<UserRow> {
-  const [row] = await lockById(tx, { id });
+  const row = await readLocked(tx, id);
   if (!row) throw userNotFound(id);
   return row;
 }
 
 /** The same of a user who may be signed in; null of any other, and of none. */
 export async function lockSignable(tx: Rows, deps: Deps, id: string): Promise<UserRow | null> {
-  const [row] = await lockById(tx, { id });
+  const row = await readLocked(tx, id);
   return row && mayBeSignedIn(deps, row) ? row : null;
 }
 
-const lockById = statement((db, { users: u }) =>
-  db
-    .update(u)
-    .set({ id: sql`${placeholder('id')}` })
-    .where(eq(u.id, placeholder('id')))
-    .returning()
-    .prepare('user_lock'),
-);
+const readLocked = lockStatement('user_lock', 'users');
 
 type NewUser = Pick<UserRow, 'source' | 'source_subject' | 'name' | 'email' | 'email_verified'> & {
   id: string;

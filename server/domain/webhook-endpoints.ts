@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { and, eq, inArray, sql } from 'drizzle-orm';
 import { z } from 'zod';
+import { lockStatement } from '../../db/lock.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import { generateWebhookKey, WEBHOOK_SECRET_PREFIX } from '../crypto/webhook-signature.ts';
@@ -10,7 +11,7 @@ import { URL_LENGTH_MAX } from '../outbound.ts';
 import { isPending } from './delivery-claims.ts';
 import { expandEvents, expandUntilNow } from './delivery-expansion.ts';
 import { EVENT_TYPES, type EventType } from './event-types.ts';
-import { change, type NewEvent } from './events.ts';
+import { change, lockHead, type NewEvent } from './events.ts';
 import { description, subject, webhookEndpointId } from './fields.ts';
 import { create, idempotencyInput } from './idempotency.ts';
 import { afterCursor, orderOf, type Page, pageInput, toPage } from './pages.ts';
@@ -148,11 +149,7 @@ function assertUrlAllowed(deps: Deps, verb: string, text: string) {
  * The sequence that this transaction's event will have. Taking the head's lock early makes it certain, and makes those
  * who create endpoints take turns, so that their number can be judged.
  */
-async function nextEventSeq({ db, tables: { eventHead } }: Rows): Promise<number> {
-  const [head] = await db.update(eventHead).set({ id: 1 }).returning({ seq: eventHead.seq });
-  if (!head) throw new Error('The log has no head: the database was never set up');
-  return head.seq + 1;
-}
+const nextEventSeq = async (tx: Rows) => (await lockHead(tx)).seq + 1;
 
 async function assertRoom({ db, tables: { webhookEndpoints } }: Rows) {
   const [counted] = await db.select({ count: sql`count(*)`.mapWith(Number) }).from(webhookEndpoints);
@@ -264,15 +261,14 @@ function signingKeyChanges(deps: Deps, before: WebhookEndpointRow, asymmetric: b
   return asymmetric ? newSigningKey(deps, before.id) : NO_SIGNING_KEY;
 }
 
-/** As an update it changes nothing, but takes the row's lock on PostgreSQL. Throws `not_found`. */
-async function lockWebhookEndpoint(
-  { db, tables: { webhookEndpoints } }: Rows,
-  id: string,
-): Promise<WebhookEndpointRow> {
-  const [row] = await db.update(webhookEndpoints).set({ id }).where(eq(webhookEndpoints.id, id)).returning();
+/** Reads an endpoint that this transaction is about to change; others that want to, wait. Throws `not_found`. */
+async function lockWebhookEndpoint(tx: Rows, id: string): Promise<WebhookEndpointRow> {
+  const row = await readLocked(tx, id);
   if (!row) throw notFound(id);
   return row;
 }
+
+const readLocked = lockStatement('webhook_endpoint_lock', 'webhookEndpoints');
 
 async function save({ db, tables: { webhookEndpoints } }: Rows, row: WebhookEndpointRow): Promise<void> {
   await db.update(webhookEndpoints).set(row).where(eq(webhookEndpoints.id, row.id));
