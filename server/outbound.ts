@@ -73,7 +73,7 @@ const CONNECT_TIMEOUT_MS = 5_000;
 const TOTAL_TIMEOUT_MS = 15_000;
 /** Somebody waits for a document: what is asked for with it is answered after. */
 const DOCUMENT_TIMEOUT_MS = 5_000;
-/** Of a longer answer no more is read, at the price of its connection. */
+/** Of a longer answer no more is read. */
 const ANSWER_BYTES_MAX = 4096;
 const RETRY_AFTER_LENGTH_MAX = 64;
 /** Below are the ports of services that would take a request for something else. */
@@ -108,15 +108,7 @@ export function createOutbound(options: OutboundOptions): Outbound {
       const refused = refusalOf(url, rules);
       if (refused !== null) throw new OutboundError(`The URL is not allowed: ${refused}`);
       try {
-        return await inTime(totalTimeoutMs, async (signal) => {
-          const answer = await request(url, { dispatcher: agent, method: 'POST', headers, body, signal });
-          const retryAfter = [answer.headers['retry-after'] ?? null].flat()[0] ?? null;
-          return {
-            status: answer.statusCode,
-            retryAfter: retryAfter && retryAfter.length <= RETRY_AFTER_LENGTH_MAX ? retryAfter : null,
-            body: await beginningOf(answer.body),
-          };
-        });
+        return await postBy(agent, url, { headers, body, timeoutMs: totalTimeoutMs });
       } catch (error) {
         throw new OutboundError(describe(error, { connectTimeoutMs, totalTimeoutMs }), { cause: error });
       }
@@ -187,22 +179,103 @@ function leave(body: Dispatcher.ResponseData['body']): void {
   body.destroy();
 }
 
-/** The status is the answer; a body that is slow, broken or too long changes nothing about it. */
-async function beginningOf(body: Dispatcher.ResponseData['body']): Promise<string> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  try {
-    for await (const chunk of body) {
-      chunks.push(chunk);
-      bytes += chunk.length;
-      if (bytes >= ANSWER_BYTES_MAX) break;
-    }
-  } catch {
-    // What came until then is kept.
+interface PostOptions {
+  headers: Record<string, string>;
+  body: string;
+  /** From the call until the end of the answer. */
+  timeoutMs: number;
+}
+
+/**
+ * By undici's handlers, for `request` makes a stream and listens to a signal: V8 keeps what those lead to until it
+ * collects the whole heap.
+ */
+function postBy(
+  agent: Agent,
+  url: string,
+  { headers, body, timeoutMs }: PostOptions,
+): Promise<OutboundResponse> {
+  const { origin, pathname, search } = new URL(url);
+  return new Promise((resolve, reject) => {
+    const reception = new Reception(timeoutMs, resolve, reject);
+    agent.dispatch({ origin, path: pathname + search, method: 'POST', headers, body }, reception);
+  });
+}
+
+/** What comes of a request. The status is the answer; a body that is slow, broken or too long changes nothing about it. */
+class Reception implements Dispatcher.DispatchHandler {
+  readonly #resolve: (response: OutboundResponse) => void;
+  readonly #reject: (error: Error) => void;
+  readonly #timer: NodeJS.Timeout;
+  readonly #chunks: Buffer[] = [];
+  #bytes = 0;
+  #status: number | undefined;
+  #retryAfter: string | null = null;
+  #sending: Dispatcher.DispatchController | undefined;
+  #isOver = false;
+
+  constructor(
+    timeoutMs: number,
+    resolve: (response: OutboundResponse) => void,
+    reject: (error: Error) => void,
+  ) {
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#timer = setTimeout(
+      () => this.#giveUp(new DOMException('It took too long', 'TimeoutError')),
+      timeoutMs,
+    );
   }
-  const beginning = Buffer.concat(chunks).subarray(0, ANSWER_BYTES_MAX).toString();
-  // PostgreSQL has no NUL in text.
-  return beginning.replaceAll('\0', '\ufffd');
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#sending = controller;
+    // It waited for a connection until nobody waited for it any more.
+    if (this.#isOver) controller.abort(new Error('It is over'));
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Record<string, string | string[] | undefined>,
+  ): void {
+    if (status < 200) return;
+    this.#status = status;
+    const retryAfter = [headers['retry-after'] ?? null].flat()[0] ?? null;
+    if (retryAfter && retryAfter.length <= RETRY_AFTER_LENGTH_MAX) this.#retryAfter = retryAfter;
+  }
+
+  onResponseData(_controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    this.#bytes += chunk.length;
+    if (this.#bytes >= ANSWER_BYTES_MAX) this.#giveUp(new Error('It is longer than is read'));
+  }
+
+  onResponseEnd(): void {
+    this.#end(null);
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#end(error);
+  }
+
+  /** Answers what came until now, or throws where there is no status yet. */
+  #end(error: Error | null): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearTimeout(this.#timer);
+    if (this.#status !== undefined) {
+      const text = Buffer.concat(this.#chunks).subarray(0, ANSWER_BYTES_MAX).toString();
+      // PostgreSQL has no NUL in text.
+      const body = text.replaceAll('\0', '\ufffd');
+      this.#resolve({ status: this.#status, body, retryAfter: this.#retryAfter });
+    } else this.#reject(error ?? new Error('It ended without a status'));
+  }
+
+  /** The same while more of it may come, at the price of its connection. */
+  #giveUp(error: Error): void {
+    this.#end(error);
+    this.#sending?.abort(error);
+  }
 }
 
 async function wholeOf(body: Dispatcher.ResponseData['body'], bytesMax: number): Promise<string> {
