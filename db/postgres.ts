@@ -57,6 +57,7 @@ export function openPostgres({ location, poolSize = 10, lockTimeoutMs = 5_000 }:
     },
     tx,
     onChange: (listener) => changes.add(listener),
+    onAppend: () => () => {},
     // Its disk is its own, and what it keeps in reserve.
     isFull: () => false,
     exclusively: (work) => exclusively(location, lockTimeoutMs, work),

@@ -60,8 +60,10 @@ function open(
 ): Store {
   const reserve = reserveBytes === undefined ? undefined : new Reserve(`${location}.reserve`, reserveBytes);
   let hasAppended = false;
+  const appends = new Changes(() => () => {});
   const appended = () => {
     hasAppended = true;
+    appends.tell();
   };
   const queue = new WriteQueue(() => openWriter(location, lockTimeoutMs, appended), {
     lockTimeoutMs,
@@ -83,6 +85,7 @@ function open(
     read: { ...rows(reader), prepare: (_name, text) => reads.prepare(text) },
     tx: (work, lane = 'normal') => queue.add(work, lane),
     onChange: (listener) => changes.add(listener),
+    onAppend: (listener) => appends.add(listener),
     isFull: () => reserve?.isMissing() ?? false,
     exclusively: (work) => exclusively(`${location}.lock`, work),
     migrate: async () => migrateFile(location, lockTimeoutMs),

@@ -50,6 +50,12 @@ export interface Store {
    * connection that would have brought it, and made good when there is another.
    */
   onChange(listener: () => void): () => void;
+  /**
+   * SQLite: calls `listener` while a transaction that appended an event is not committed yet; one that begins in the call,
+   * and not later, sees the event and is committed with it. The listener may ask the database for nothing else, and never
+   * throws. On PostgreSQL it is never called. Answers how to end that.
+   */
+  onAppend(listener: () => void): () => void;
   /** Whether the disk is full, so that of all transactions only revocations are made, from the reserve. */
   isFull(): boolean;
   /** Brings the schema up to date. Call it within `exclusively`. */

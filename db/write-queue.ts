@@ -10,7 +10,7 @@ const BATCH_MS_MAX = 4;
 const GATHER_MS_MAX = 1;
 
 /** What is unhurried is committed after this long, or with so many of its kind, if nothing else is before. */
-const UNHURRIED_MS_MAX = 5;
+const UNHURRIED_MS_MAX = 25;
 const UNHURRIED_MAX = 8;
 
 /** Who goes first; those of one rank in the order in which they came. */

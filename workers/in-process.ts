@@ -1,6 +1,8 @@
 /** The transport for those who have no Redis: what is due is claimed and done in this process. */
+import type { Store } from '../db/store.ts';
 import type { Logger } from '../server/logger.ts';
 import {
+  type Claimed,
   createPump,
   createRuns,
   type Job,
@@ -11,7 +13,11 @@ import {
   type Transport,
 } from './transport.ts';
 
-export function createInProcessTransport(jobs: readonly Job[], logger: Logger): Transport {
+export function createInProcessTransport(
+  jobs: readonly Job[],
+  logger: Logger,
+  { onAppend }: Pick<Store, 'onAppend'>,
+): Transport {
   const pumps = new Map<string, Pump>();
   const wake = (name: JobName) => pumps.get(name)?.wake();
   const refill = new Refill(wake);
@@ -21,10 +27,19 @@ export function createInProcessTransport(jobs: readonly Job[], logger: Logger): 
     for (let room = RUNS_MAX - runs.size; room > 0; room = RUNS_MAX - runs.size) {
       refill.isAwaited = false;
       const claimed = await job.claim(room);
-      for (const ref of claimed) void runs.start(job, ref).then(() => refill.ended(job.name));
+      start(job, claimed);
       if (claimed.length < room) return;
     }
     refill.isAwaited = true;
+  }
+
+  async function fillAhead(job: Job) {
+    const room = RUNS_MAX - runs.size;
+    if (room > 0) start(job, await job.claimAhead(room));
+  }
+
+  function start(job: Job, claimed: readonly Claimed[]) {
+    for (const ref of claimed) void runs.start(job, ref).then(() => refill.ended(job.name));
   }
 
   for (const job of jobs)
@@ -32,10 +47,14 @@ export function createInProcessTransport(jobs: readonly Job[], logger: Logger): 
       job.name,
       createPump(job.name, logger, () => fill(job)),
     );
+  const letBe = onAppend(() => {
+    for (const job of jobs) pumps.get(job.name)?.ahead(() => fillAhead(job));
+  });
   return {
     wake,
     status: () => ({ transport: 'in-process', degraded: null }),
     async close() {
+      letBe();
       await Promise.all([...pumps.values()].map((pump) => pump.close()));
       await runs.settle();
       refill.close();

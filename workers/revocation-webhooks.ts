@@ -1,11 +1,11 @@
 /** The job that sends events to webhook endpoints, revocations first. */
 import type { Deps } from '../server/deps.ts';
 import { type Attempted, attemptDelivery } from '../server/domain/delivery-attempts.ts';
-import { claimDeliveries, Turns } from '../server/domain/delivery-claims.ts';
-import { expandEvents } from '../server/domain/delivery-expansion.ts';
+import { type Claim, claimDeliveries, Turns } from '../server/domain/delivery-claims.ts';
+import { type Expanded, expandAhead, expandEvents } from '../server/domain/delivery-expansion.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
-import type { Job, JobRef } from './transport.ts';
+import type { Claimed, Job, JobRef } from './transport.ts';
 
 export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics): Job {
   const turns = new Turns();
@@ -15,13 +15,18 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
     async claim(limit) {
       // Half of the room is for what waits already, lest what is new always goes before it.
       const claimMax = turns.areOver ? Math.ceil(limit / 2) : 0;
-      // All of the log first: a revocation may be its last event, and goes ahead of everything before it.
-      const { from, upTo, claimed, isLeft } = await expandEvents(deps, { turns, claimMax });
-      if (isLeft || from !== writtenOut) turns.forget();
-      writtenOut = upTo;
-      for (const { endpointId } of claimed) turns.began(endpointId);
+      // All of the log first: a revocation may be its last event, and goes ahead of everything before it but revocations.
+      const [urgent, expanded] = await Promise.all([
+        turns.areUrgent ? claimDeliveries(deps, limit, turns) : [],
+        expandEvents(deps, { turns, claimMax }),
+      ]);
+      const claimed = [...urgent, ...note(expanded)];
       const all = [...claimed, ...(await claimDeliveries(deps, limit - claimed.length, turns))];
-      return all.map(({ endpointId, ...claim }) => ({ ...claim, group: endpointId }));
+      return all.map(toClaimed);
+    },
+    async claimAhead(limit) {
+      if (!turns.areOver) return [];
+      return note(await expandAhead(deps, { turns, claimMax: limit })).map(toClaimed);
     },
     async run(ref) {
       const attempted = await attempt(ref);
@@ -30,6 +35,13 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
       report(logger, ref, attempted);
     },
   };
+
+  function note({ from, upTo, claimed, isLeft }: Expanded): readonly Claim[] {
+    if (isLeft || from !== writtenOut) turns.forget();
+    writtenOut = upTo;
+    for (const { endpointId } of claimed) turns.began(endpointId);
+    return claimed;
+  }
 
   async function attempt(ref: JobRef): Promise<Attempted | null> {
     let endedAt: string | undefined;
@@ -44,6 +56,8 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
     }
   }
 }
+
+const toClaimed = ({ endpointId, ...claim }: Claim): Claimed => ({ ...claim, group: endpointId });
 
 function report(logger: Logger, { id, attempt }: JobRef, attempted: Attempted) {
   const { outcome, endpointId, eventSeq, status, error, cause, disabled } = attempted;

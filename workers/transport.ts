@@ -26,6 +26,11 @@ export interface Job {
    * passed; fewer than `limit` means that nothing more is due.
    */
   claim(limit: number): Promise<Claimed[]>;
+  /**
+   * Takes what falls due with a transaction that is not committed yet, in another that is committed with it. What it
+   * leaves is for `claim`. Call it within `store.onAppend`.
+   */
+  claimAhead(limit: number): Promise<Claimed[]>;
   /** Does one, if it is still to be done: rereads its row, and leaves alone what somebody else claimed since. */
   run(ref: JobRef): Promise<void>;
 }
@@ -57,6 +62,8 @@ const POLL_MS = 500;
 
 export interface Pump {
   wake(): void;
+  /** Has it fill by other means, at once, unless it is filling already. */
+  ahead(fillAhead: () => Promise<void>): void;
   close(): Promise<void>;
 }
 
@@ -71,10 +78,10 @@ export function createPump(name: string, logger: Logger, fill: () => Promise<voi
     { job: name },
   );
 
-  async function pump() {
-    while (isWoken && !isClosed) {
+  async function pump(first = fill) {
+    for (let next = first; isWoken && !isClosed; next = fill) {
       isWoken = false;
-      await fill().then(complaint.succeeded, complaint.failed);
+      await next().then(complaint.succeeded, complaint.failed);
     }
     pumping = undefined;
   }
@@ -89,6 +96,11 @@ export function createPump(name: string, logger: Logger, fill: () => Promise<voi
   wake();
   return {
     wake,
+    ahead(fillAhead) {
+      if (isClosed || pumping) return;
+      isWoken = true;
+      pumping = pump(fillAhead);
+    },
     async close() {
       isClosed = true;
       clearInterval(timer);

@@ -71,7 +71,7 @@ async function startTransport(deps: Deps, options: WorkersOptions): Promise<Tran
   const { redis, logger, metrics, role } = options;
   const jobs = role === 'producer' ? [] : [revocationWebhooks(deps, logger, metrics)];
   // Without Redis and jobs this does nothing: the process that has the jobs asks the rows itself.
-  if (redis === undefined) return createInProcessTransport(jobs, logger);
+  if (redis === undefined) return createInProcessTransport(jobs, logger, deps.store);
   // Only those who have Redis pay for its client, some 20 MB.
   const { createBullmqConsumer, createBullmqProducer } = await import('./bullmq.ts');
   const connection = { redis, epoch: await readEpoch(deps), logger };

@@ -145,6 +145,11 @@ export class Turns {
     return this.#ahead.length === 0;
   }
 
+  /** Whether a revocation was seen to be next, and recently: nothing new goes ahead of that. */
+  get areUrgent(): boolean {
+    return this.#isFresh && this.#ahead[0]?.priority === REVOCATION_PRIORITY;
+  }
+
   /** The next one with room for more, where there is one. It has had its turn until it is looked again. */
   next(): Turn | undefined {
     for (let turn = this.#ahead.shift(); turn; turn = this.#ahead.shift()) {

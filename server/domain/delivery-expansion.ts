@@ -68,21 +68,52 @@ export async function expandSome(
   deps: Deps,
   claimant?: Claimant,
 ): Promise<Expanded & { mayBeMore: boolean }> {
-  const [at] = await readCursor(deps.store.read, {});
-  if (!at) throw new Error('The log has no head: the database was never set up');
-  const { cursor: from, head } = at;
-  if (from >= head) return { from, upTo: from, claimed: [], isLeft: false, mayBeMore: false };
-  const [{ count } = { count: 0 }] = await countEndpoints(deps.store.read, {});
-  const upTo = Math.min(head, from + eventsAtOnce(count));
-  const written = await deps.store.tx(async (tx) => {
-    // First, because it takes the lock on PostgreSQL: whoever comes second finds the cursor moved.
-    const moved = await moveCursor(tx, { from, to: upTo });
-    return moved.length > 0 ? insertDeliveries(tx, deps, { after: from, upTo }, claimant) : BY_OTHERS;
+  const { from, head } = await whereToBegin(deps.store.read);
+  if (from >= head) return { ...nothingNew(from), mayBeMore: false };
+  const upTo = Math.min(head, from + eventsAtOnce(await endpointCount(deps.store.read)));
+  const written = await deps.store.tx((tx) => writeOut(tx, deps, { from, upTo }, claimant), 'claiming');
+  // What is appended meanwhile is for the next call: otherwise a steady stream of events would keep the caller here.
+  return { from, upTo, ...written, mayBeMore: upTo < head || written === BY_OTHERS };
+}
+
+/**
+ * Writes out events that are not committed yet, in a transaction that is committed with theirs: nobody else does so
+ * meanwhile. Where it would hold them up, because many endpoints may be owed them, it leaves them to `expandEvents`.
+ */
+export async function expandAhead(deps: Deps, claimant: Claimant): Promise<Expanded> {
+  return deps.store.tx(async (tx) => {
+    const { from, head: upTo } = await whereToBegin(tx);
+    const rowsMax = (upTo - from) * (await endpointCount(tx));
+    if (rowsMax === 0 || rowsMax > SINGLE_ROWS_MAX) return nothingNew(from);
+    return { from, upTo, ...(await writeOut(tx, deps, { from, upTo }, claimant)) };
   }, 'claiming');
-  return { from, upTo, ...written, mayBeMore: true };
+}
+
+async function whereToBegin(rows: Rows): Promise<{ from: number; head: number }> {
+  const [at] = await readCursor(rows, {});
+  if (!at) throw new Error('The log has no head: the database was never set up');
+  return { from: at.cursor, head: at.head };
+}
+
+const nothingNew = (from: number): Expanded => ({ from, upTo: from, claimed: [], isLeft: false });
+
+async function endpointCount(rows: Rows): Promise<number> {
+  const [counted] = await countEndpoints(rows, {});
+  return counted?.count ?? 0;
 }
 
 type Written = Pick<Expanded, 'claimed' | 'isLeft'>;
+
+async function writeOut(
+  tx: Rows,
+  deps: Deps,
+  { from, upTo }: { from: number; upTo: number },
+  claimant?: Claimant,
+): Promise<Written> {
+  // First, because it takes the lock on PostgreSQL: whoever comes second finds the cursor moved.
+  const moved = await moveCursor(tx, { from, to: upTo });
+  return moved.length > 0 ? insertDeliveries(tx, deps, { after: from, upTo }, claimant) : BY_OTHERS;
+}
 
 const NOTHING: Written = { claimed: [], isLeft: false };
 const BY_OTHERS: Written = { claimed: [], isLeft: true };

@@ -5,7 +5,7 @@ import { change } from '../../server/domain/events.ts';
 import { openInstallation } from '../../server/domain/installation.ts';
 import { callerWith, describeOnEachDialect, freshDatabase, MASTER_KEY } from '../support/deps.ts';
 
-describeOnEachDialect('store.onChange()', (dialect) => {
+describeOnEachDialect('store.onChange() and store.onAppend()', (dialect) => {
   async function setup() {
     const location = await freshDatabase(dialect);
     const [one, other] = await Promise.all([openStore({ location }), openStore({ location })]);
@@ -55,6 +55,26 @@ describeOnEachDialect('store.onChange()', (dialect) => {
       await append(other);
       await expect.poll(() => calls).toBeGreaterThan(0);
     });
+
+  it('calls within the transaction that appends, on SQLite alone, until it is ended', async () => {
+    const { one, other, append } = await setup();
+    const heard: string[] = [];
+    const joining: Promise<void>[] = [];
+    const stop = one.onAppend(() => {
+      heard.push('appended');
+      joining.push(
+        one.tx(async ({ db, tables: { events } }) => void heard.push(`${await db.$count(events)}`)),
+      );
+    });
+    await append(one);
+    // Its transaction ran before the first was answered, and saw the event.
+    expect(heard).toEqual(dialect === 'sqlite' ? ['appended', '2'] : []);
+    await append(other);
+    stop();
+    await append(one);
+    await Promise.all(joining);
+    expect(heard).toHaveLength(dialect === 'sqlite' ? 2 : 0);
+  });
 
   it('tells two who listen, and the one that stays when the other goes', async () => {
     const { one, append } = await setup();

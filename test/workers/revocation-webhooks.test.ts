@@ -73,6 +73,24 @@ describeOnEachTransport('revocation-webhooks', (mode) => {
     ]);
   });
 
+  if (mode.dialect === 'sqlite' && mode.redisUrl === undefined)
+    it('what an event owes is claimed in the transaction of the event', async () => {
+      const house = await openHouse(mode);
+      const receiver = await startReceiver();
+      await house.start();
+      await subscribe(house.deps, receiver.url);
+      let happened = 0;
+      // Not while something else is claimed, nor where the transaction took so long that another does not join it.
+      await vi.waitFor(
+        async () => {
+          await somethingHappens(house.deps);
+          expect(await deliveries(house)).toHaveLength(++happened);
+        },
+        { timeout: 10_000, interval: 100 },
+      );
+      await receiver.arrived(1);
+    });
+
   it('a failure is tried again on schedule, with the same id and a new timestamp and signature', async () => {
     const house = await openHouse(mode);
     const receiver = await startReceiver(() => (receiver.received.length === 1 ? 500 : 204));

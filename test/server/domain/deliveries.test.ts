@@ -25,7 +25,13 @@ import {
   Turns,
   UNDER_WAY_MS,
 } from '../../../server/domain/delivery-claims.ts';
-import { expandEvents, expandSome, expandUntilNow } from '../../../server/domain/delivery-expansion.ts';
+import {
+  type Expanded,
+  expandAhead,
+  expandEvents,
+  expandSome,
+  expandUntilNow,
+} from '../../../server/domain/delivery-expansion.ts';
 import { listEvents } from '../../../server/domain/events.ts';
 import { createMachine, createMachineInput, setMachineEnabled } from '../../../server/domain/machines.ts';
 import { setSubjectEnabled } from '../../../server/domain/subjects.ts';
@@ -45,6 +51,7 @@ import {
   callerWith,
   type Dialect,
   describeOnEachDialect,
+  failingAfter,
   openTestDeps,
   type TestDeps,
 } from '../../support/deps.ts';
@@ -176,6 +183,94 @@ describeOnEachDialect('deliveries', (dialect) => {
     await expandEvents(deps);
     expect(await read.db.$count(read.tables.deliveries)).toBe(2_400);
   });
+
+  it('claimDeliveries() tells that a revocation is next, for as long as that is known', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    const ids = await Promise.all([happen(deps), happen(deps)]);
+    await expandEvents(deps);
+    const turns = new Turns();
+    expect(turns.areUrgent).toBe(false);
+    await turns.look(deps);
+    expect(turns.areUrgent).toBe(false);
+    for (const id of ids) await setMachineEnabled(deps, admin, id, false);
+    await expandEvents(deps);
+    turns.forget();
+    await turns.look(deps);
+    expect(turns.areUrgent).toBe(true);
+    await claimDeliveries(deps, 1, turns);
+    expect(turns.areUrgent).toBe(true);
+    turns.forget();
+    expect(turns.areUrgent).toBe(false);
+  });
+
+  it('expandEvents() leaves to the next call what is appended meanwhile, so that a stream of events does not keep it', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    let steps = 0;
+    const amidStream: TestDeps = {
+      ...deps,
+      store: {
+        ...deps.store,
+        async tx(work, lane) {
+          const done = await deps.store.tx(work, lane);
+          if (lane === 'claiming' && steps++ < 10) await happen(deps);
+          return done;
+        },
+      },
+    };
+    await happen(deps);
+    await expandEvents(amidStream);
+    expect(steps).toBe(1);
+    await expandEvents(deps);
+    expect(await list(deps)).toHaveLength(2);
+  });
+
+  if (dialect === 'sqlite') {
+    /** What is claimed within `store.onAppend` until `work` is done. */
+    async function ahead(deps: TestDeps, work: () => Promise<unknown>) {
+      const expanding: Promise<Expanded>[] = [];
+      const claimant = { turns: new Turns(), claimMax: 8 };
+      const stop = deps.store.onAppend(() => expanding.push(expandAhead(deps, claimant)));
+      await work();
+      stop();
+      return { written: await list(deps), all: await Promise.all(expanding) };
+    }
+
+    it('expandAhead() writes out and claims what falls due with a transaction that is not committed yet, with it', async () => {
+      const deps = await open(dialect);
+      const endpointId = await subscribe(deps, 'machine.*');
+      const { written, all } = await ahead(deps, () => happen(deps));
+      // Both were there as soon as the change was.
+      expect(written).toMatchObject([{ endpointId, attempt: 1 }]);
+      expect(all).toMatchObject([{ claimed: [{ endpointId, attempt: 1, urgent: false }], isLeft: false }]);
+      expect(await claimDeliveries(deps, 8)).toEqual([]);
+      const [claim] = all[0]?.claimed ?? [];
+      expect(await attemptDelivery(deps, claim as DeliveryRef)).toMatchObject({ outcome: 'delivered' });
+    });
+
+    it('expandAhead() finds nothing of a transaction that failed', async () => {
+      const deps = await open(dialect);
+      await subscribe(deps, 'machine.*');
+      const failing = failingAfter(deps, async () => true);
+      const { written, all } = await ahead(deps, () => expect(happen(failing)).rejects.toThrow('poisoned'));
+      expect(written).toEqual([]);
+      expect(all).toMatchObject([{ claimed: [], isLeft: false }]);
+      await happen(deps);
+      await expandEvents(deps);
+      expect(await list(deps)).toHaveLength(1);
+    });
+
+    it('expandAhead() leaves to others what would hold up the transaction', async () => {
+      const deps = await open(dialect);
+      for (let i = 0; i < 17; i++) await subscribe(deps, 'machine.*');
+      const { written, all } = await ahead(deps, () => happen(deps));
+      expect(written).toEqual([]);
+      expect(all).toMatchObject([{ claimed: [] }]);
+      await expandEvents(deps);
+      expect(await list(deps)).toHaveLength(17);
+    });
+  }
 
   it('expandEvents() claims with the writing out what can be sent at once, and nothing that something goes before', async () => {
     const deps = await open(dialect);
