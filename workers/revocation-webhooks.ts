@@ -1,7 +1,7 @@
 /** The job that sends events to webhook endpoints, revocations first. */
 import type { Deps } from '../server/deps.ts';
 import { type Attempted, attemptDelivery } from '../server/domain/delivery-attempts.ts';
-import { type Claim, claimDeliveries, Turns } from '../server/domain/delivery-claims.ts';
+import { type Claim, claimDeliveries, Slots, Turns } from '../server/domain/delivery-claims.ts';
 import { type Expanded, expandAhead, expandEvents } from '../server/domain/delivery-expansion.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
@@ -9,6 +9,7 @@ import type { Claimed, Job, JobRef } from './transport.ts';
 
 export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics): Job {
   const turns = new Turns();
+  const slots = new Slots();
   let writtenOut = -1;
   return {
     name: 'revocation-webhooks',
@@ -46,10 +47,13 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
   async function attempt(ref: JobRef): Promise<Attempted | null> {
     let endedAt: string | undefined;
     try {
-      return await attemptDelivery(deps, ref, (endpointId) => {
-        endedAt = endpointId;
-        // What waited because as many attempts at this endpoint were under way as may be.
-        if (turns.ended(endpointId)) deps.wake('revocation-webhooks');
+      return await attemptDelivery(deps, ref, {
+        slots,
+        onEnd(endpointId) {
+          endedAt = endpointId;
+          // What waited because as many were claimed of this endpoint as may be.
+          if (turns.ended(endpointId)) deps.wake('revocation-webhooks');
+        },
       });
     } finally {
       if (endedAt !== undefined) turns.recorded(endedAt);

@@ -4,6 +4,7 @@ import { flatStatement } from '../../db/statement.ts';
 import type { Rows } from '../../db/store.ts';
 import type { Caller, Deps } from '../deps.ts';
 import { OutboundError } from '../outbound.ts';
+import { Slots } from './delivery-claims.ts';
 import { change, type Event, type NewEvent, toEvent } from './events.ts';
 import { disabledEvent, type SealedKeys, webhookKeysOf } from './webhook-endpoints.ts';
 import { webhookBodyOf, webhookHeadersOf } from './webhook-messages.ts';
@@ -84,15 +85,22 @@ export interface Attempted {
   deliveredMs: number | undefined;
 }
 
+/** Who makes attempts. */
+export interface Attempter {
+  /** Shared by all who make attempts in a process. */
+  slots: Slots;
+  /** Told when nothing is under way at the endpoint any more on this account, which is before it is recorded. */
+  onEnd: (endpointId: string) => void;
+}
+
 /**
  * Makes the attempt and records what became of it. Answers null when there was nothing to do: the delivery was claimed
- * again, is done, or its endpoint was deleted or disabled. `onEnd` is told when nothing is under way at the endpoint any
- * more on its account, which is before it is recorded.
+ * again, is done, or its endpoint was deleted or disabled; or it was put back, because others at its endpoint do not end.
  */
 export async function attemptDelivery(
   deps: Deps,
   ref: DeliveryRef,
-  onEnd: (endpointId: string) => void = () => {},
+  { slots, onEnd }: Attempter = { slots: new Slots(), onEnd() {} },
 ): Promise<Attempted | null> {
   let owed: Owed | undefined;
   try {
@@ -101,12 +109,12 @@ export async function attemptDelivery(
     return failUnread(deps, ref, cause);
   }
   if (!owed?.enabled) return null;
-  const delivery: AttemptedDelivery = owed;
-  const endpoint: AttemptedEndpoint = { ...owed, id: owed.endpoint_id };
-  const event = toEvent({ ...owed, id: owed.event_id, seq: owed.event_seq });
-  const beganAt = deps.now();
-  const sent = await send(deps, event, endpoint, beganAt);
-  onEnd(endpoint.id);
+  const first = owed;
+  const made = await slots.run(first.endpoint_id, (hasWaited) => make(deps, ref, hasWaited ? null : first));
+  onEnd(first.endpoint_id);
+  if (made === undefined) await putBack(deps, ref);
+  if (!made) return null;
+  const { delivery, endpoint, event, beganAt, sent } = made;
   const outcome = outcomeOf(delivery, sent, deps.now());
   const verdict = verdictOf(delivery, endpoint, sent, deps.now());
   if (!(await record(deps, { ref, sent, beganAt, outcome, verdict }))) return null;
@@ -117,6 +125,24 @@ export async function attemptDelivery(
     deliveredMs:
       outcome.deliveredAt === null || isAgain(delivery) ? undefined : outcome.deliveredAt - event.at,
   };
+}
+
+/** Sends what is owed; null where nothing is any more. Whoever had to wait since it was read has it read anew. */
+async function make(deps: Deps, { id, attempt }: DeliveryRef, read: Owed | null) {
+  const owed = read ?? (await readOwed(deps.store.read, { id, attempt }))[0];
+  if (!owed?.enabled) return null;
+  const endpoint: AttemptedEndpoint = { ...owed, id: owed.endpoint_id };
+  const event = toEvent({ ...owed, id: owed.event_id, seq: owed.event_seq });
+  const beganAt = deps.now();
+  return { delivery: owed, endpoint, event, beganAt, sent: await send(deps, event, endpoint, beganAt) };
+}
+
+/** Ends a claim without an attempt: whoever comes next may make it. */
+async function putBack({ store, now }: Deps, { id, attempt }: DeliveryRef): Promise<void> {
+  await store.tx(({ db, tables: { deliveries: d } }) => {
+    const isOurs = and(eq(d.id, id), eq(d.attempt, attempt), eq(d.state, 'pending'));
+    return db.update(d).set({ claimed_at: null, next_at: now() }).where(isOurs);
+  }, 'claiming');
 }
 
 /**

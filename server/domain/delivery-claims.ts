@@ -61,6 +61,12 @@ export const UNDER_WAY_MS = 20_000;
 /** Attempts under way at one endpoint: one that hangs must not hold up the others. Several processes may exceed it. */
 export const ATTEMPTS_AT_ONCE_MAX = 4;
 
+/** Of revocations as many more are claimed that begin as soon as those end: claiming takes as long as an attempt. */
+export const REVOCATIONS_AT_ONCE_MAX = 2 * ATTEMPTS_AT_ONCE_MAX;
+
+/** How long one may wait for that, with `UNDER_WAY_MS` in mind, before it is put back. */
+export const SLOT_MS_MAX = 2_000;
+
 /** Whoever did not answer well within so long, or failed since, is made one attempt at a time. */
 const TRUSTED_MS = 3_600_000;
 
@@ -124,7 +130,7 @@ export class Turns {
     if (this.#isFresh && now < this.#nextAt) return this.areOver;
     const readAt = this.#clock();
     const all = await readWaiting(deps.store.read, { now, lostAt: lostAt(now) });
-    this.#ahead = turnsOf(all, now, (one) => this.roomAt(one, now));
+    this.#ahead = turnsOf(all, now, (one, priority) => this.roomAt(one, priority, now));
     this.#nextAt = nextOf(all, now);
     this.#full.clear();
     this.#taken.clear();
@@ -132,9 +138,9 @@ export class Turns {
     return true;
   }
 
-  /** How many attempts may begin at an endpoint whose rows say that so many are under way. */
-  roomAt(one: Waiting, now: number): number {
-    return attemptsAtOnce(one, now) - one.underWay + this.#unrecorded.of(one.endpointId);
+  /** How many of a priority may be claimed of an endpoint whose rows say that so many are under way. */
+  roomAt(one: Waiting, priority: number, now: number): number {
+    return claimsAtOnce(one, priority, now) - one.underWay + this.#unrecorded.of(one.endpointId);
   }
 
   get #isFresh(): boolean {
@@ -202,6 +208,58 @@ export class Turns {
     this.#full.set(turn.endpointId, [...(this.#full.get(turn.endpointId) ?? []), turn]);
   }
 }
+
+/** The attempts of one process that are under way at each endpoint: no more than may be. */
+export class Slots {
+  readonly #taken = new Counts();
+  readonly #waiting = new Map<string, Waiter[]>();
+
+  /** Makes an attempt, once others have ended where it must; undefined where that takes too long. */
+  async run<T>(endpointId: string, attempt: (hasWaited: boolean) => Promise<T>): Promise<T | undefined> {
+    const mayBegin = this.#enter(endpointId);
+    if (mayBegin !== true && !(await mayBegin)) return undefined;
+    try {
+      return await attempt(mayBegin !== true);
+    } finally {
+      this.#leave(endpointId);
+    }
+  }
+
+  #enter(endpointId: string): true | Promise<boolean> {
+    if (this.#taken.of(endpointId) < ATTEMPTS_AT_ONCE_MAX) {
+      this.#taken.add(endpointId, 1);
+      return true;
+    }
+    return new Promise((resolve) => {
+      const waiting = this.#waiting.get(endpointId) ?? [];
+      this.#waiting.set(endpointId, waiting);
+      const timer = setTimeout(() => {
+        waiting.splice(waiting.indexOf(waiter), 1);
+        this.#tidy(endpointId);
+        resolve(false);
+      }, SLOT_MS_MAX);
+      const waiter = () => {
+        clearTimeout(timer);
+        resolve(true);
+      };
+      waiting.push(waiter);
+    });
+  }
+
+  /** The next that waits takes the place of the one that ended. */
+  #leave(endpointId: string): void {
+    const next = this.#waiting.get(endpointId)?.shift();
+    this.#tidy(endpointId);
+    if (next) next();
+    else this.#taken.add(endpointId, -1);
+  }
+
+  #tidy(endpointId: string): void {
+    if (this.#waiting.get(endpointId)?.length === 0) this.#waiting.delete(endpointId);
+  }
+}
+
+type Waiter = () => void;
 
 /** A number for each endpoint, 0 unless something was added. */
 class Counts {
@@ -278,24 +336,30 @@ export async function mayBeClaimedAtOnce(
   turns: Turns,
 ): Promise<boolean> {
   const [waits] = await readWaitingOf(tx, { endpointId, now, lostAt: lostAt(now) });
-  if (!waits || turns.roomAt(waits, now) <= 0) return false;
+  if (!waits || turns.roomAt(waits, priority, now) <= 0) return false;
   return PRIORITIES.every((other) => other > priority || dueAtOf(waits, other) > now);
 }
 
 type Waiting = Awaited<ReturnType<typeof readWaiting>>[number];
 
-function attemptsAtOnce({ failingSince, lastSuccessAt }: Waiting, now: number): number {
+function claimsAtOnce({ failingSince, lastSuccessAt }: Waiting, priority: number, now: number): number {
   const isTrusted = failingSince === null && lastSuccessAt !== null && now - lastSuccessAt <= TRUSTED_MS;
-  return isTrusted ? ATTEMPTS_AT_ONCE_MAX : 1;
+  if (!isTrusted) return 1;
+  // Only of revocations, lest one that comes waits for more than those that are under way.
+  return priority === REVOCATION_PRIORITY ? REVOCATIONS_AT_ONCE_MAX : ATTEMPTS_AT_ONCE_MAX;
 }
 
-function turnsOf(all: readonly Waiting[], now: number, roomAt: (one: Waiting) => number): Turn[] {
+function turnsOf(
+  all: readonly Waiting[],
+  now: number,
+  roomAt: (one: Waiting, priority: number) => number,
+): Turn[] {
   return PRIORITIES.flatMap((priority) =>
     all
       .map((one) => ({
         endpointId: one.endpointId,
         priority,
-        room: roomAt(one),
+        room: roomAt(one, priority),
         dueAt: dueAtOf(one, priority),
       }))
       .filter(({ dueAt }) => dueAt <= now)

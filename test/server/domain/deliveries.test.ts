@@ -1,5 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { eq, sql } from 'drizzle-orm';
-import { expect, it } from 'vitest';
+import { expect, it, vi } from 'vitest';
 import { createApiKey, createApiKeyInput, revokeApiKey } from '../../../server/domain/api-keys.ts';
 import {
   getDelivery,
@@ -22,6 +23,8 @@ import {
   ATTEMPTS_AT_ONCE_MAX,
   claimDeliveries,
   GRACE_MS,
+  REVOCATIONS_AT_ONCE_MAX,
+  Slots,
   Turns,
   UNDER_WAY_MS,
 } from '../../../server/domain/delivery-claims.ts';
@@ -381,6 +384,76 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(await claimAnew()).toEqual([]);
   });
 
+  it('revocations are claimed ahead of their attempts, which begin as others end, and no more of them are under way', async () => {
+    const deps = await open(dialect);
+    await subscribe(deps, 'machine.*');
+    const ids: string[] = [];
+    for (let i = 0; i < REVOCATIONS_AT_ONCE_MAX + 1; i++) ids.push(await happen(deps));
+    await expandEvents(deps);
+    expect(await claimDeliveries(deps, 32)).toHaveLength(ATTEMPTS_AT_ONCE_MAX);
+    for (const id of ids) await setMachineEnabled(deps, admin, id, false);
+    await expandEvents(deps);
+    // Beside what is under way, of other events.
+    const claims = await claimDeliveries(deps, 32);
+    expect(claims).toHaveLength(REVOCATIONS_AT_ONCE_MAX - ATTEMPTS_AT_ONCE_MAX);
+    expect(claims.every(({ urgent }) => urgent)).toBe(true);
+    expect(await claimDeliveries(deps, 32)).toEqual([]);
+
+    const slots = new Slots();
+    const ends: (() => void)[] = [];
+    let underWay = 0;
+    const attempts = Array.from({ length: REVOCATIONS_AT_ONCE_MAX }, () =>
+      slots.run('one', async (hasWaited) => {
+        underWay++;
+        expect(underWay).toBeLessThanOrEqual(ATTEMPTS_AT_ONCE_MAX);
+        await new Promise<void>((resolve) => ends.push(resolve));
+        underWay--;
+        return hasWaited;
+      }),
+    );
+    const elsewhere = await slots.run('other', async () => 'at once');
+    expect(elsewhere).toBe('at once');
+    for (let i = 0; i < attempts.length; i++) {
+      await vi.waitFor(() => expect(ends.length).toBeGreaterThan(i));
+      ends[i]?.();
+    }
+    const waited = await Promise.all(attempts);
+    expect(waited.filter((one) => one === true)).toHaveLength(REVOCATIONS_AT_ONCE_MAX - ATTEMPTS_AT_ONCE_MAX);
+  });
+
+  it('attemptDelivery() puts back what waits too long for others at its endpoint, and then it can be claimed again', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.*');
+    const id = await happen(deps);
+    await setMachineEnabled(deps, admin, id, false);
+    await expandEvents(deps);
+    const claims = await claimDeliveries(deps, 1);
+    const slots = new Slots();
+    const hanging = Array.from({ length: ATTEMPTS_AT_ONCE_MAX }, () => slots.run(one, () => sleep(5_000)));
+    const ended: string[] = [];
+    const attempter = { slots, onEnd: (endpointId: string) => void ended.push(endpointId) };
+    expect(await attemptDelivery(deps, claims[0] as DeliveryRef, attempter)).toBeNull();
+    expect(ended).toEqual([one]);
+    expect(deps.posts).toEqual([]);
+    expect(await claimDeliveries(deps, 1)).toMatchObject([{ id: claims[0]?.id, attempt: 2, urgent: true }]);
+    await Promise.all(hanging);
+  });
+
+  it('attemptDelivery() sends nothing to an endpoint that was disabled while it waited for others there', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.*');
+    await happen(deps);
+    await expandEvents(deps);
+    const [claim] = await claimDeliveries(deps, 1);
+    const slots = new Slots();
+    const others = Array.from({ length: ATTEMPTS_AT_ONCE_MAX }, () => slots.run(one, () => sleep(500)));
+    const attempt = attemptDelivery(deps, claim as DeliveryRef, { slots, onEnd() {} });
+    await setWebhookEndpointEnabled(deps, admin, { id: one }, false);
+    await Promise.all(others);
+    expect(await attempt).toBeNull();
+    expect(deps.posts).toEqual([]);
+  });
+
   it('attemptDelivery() says that an attempt ended before it is recorded', async () => {
     const deps = await open(dialect);
     const one = await subscribe(deps, 'machine.*');
@@ -389,9 +462,12 @@ describeOnEachDialect('deliveries', (dialect) => {
     const [claim] = await claimDeliveries(deps, 1);
     const states: string[] = [];
     let read: Promise<unknown> | undefined;
-    await attemptDelivery(deps, claim as DeliveryRef, (endpointId) => {
-      states.push(endpointId);
-      read = list(deps).then(([delivery]) => states.push(delivery?.state ?? 'none'));
+    await attemptDelivery(deps, claim as DeliveryRef, {
+      slots: new Slots(),
+      onEnd(endpointId) {
+        states.push(endpointId);
+        read = list(deps).then(([delivery]) => states.push(delivery?.state ?? 'none'));
+      },
     });
     await read;
     expect(states).toEqual([one, 'pending']);
@@ -515,7 +591,8 @@ describeOnEachDialect('deliveries', (dialect) => {
         claimed.map(async (ref) => [(await getDelivery(deps, ref)).endpointId, ref.urgent] as const),
       );
     };
-    expect(await claim(6)).toEqual([...Array(4).fill([two, true]), ...Array(2).fill([one, false])]);
+    const urgent = Array(REVOCATIONS_AT_ONCE_MAX).fill([two, true]);
+    expect(await claim(REVOCATIONS_AT_ONCE_MAX + 2)).toEqual([...urgent, [one, false], [one, false]]);
     expect(turns.ended(two)).toBe(false);
     expect(await claim(2)).toEqual([
       [two, true],
