@@ -65,7 +65,7 @@ export const ATTEMPTS_AT_ONCE_MAX = 4;
 export const REVOCATIONS_AT_ONCE_MAX = 2 * ATTEMPTS_AT_ONCE_MAX;
 
 /** How long one may wait for that, with `UNDER_WAY_MS` in mind, before it is put back. */
-export const SLOT_MS_MAX = 2_000;
+const SLOT_MS_MAX = 2_000;
 
 /** Whoever did not answer well within so long, or failed since, is made one attempt at a time. */
 const TRUSTED_MS = 3_600_000;
