@@ -96,6 +96,7 @@ function open(
     },
     async close() {
       changes.close();
+      appends.close();
       await queue.end();
       await checkpoints.close();
       // Who closes last brings the write-ahead log into the file, and a connection that only reads cannot.

@@ -27,7 +27,7 @@ export const REPEATED_LANES = ['claiming', 'unhurried', 'sweeping'] as const;
 /**
  * Which transactions go first when several wait for the one writer of SQLite. Revocations overtake everything; minting,
  * which may come in floods, comes last, and with it, in turn, the deletion of what nobody asks for. Nobody waits for what
- * is unhurried, so it waits a few milliseconds to be committed together with something else.
+ * is unhurried, so it waits some milliseconds to be committed together with something else.
  */
 export type Lane = DurableLane | (typeof REPEATED_LANES)[number];
 
@@ -51,9 +51,10 @@ export interface Store {
    */
   onChange(listener: () => void): () => void;
   /**
-   * SQLite: calls `listener` while a transaction that appended an event is not committed yet; one that begins in the call,
-   * and not later, sees the event and is committed with it. The listener may ask the database for nothing else, and never
-   * throws. On PostgreSQL it is never called. Answers how to end that.
+   * SQLite: calls `listener` while a transaction that appended an event is not committed yet. One that begins in the call, and
+   * not later, sees the event and is committed with it; or where there is no time left for that, next, and then sees
+   * the event if it was committed. The listener may ask the database for nothing else, and never throws. On PostgreSQL it is
+   * never called. Answers how to end that.
    */
   onAppend(listener: () => void): () => void;
   /** Whether the disk is full, so that of all transactions only revocations are made, from the reserve. */

@@ -115,9 +115,12 @@ export class WriteQueue {
     this.#discardWriter();
   }
 
-  /** Of a batch that is not flushed nobody is a member who must survive a loss of power. */
-  #next(isFlushed: boolean): Waiting | undefined {
-    const queue = this.#queues.find(({ length }) => length > 0);
+  /**
+   * Of a batch that is not flushed nobody is a member who must survive a loss of power, and of one on a full disk nobody
+   * but revocations.
+   */
+  #next(isFlushed: boolean, isFull = false): Waiting | undefined {
+    const queue = isFull ? this.#queues[0] : this.#queues.find(({ length }) => length > 0);
     const [first] = queue ?? [];
     return first && (isFlushed || isRepeated(first.lane)) ? queue?.shift() : undefined;
   }
@@ -210,12 +213,13 @@ export class WriteQueue {
     const started = performance.now();
     const done: Done[] = [];
     const guard = new LoopGuard();
-    if (this.#options.reserve?.isMissing()) this.#refuseOrdinary();
+    const isFull = this.#options.reserve?.isMissing();
+    if (isFull) this.#refuseOrdinary();
     try {
-      for (let waiting = this.#next(isFlushed); waiting; ) {
+      for (let waiting = this.#next(isFlushed, isFull); waiting; ) {
         done.push({ waiting, outcome: await runMember(writer, waiting.work, guard) });
         if (!writer.connection.inTransaction || guard.tripped) break;
-        waiting = performance.now() - started < BATCH_MS_MAX ? this.#next(isFlushed) : undefined;
+        waiting = performance.now() - started < BATCH_MS_MAX ? this.#next(isFlushed, isFull) : undefined;
       }
       commit(writer.connection, done);
     } catch (error) {

@@ -1,8 +1,8 @@
 /** The job that sends events to webhook endpoints, revocations first. */
 import type { Deps } from '../server/deps.ts';
 import { type Attempted, attemptDelivery } from '../server/domain/delivery-attempts.ts';
-import { type Claim, claimDeliveries, Slots, Turns } from '../server/domain/delivery-claims.ts';
-import { type Expanded, expandAhead, expandEvents } from '../server/domain/delivery-expansion.ts';
+import { type Claim, claimDeliveries, claimUrgent, Slots, Turns } from '../server/domain/delivery-claims.ts';
+import { type Expanded, expandAhead, expandEvents, expandSome } from '../server/domain/delivery-expansion.ts';
 import type { Logger } from '../server/logger.ts';
 import type { Metrics } from '../server/metrics.ts';
 import type { Claimed, Job, JobRef } from './transport.ts';
@@ -16,18 +16,15 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
     async claim(limit) {
       // Half of the room is for what waits already, lest what is new always goes before it.
       const claimMax = turns.areOver ? Math.ceil(limit / 2) : 0;
-      // All of the log first: a revocation may be its last event, and goes ahead of everything before it but revocations.
-      const [urgent, expanded] = await Promise.all([
-        turns.areUrgent ? claimDeliveries(deps, limit, turns) : [],
-        expandEvents(deps, { turns, claimMax }),
-      ]);
-      const claimed = [...urgent, ...note(expanded)];
+      if (turns.areUrgent) return (await claimBesides(limit)).map(toClaimed);
+      // All of the log first: a revocation may be its last event, and goes ahead of everything before it.
+      const claimed = note(await expandEvents(deps, { turns, claimMax }));
       const all = [...claimed, ...(await claimDeliveries(deps, limit - claimed.length, turns))];
       return all.map(toClaimed);
     },
     async claimAhead(limit) {
       if (!turns.areOver) return [];
-      return note(await expandAhead(deps, { turns, claimMax: limit })).map(toClaimed);
+      return note(await expandAhead(deps, { turns, claimMax: Math.ceil(limit / 2) })).map(toClaimed);
     },
     async run(ref) {
       const attempted = await attempt(ref);
@@ -36,6 +33,17 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
       report(logger, ref, attempted);
     },
   };
+
+  /** Revocations that wait already are claimed beside a step of writing out; whatever becomes of that, they are. */
+  async function claimBesides(limit: number): Promise<readonly Claim[]> {
+    const [urgent, step] = await Promise.allSettled([claimUrgent(deps, limit, turns), expandSome(deps)]);
+    if (step.status === 'fulfilled') note(step.value);
+    else if (urgent.status === 'rejected' || urgent.value.length === 0) throw step.reason;
+    if (urgent.status === 'rejected') throw urgent.reason;
+    // There may be more to claim than this.
+    deps.wake('revocation-webhooks');
+    return urgent.value;
+  }
 
   function note({ from, upTo, claimed, isLeft }: Expanded): readonly Claim[] {
     if (isLeft || from !== writtenOut) turns.forget();

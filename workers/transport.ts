@@ -27,8 +27,8 @@ export interface Job {
    */
   claim(limit: number): Promise<Claimed[]>;
   /**
-   * Takes what falls due with a transaction that is not committed yet, in another that is committed with it. What it
-   * leaves is for `claim`. Call it within `store.onAppend`.
+   * Takes what falls due with a transaction that is not committed yet, in another that is committed with it where there is
+   * time for that. What it leaves is for `claim`. Call it within `store.onAppend`.
    */
   claimAhead(limit: number): Promise<Claimed[]>;
   /** Does one, if it is still to be done: rereads its row, and leaves alone what somebody else claimed since. */

@@ -20,7 +20,7 @@ export interface WorkersOptions {
 export interface Workers extends Transport {
   /** Opens the board of the queue, below `path`, when it is first called; null where there is no queue. */
   openBoard: ((path: string) => Promise<Board>) | null;
-  /** Waits for what is under way: at most an attempt's timeout, or a step of a job. */
+  /** Waits for what was claimed: at most an attempt's timeout and what it may wait for others, or a step of a job. */
   close(): Promise<void>;
 }
 

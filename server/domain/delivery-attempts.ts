@@ -95,7 +95,7 @@ export interface Attempter {
 
 /**
  * Makes the attempt and records what became of it. Answers null when there was nothing to do: the delivery was claimed
- * again, is done, or its endpoint was deleted or disabled; or it was put back, because others at its endpoint do not end.
+ * again, is done, or its endpoint was deleted or disabled; or it was put back, because others at its endpoint did not end, or failed.
  */
 export async function attemptDelivery(
   deps: Deps,
@@ -110,9 +110,13 @@ export async function attemptDelivery(
   }
   if (!owed?.enabled) return null;
   const first = owed;
-  const made = await slots.run(first.endpoint_id, (hasWaited) => make(deps, ref, hasWaited ? null : first));
-  onEnd(first.endpoint_id);
+  const made = await slots.run(first.endpoint_id, async (hasWaited) => {
+    const one = await make(deps, ref, hasWaited ? null : first);
+    if (one?.sent.error != null) slots.turnAway(first.endpoint_id);
+    return one;
+  });
   if (made === undefined) await putBack(deps, ref);
+  onEnd(first.endpoint_id);
   if (!made) return null;
   const { delivery, endpoint, event, beganAt, sent } = made;
   const outcome = outcomeOf(delivery, sent, deps.now());
@@ -137,11 +141,14 @@ async function make(deps: Deps, { id, attempt }: DeliveryRef, read: Owed | null)
   return { delivery: owed, endpoint, event, beganAt, sent: await send(deps, event, endpoint, beganAt) };
 }
 
-/** Ends a claim without an attempt: whoever comes next may make it. */
-async function putBack({ store, now }: Deps, { id, attempt }: DeliveryRef): Promise<void> {
+/** Ends a claim without an attempt: whoever comes next may make it, ahead of what came later. */
+async function putBack({ store }: Deps, { id, attempt }: DeliveryRef): Promise<void> {
   await store.tx(({ db, tables: { deliveries: d } }) => {
     const isOurs = and(eq(d.id, id), eq(d.attempt, attempt), eq(d.state, 'pending'));
-    return db.update(d).set({ claimed_at: null, next_at: now() }).where(isOurs);
+    return db
+      .update(d)
+      .set({ claimed_at: null, next_at: sql`${d.created_at}` })
+      .where(isOurs);
   }, 'claiming');
 }
 
@@ -344,11 +351,15 @@ async function record(deps: Deps, ended: Ended): Promise<boolean> {
     return { result: true, event: ended.verdict && (await recordVerdict(tx, ended.verdict, deps.now())) };
   };
   if (ended.verdict?.disable) return change(deps, WEBHOOKS, write);
-  return deps.store.tx(async (tx) => {
-    const { result, event } = await write(tx);
-    if (event) throw new Error('An event needs a lane that is flushed');
-    return result;
-  }, 'unhurried');
+  return deps.store.tx(
+    async (tx) => {
+      const { result, event } = await write(tx);
+      if (event) throw new Error('An event needs a lane that is flushed');
+      return result;
+      // What failed may change how much its endpoint is sent.
+    },
+    ended.sent.error === null ? 'unhurried' : 'claiming',
+  );
 }
 
 async function recordOutcome(tx: Rows, { ref, sent, beganAt, outcome }: Ended): Promise<boolean> {

@@ -91,6 +91,14 @@ export async function claimDeliveries(deps: Deps, limit: number, turns = new Tur
   return claimed;
 }
 
+/**
+ * Takes what was seen of revocations that are next, and nothing that something new could go before: so it need not be written
+ * out first.
+ */
+export async function claimUrgent(deps: Deps, limit: number, turns: Turns): Promise<Claim[]> {
+  return turns.areUrgent ? claimTurns(deps, limit, turns, REVOCATION_PRIORITY) : [];
+}
+
 /** An endpoint with something due of one priority, and how many may be claimed of it. */
 interface Turn {
   endpointId: string;
@@ -156,9 +164,10 @@ export class Turns {
     return this.#isFresh && this.#ahead[0]?.priority === REVOCATION_PRIORITY;
   }
 
-  /** The next one with room for more, where there is one. It has had its turn until it is looked again. */
-  next(): Turn | undefined {
-    for (let turn = this.#ahead.shift(); turn; turn = this.#ahead.shift()) {
+  /** The next one with room for more, where there is one of this priority or before. It has had its turn until it is looked again. */
+  next(lowest: number = ORDINARY_PRIORITY): Turn | undefined {
+    const shift = () => ((this.#ahead[0]?.priority ?? lowest) > lowest ? undefined : this.#ahead.shift());
+    for (let turn = shift(); turn; turn = shift()) {
       const room = turn.room - this.#taken.of(turn.endpointId);
       if (room > 0) return { ...turn, room };
       this.#awaitEnd(turn);
@@ -214,7 +223,7 @@ export class Slots {
   readonly #taken = new Counts();
   readonly #waiting = new Map<string, Waiter[]>();
 
-  /** Makes an attempt, once others have ended where it must; undefined where that takes too long. */
+  /** Makes an attempt, once others have ended where it must; undefined where that takes too long, or one of them failed. */
   async run<T>(endpointId: string, attempt: (hasWaited: boolean) => Promise<T>): Promise<T | undefined> {
     const mayBegin = this.#enter(endpointId);
     if (mayBegin !== true && !(await mayBegin)) return undefined;
@@ -238,19 +247,25 @@ export class Slots {
         this.#tidy(endpointId);
         resolve(false);
       }, SLOT_MS_MAX);
-      const waiter = () => {
+      const waiter = (mayBegin: boolean) => {
         clearTimeout(timer);
-        resolve(true);
+        resolve(mayBegin);
       };
       waiting.push(waiter);
     });
+  }
+
+  /** Lets nobody in of those who wait at an endpoint: one that failed is not sent to as if it had not. */
+  turnAway(endpointId: string): void {
+    for (const waiter of this.#waiting.get(endpointId) ?? []) waiter(false);
+    this.#waiting.delete(endpointId);
   }
 
   /** The next that waits takes the place of the one that ended. */
   #leave(endpointId: string): void {
     const next = this.#waiting.get(endpointId)?.shift();
     this.#tidy(endpointId);
-    if (next) next();
+    if (next) next(true);
     else this.#taken.add(endpointId, -1);
   }
 
@@ -259,7 +274,7 @@ export class Slots {
   }
 }
 
-type Waiter = () => void;
+type Waiter = (mayBegin: boolean) => void;
 
 /** A number for each endpoint, 0 unless something was added. */
 class Counts {
@@ -378,11 +393,12 @@ function nextOf(all: readonly Waiting[], now: number): number {
   );
 }
 
-async function claimTurns(deps: Deps, limit: number, turns: Turns): Promise<Claim[]> {
+async function claimTurns(deps: Deps, limit: number, turns: Turns, lowest?: number): Promise<Claim[]> {
   const now = deps.now();
   return deps.store.tx(async (tx) => {
     const claimed: Claim[] = [];
-    for (let turn = turns.next(); turn; turn = claimed.length < limit ? turns.next() : undefined) {
+    const next = () => (claimed.length < limit ? turns.next(lowest) : undefined);
+    for (let turn = next(); turn; turn = next()) {
       const { endpointId, priority, room } = turn;
       const atMost = Math.min(room, limit - claimed.length);
       const nextAt = now + GRACE_MS;

@@ -37,6 +37,13 @@ export interface Expanded {
   isLeft: boolean;
 }
 
+export interface Step extends Expanded {
+  /** Up to where there was something to write out when it began. */
+  head: number;
+  /** Whether it is not written out up to there yet. */
+  mayBeMore: boolean;
+}
+
 /** Who claims what can be sent at once: so many deliveries at most. */
 export interface Claimant {
   turns: Turns;
@@ -50,9 +57,11 @@ export interface Claimant {
 export async function expandEvents(deps: Deps, claimant?: Claimant): Promise<Expanded> {
   let step = await expandSome(deps, claimant);
   const all = { ...step, claimed: [...step.claimed] };
+  // What is appended meanwhile is for the next call: otherwise a steady stream of events would keep the caller here.
+  const { head } = step;
   while (step.mayBeMore) {
     const rest = claimant && { ...claimant, claimMax: claimant.claimMax - all.claimed.length };
-    step = await expandSome(deps, rest);
+    step = await expandSome(deps, rest, head);
     all.upTo = step.upTo;
     all.claimed.push(...step.claimed);
     all.isLeft ||= step.isLeft;
@@ -62,23 +71,25 @@ export async function expandEvents(deps: Deps, claimant?: Claimant): Promise<Exp
 
 /**
  * One step: writes out which endpoints are owed the next events of the log. Of several processes that do so at once
- * exactly one moves the cursor.
+ * exactly one moves the cursor. None writes out what comes after `until`.
  */
 export async function expandSome(
   deps: Deps,
   claimant?: Claimant,
-): Promise<Expanded & { mayBeMore: boolean }> {
-  const { from, head } = await whereToBegin(deps.store.read);
-  if (from >= head) return { ...nothingNew(from), mayBeMore: false };
+  until = Number.MAX_SAFE_INTEGER,
+): Promise<Step> {
+  const at = await whereToBegin(deps.store.read);
+  const { from } = at;
+  const head = Math.min(at.head, until);
+  if (from >= head) return { ...nothingNew(from), head, mayBeMore: false };
   const upTo = Math.min(head, from + eventsAtOnce(await endpointCount(deps.store.read)));
   const written = await deps.store.tx((tx) => writeOut(tx, deps, { from, upTo }, claimant), 'claiming');
-  // What is appended meanwhile is for the next call: otherwise a steady stream of events would keep the caller here.
-  return { from, upTo, ...written, mayBeMore: upTo < head || written === BY_OTHERS };
+  return { from, upTo, head, ...written, mayBeMore: upTo < head || written === BY_OTHERS };
 }
 
 /**
- * Writes out events that are not committed yet, in a transaction that is committed with theirs: nobody else does so
- * meanwhile. Where it would hold them up, because many endpoints may be owed them, it leaves them to `expandEvents`.
+ * Writes out events that are not committed yet, in a transaction that is committed with theirs where there is time for that:
+ * nobody else does so meanwhile. Where it would hold them up, because many endpoints may be owed them, it leaves them to `expandEvents`.
  */
 export async function expandAhead(deps: Deps, claimant: Claimant): Promise<Expanded> {
   return deps.store.tx(async (tx) => {

@@ -320,7 +320,7 @@ const secretKeyNotFound = (id: string) =>
 
 /**
  * Whether a key is the last admin's is a question about all of them, so those who ask in order to end one take turns:
- * on the installation's one row, which nothing else locks. To be locked before any key.
+ * on the installation's one row. To be locked before any key.
  */
 export async function lockSecretKeys(tx: Rows): Promise<void> {
   await lockInstallation(tx, 1);

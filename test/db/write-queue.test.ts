@@ -271,6 +271,24 @@ describe("another process's write lock", () => {
 });
 
 describe('a full disk in the middle of a batch', () => {
+  it('takes no more than revocations then, also of what begins while one is made', async () => {
+    // More than any disk has room for.
+    const store = await openAt(await freshDatabase('sqlite'), { reserveBytes: 2 ** 50 });
+    await store.migrate();
+    // No time passes, or the batch might take no more transactions.
+    const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now());
+    onTestFinished(() => clock.mockRestore());
+    const joining: Promise<unknown>[] = [];
+    const revoked = store.tx(async (tx) => {
+      for (const lane of ['claiming', 'revocation'] as const)
+        joining.push(store.tx((own) => addRow(own, lane), lane).catch(storeFailure));
+      await addRow(tx, 'first');
+    }, 'revocation');
+    await revoked;
+    expect(await Promise.all(joining)).toEqual(['full', 'revocation']);
+    expect(await rowIds(store)).toEqual(['first', 'revocation']);
+  });
+
   const BIG = 'x'.repeat(3_000_000);
 
   /** Small transactions around big ones; each caller must be answered, and exactly what was acknowledged be there. */

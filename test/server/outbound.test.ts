@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer as createHttpServer, type RequestListener } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer as createTcpServer, isIP, type Server, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { createOutbound, type OutboundOptions } from '../../server/outbound.ts';
 import { newCertificate } from '../support/certificate.ts';
@@ -498,6 +499,45 @@ describe('what is kept of an answer', () => {
     expect(rest).toEqual({ status: 503, retryAfter: '120' });
     expect(body.startsWith('a\ufffdäx')).toBe(true);
     expect(Buffer.byteLength(body)).toBeLessThanOrEqual(4096 + 2);
+  });
+
+  it('is that of the status at the end, whatever was told before', async () => {
+    const url = await listen((_, response) => {
+      response.writeEarlyHints({ link: '</style.css>; rel=preload' });
+      response.writeHead(202, { 'retry-after': '7' }).end('taken');
+    });
+    expect(await openOutbound().post(url, {}, '')).toEqual({ status: 202, retryAfter: '7', body: 'taken' });
+  });
+
+  it('is as much as is read of a long one that ends with its connection', async () => {
+    const url = await listen((_, response) => {
+      response.writeHead(200, { connection: 'close' }).end('x'.repeat(100_000));
+    });
+    const outbound = openOutbound();
+    for (let i = 0; i < 3; i++)
+      expect(await outbound.post(url, {}, '')).toMatchObject({ status: 200, body: 'x'.repeat(4096) });
+  });
+
+  it('is waited for no longer than allowed while there is no connection yet, and then nothing is sent', async () => {
+    let answer: (addresses: { address: string; family: number }[]) => void = () => {};
+    const resolving = new Promise<{ address: string; family: number }[]>((resolve) => {
+      answer = resolve;
+    });
+    let requests = 0;
+    const url = await listen((_, response) => {
+      requests++;
+      response.end();
+    });
+    const outbound = openOutbound({
+      totalTimeoutMs: 200,
+      allowSubnets: ['127.0.0.0/8'],
+      resolve: () => resolving,
+    });
+    const named = url.replace('127.0.0.1', 'hooks.example');
+    await expect(outbound.post(named, {}, '')).rejects.toThrow('No answer within 200 ms');
+    answer([{ address: '127.0.0.1', family: 4 }]);
+    await sleep(300);
+    expect(requests).toBe(0);
   });
 
   it('is what came in time of one that stops', async () => {

@@ -251,6 +251,8 @@ describeMode('the transport over BullMQ', ['redis'], () => {
     for (let i = 0; i < 1000; i++) producer.wake('revocation-webhooks');
     // Those that came while the first message was under way are one more.
     await vi.waitFor(() => expect(heard).toEqual(['revocation-webhooks', 'revocation-webhooks']));
+    // It would subscribe again, and what that came to when the test ends is heard by nobody.
+    ear.disconnect();
 
     await redis.kill();
     await vi.waitFor(() => expect(producer.status().degraded).toMatch(/^Redis cannot be reached/));

@@ -22,6 +22,7 @@ import {
 import {
   ATTEMPTS_AT_ONCE_MAX,
   claimDeliveries,
+  claimUrgent,
   GRACE_MS,
   REVOCATIONS_AT_ONCE_MAX,
   Slots,
@@ -207,9 +208,21 @@ describeOnEachDialect('deliveries', (dialect) => {
     expect(turns.areUrgent).toBe(false);
   });
 
+  /** With 400 endpoints a thousand rows are that many events. */
+  const EVENTS_A_STEP = 3;
+
+  /** Another like the first, by hand: there may be none by the API beyond a number. */
+  async function insertEndpoint({ store }: TestDeps, i: number): Promise<void> {
+    await store.tx(async ({ db, tables: { webhookEndpoints: w } }) => {
+      const [first] = await db.select().from(w).orderBy(w.id).limit(1);
+      if (first) await db.insert(w).values({ ...first, id: `${first.id}${i}` });
+    });
+  }
+
   it('expandEvents() leaves to the next call what is appended meanwhile, so that a stream of events does not keep it', async () => {
     const deps = await open(dialect);
     await subscribe(deps, 'machine.*');
+    for (let i = 1; i < 400; i++) await insertEndpoint(deps, i);
     let steps = 0;
     const amidStream: TestDeps = {
       ...deps,
@@ -217,27 +230,33 @@ describeOnEachDialect('deliveries', (dialect) => {
         ...deps.store,
         async tx(work, lane) {
           const done = await deps.store.tx(work, lane);
-          if (lane === 'claiming' && steps++ < 10) await happen(deps);
+          if (lane === 'claiming' && steps++ < 10) for (let i = 0; i < EVENTS_A_STEP; i++) await happen(deps);
           return done;
         },
       },
     };
-    await happen(deps);
+    // Of two steps.
+    for (let i = 0; i < EVENTS_A_STEP + 1; i++) await happen(deps);
     await expandEvents(amidStream);
-    expect(steps).toBe(1);
+    expect(steps).toBe(2);
     await expandEvents(deps);
-    expect(await list(deps)).toHaveLength(2);
+    const { db, tables } = deps.store.read;
+    expect(await db.$count(tables.deliveries)).toBe((3 * EVENTS_A_STEP + 1) * 400);
   });
 
   if (dialect === 'sqlite') {
     /** What is claimed within `store.onAppend` until `work` is done. */
     async function ahead(deps: TestDeps, work: () => Promise<unknown>) {
       const expanding: Promise<Expanded>[] = [];
+      // No time passes, or the batch might take no more transactions.
+      const clock = vi.spyOn(performance, 'now').mockReturnValue(performance.now());
       const claimant = { turns: new Turns(), claimMax: 8 };
       const stop = deps.store.onAppend(() => expanding.push(expandAhead(deps, claimant)));
       await work();
       stop();
-      return { written: await list(deps), all: await Promise.all(expanding) };
+      const written = await list(deps);
+      clock.mockRestore();
+      return { written, all: await Promise.all(expanding) };
     }
 
     it('expandAhead() writes out and claims what falls due with a transaction that is not committed yet, with it', async () => {
@@ -439,6 +458,43 @@ describeOnEachDialect('deliveries', (dialect) => {
     await Promise.all(hanging);
   });
 
+  it('attemptDelivery() puts back what waits at an endpoint where an attempt fails', async () => {
+    const deps = await open(dialect);
+    const one = await subscribe(deps, 'machine.*');
+    const ids: string[] = [];
+    for (let i = 0; i < REVOCATIONS_AT_ONCE_MAX; i++) ids.push(await happen(deps));
+    for (const id of ids) await setMachineEnabled(deps, admin, id, false);
+    await expandEvents(deps);
+    const claims = await claimDeliveries(deps, REVOCATIONS_AT_ONCE_MAX);
+    expect(claims).toHaveLength(REVOCATIONS_AT_ONCE_MAX);
+    deps.answer = async () => ({ status: 500 });
+    const attempter = { slots: new Slots(), onEnd() {} };
+    const outcomes = await Promise.all(claims.map((claim) => attemptDelivery(deps, claim, attempter)));
+    expect(outcomes.map((outcome) => outcome?.outcome ?? null)).toEqual([
+      ...Array(ATTEMPTS_AT_ONCE_MAX).fill('failed'),
+      ...Array(ATTEMPTS_AT_ONCE_MAX).fill(null),
+    ]);
+    expect(deps.posts).toHaveLength(ATTEMPTS_AT_ONCE_MAX);
+    // One at a time, as it is with who has failed.
+    expect(await claimDeliveries(deps, 32)).toMatchObject([{ endpointId: one, attempt: 2, urgent: true }]);
+  });
+
+  it('claimUrgent() takes revocations that were seen to be next, and nothing else', async () => {
+    const deps = await open(dialect);
+    const [one, two] = [await subscribe(deps, 'machine.*'), await subscribe(deps, 'machine.created')];
+    const id = await happen(deps);
+    await setMachineEnabled(deps, admin, id, false);
+    await expandEvents(deps);
+    const turns = new Turns(() => 0);
+    expect(await claimUrgent(deps, 32, turns)).toEqual([]);
+    await turns.look(deps);
+    expect(await claimUrgent(deps, 32, turns)).toMatchObject([{ endpointId: one, urgent: true }]);
+    expect(await claimUrgent(deps, 32, turns)).toEqual([]);
+    const rest = await claimDeliveries(deps, 32, turns);
+    expect(new Set(rest.map(({ endpointId }) => endpointId))).toEqual(new Set([one, two]));
+    expect(rest.some(({ urgent }) => urgent)).toBe(false);
+  });
+
   it('attemptDelivery() sends nothing to an endpoint that was disabled while it waited for others there', async () => {
     const deps = await open(dialect);
     const one = await subscribe(deps, 'machine.*');
@@ -446,9 +502,14 @@ describeOnEachDialect('deliveries', (dialect) => {
     await expandEvents(deps);
     const [claim] = await claimDeliveries(deps, 1);
     const slots = new Slots();
-    const others = Array.from({ length: ATTEMPTS_AT_ONCE_MAX }, () => slots.run(one, () => sleep(500)));
+    let end: () => void = () => {};
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    const others = Array.from({ length: ATTEMPTS_AT_ONCE_MAX }, () => slots.run(one, () => ended));
     const attempt = attemptDelivery(deps, claim as DeliveryRef, { slots, onEnd() {} });
     await setWebhookEndpointEnabled(deps, admin, { id: one }, false);
+    end();
     await Promise.all(others);
     expect(await attempt).toBeNull();
     expect(deps.posts).toEqual([]);
