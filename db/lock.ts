@@ -37,3 +37,6 @@ export function lockStatement<N extends keyof Tables>(
   });
   return async (rows, value) => (await read(rows, { value }))[0] as Tables[N]['$inferSelect'] | undefined;
 }
+
+/** For questions about all of something, of which no row stands for all: those who ask take turns on the installation's one row, 1. */
+export const lockInstallation = lockStatement('installation_lock', 'installation');

@@ -14,9 +14,9 @@ export function revocationWebhooks(deps: Deps, logger: Logger, metrics: Metrics)
   return {
     name: 'revocation-webhooks',
     async claim(limit) {
+      if (turns.areUrgent) return (await claimBesides(limit)).map(toClaimed);
       // Half of the room is for what waits already, lest what is new always goes before it.
       const claimMax = turns.areOver ? Math.ceil(limit / 2) : 0;
-      if (turns.areUrgent) return (await claimBesides(limit)).map(toClaimed);
       // All of the log first: a revocation may be its last event, and goes ahead of everything before it.
       const claimed = note(await expandEvents(deps, { turns, claimMax }));
       const all = [...claimed, ...(await claimDeliveries(deps, limit - claimed.length, turns))];

@@ -1,7 +1,7 @@
 /** Secret keys: the management credentials of people and programs that administer this server. */
 import { and, eq, isNull } from 'drizzle-orm';
 import { z } from 'zod';
-import { lockStatement } from '../../db/lock.ts';
+import { lockInstallation, lockStatement } from '../../db/lock.ts';
 import type { Rows } from '../../db/store.ts';
 import { PREFIXES } from '../crypto/format.ts';
 import { startOf } from '../crypto/hashing.ts';
@@ -325,8 +325,6 @@ const secretKeyNotFound = (id: string) =>
 export async function lockSecretKeys(tx: Rows): Promise<void> {
   await lockInstallation(tx, 1);
 }
-
-const lockInstallation = lockStatement('secret_keys_lock', 'installation');
 
 async function assertAnotherAdmin(tx: Rows, deps: Deps, key: SecretKeyRow) {
   if (!(await isLastAdmin(tx, deps, key.id))) return;

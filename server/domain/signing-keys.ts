@@ -2,7 +2,7 @@
 import { and, asc, desc, eq, isNull, placeholder, sql } from 'drizzle-orm';
 import { z } from 'zod';
 import { forShare } from '../../db/kit.ts';
-import { lockStatement } from '../../db/lock.ts';
+import { lockInstallation } from '../../db/lock.ts';
 import { flatStatement } from '../../db/statement.ts';
 import type { DurableLane, Rows, Store } from '../../db/store.ts';
 import { rowMac } from '../crypto/hashing.ts';
@@ -338,8 +338,6 @@ async function lockKeys(tx: Rows): Promise<SigningKeyRow[]> {
   await lockInstallation(tx, 1);
   return readKeys(tx);
 }
-
-const lockInstallation = lockStatement('signing_keys_lock', 'installation');
 
 /** Every key, the oldest first. */
 const readKeys = ({ db, tables: { signingKeys: k } }: Rows): Promise<SigningKeyRow[]> =>

@@ -1,6 +1,6 @@
 /** Status indexes: the place of a JWT in a status list, handed out from blocks that this process took for itself. */
 import { and, asc, desc, eq, lt, sql } from 'drizzle-orm';
-import { lockStatement } from '../../db/lock.ts';
+import { lockInstallation } from '../../db/lock.ts';
 import type { Rows } from '../../db/store.ts';
 import { sortableId } from '../crypto/ids.ts';
 import { freshBytes } from '../crypto/random.ts';
@@ -93,8 +93,6 @@ async function takeFromAny(tx: Rows, now: number): Promise<Taken> {
   await lockInstallation(tx, 1);
   return (await takeFromOpen(tx, now)) ?? insertList(tx, now);
 }
-
-const lockInstallation = lockStatement('status_lists_lock', 'installation');
 
 /** The fullest first, so that lists fill up and can be deleted one day. */
 async function takeFromOpen({ db, tables: { statusLists: l } }: Rows, now: number): Promise<Taken | null> {
